@@ -1,0 +1,1 @@
+"""Wires stream and reconstruction together: configuration, service, session files, command line."""

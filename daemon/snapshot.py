@@ -1,0 +1,112 @@
+"""The immutable, versioned picture of the daemon that viewers and machines see. No GPU library, no numpy needed to read it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHealth:
+    """Where every received frame is: received = used + rejected + dropped + in_flight."""
+
+    source: str = ""
+    series_id: int | None = None
+    frame_width_px: int | None = None
+    frame_height_px: int | None = None
+    expected: int | None = None  # frames announced by the source
+    received: int = 0
+    used: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    missing: int = 0  # gaps in the image numbers: lost before they reached us
+    in_flight: int = 0
+    recorded: int = 0
+    rate_hz: float = 0.0  # frames received per second, lately
+    lag_s: float = 0.0  # age of the newest frame that is in a map or analysed
+    queue: int = 0
+    queue_size: int = 0
+
+    def balance(self) -> int:
+        """Zero when the books are right."""
+        return self.received - self.used - sum(self.rejected.values()) - sum(self.dropped.values()) - self.in_flight
+
+
+@dataclass(frozen=True, slots=True)
+class ParticleView:
+    """One particle as the operator sees it."""
+
+    name: str  # P001
+    state: str
+    centre_px: tuple[float, float]
+    diameter_A: float
+    frames_seen: int = 0
+    frames_used: int = 0
+    frames_rejected: dict[str, int] = field(default_factory=dict)
+    frames_in_flight: int = 0
+    lattice_constant_A: float | None = None
+    step_deg: float | None = None
+    resolution_A: float | None = None
+    resolution_trend: tuple[tuple[int, float], ...] = ()  # (frames used, A), bounded length
+    fsc_k: tuple[float, ...] = ()  # 1/A
+    fsc: tuple[float, ...] = ()
+    coverage: tuple[int, ...] = ()  # views per cell of the view grid, see `coverage_axes`
+    slice_xy: tuple[tuple[int, ...], ...] = ()  # 0..255, rows of the central map slice, small
+    slice_width_A: float = 0.0
+    atoms: int | None = None
+    ms_per_frame: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One moment of the daemon. `phase` is WAITING, RUNNING, FINISHING, DONE or FAILED."""
+
+    version: int
+    tumble: str
+    sequence: int
+    time_s: float  # Unix time
+    uptime_s: float
+    phase: str
+    session: str
+    stream: StreamHealth
+    particles: tuple[ParticleView, ...] = ()
+    step_ms: dict[str, float] = field(default_factory=dict)  # ms per frame, front end
+    memory_MiB: float = 0.0
+    log: tuple[str, ...] = ()  # newest last, bounded length
+    verdict: str = ""  # one line in words
+
+    def to_json(self) -> str:
+        """Compact JSON, one line."""
+        return json.dumps(asdict(self), separators=(",", ":"), allow_nan=False)
+
+
+def from_json(text: str | bytes) -> Snapshot:
+    """Rebuild a snapshot from `Snapshot.to_json`.
+
+    Raises
+    ------
+    ValueError : not a snapshot, or one of another schema version.
+    """
+    try:
+        raw: dict[str, Any] = json.loads(text)
+        version = raw["version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"not a snapshot: {error}") from None
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"snapshot schema {version}, this viewer reads {SCHEMA_VERSION}: install matching versions")
+
+    def known(cls: type[Any], data: dict[str, Any]) -> dict[str, Any]:
+        return {key: _freeze(value) for key, value in data.items() if key in cls.__dataclass_fields__}
+
+    fields = known(Snapshot, raw)
+    fields["stream"] = StreamHealth(**known(StreamHealth, raw.get("stream", {})))
+    fields["particles"] = tuple(ParticleView(**known(ParticleView, p)) for p in raw.get("particles", ()))
+    return Snapshot(**fields)
+
+
+def _freeze(value: Any) -> Any:
+    return tuple(_freeze(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""Snapshots to eyes: the terminal dashboard."""

@@ -1,0 +1,1 @@
+"""Frames to crystals: background, detection, tracking, poses, volumes, metrics, atoms."""

@@ -1,0 +1,1 @@
+"""Where each crystal is in each frame: detection, tracking, motion, background."""

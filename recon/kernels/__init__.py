@@ -1,0 +1,1 @@
+"""Scalar kernel bodies, written once, compiled for the CPU and for CUDA."""

@@ -1,0 +1,127 @@
+"""Frozen records that pass between the stages of the reconstruction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """One particle in one frame, as the front end hands it to the reconstruction.
+
+    Attributes
+    ----------
+    particle : number of the particle, from 1.
+    frame : index of the frame in the series.
+    time_s : time of the frame, seconds since the series began.
+    box : (box_px, box_px) float32 ``[row=y, column=x]``, frame / local mean - 1 (dimensionless contrast), cut on whole
+        pixels around the tracked centre; never interpolated.
+    corner_px : (x, y) of ``box[0, 0]`` in the frame, whole pixels.
+    centre_px : (x, y) smoothed track position in the frame, pixels.
+    centre_sd_px : standard deviation of `centre_px` per axis, pixels.
+    accepted : False when the observation must not enter the map; `reason` then says why (one or two words).
+    """
+
+    particle: int
+    frame: int
+    time_s: float
+    box: NDArray[np.float32]
+    corner_px: tuple[int, int]
+    centre_px: tuple[float, float]
+    centre_sd_px: float
+    accepted: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NoiseSpectrum:
+    """Power spectrum of the background, from particle-free boxes of the same movie.
+
+    Attributes
+    ----------
+    power : (box_px, box_px) float32, centred (zero frequency at ``[n // 2, n // 2]``), power per Fourier coefficient of
+        a soft-masked box divided by the sum of the squared mask; white noise of variance s2 gives s2 everywhere.
+    boxes : how many boxes were averaged.
+    """
+
+    power: NDArray[np.float32]
+    boxes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedParticle:
+    """What is known of a particle from detection and tracking alone."""
+
+    particle: int
+    centre_px: tuple[float, float]
+    diameter_A: float
+    z_score: float
+    state: str = "tracked"  # tracked | lost | left
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Atom:
+    """One atom of a model: element symbol, position (x, y, z) in A in the body frame, confidence 0..1."""
+
+    element: str
+    position_A: tuple[float, float, float]
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PoseRow:
+    """One line of poses.csv: ``r_lab = R(q) r_body + centre``."""
+
+    frame: int
+    time_s: float
+    quaternion: tuple[float, float, float, float]  # w, x, y, z
+    centre_px: tuple[float, float]
+    score: float  # log-likelihood of the pose against no particle, natural units
+    used: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ParticleStatus:
+    """What the live path can say about one particle at any moment; small, cheap to make.
+
+    `state` is COLLECTING (gathering the first frames), INDEXING (lattice modulo 48), MAPPING (map exists, streaming),
+    FAILED (no lattice found), LOST (track lost), DONE.
+    """
+
+    particle: int
+    state: str
+    frames_seen: int
+    frames_used: int
+    frames_rejected: dict[str, int]
+    frames_in_flight: int
+    lattice_constant_A: float | None
+    step_deg: float | None  # rotation per frame, rms per axis
+    resolution_A: float | None  # half-map FSC 0.143
+    fsc_k: tuple[float, ...]  # 1/A
+    fsc: tuple[float, ...]
+    coverage: NDArray[np.int32]  # (n_views,) counts per cell of `recon.coverage.view_grid`
+    slice_xy: NDArray[np.float32] | None  # central slice [y, x] of the map
+    atoms: int | None
+    ms_per_frame: dict[str, float]  # by step
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ParticleResult:
+    """Everything written to the session folder for one particle.
+
+    Volumes are ``[z, y, x]`` float32 with the body origin at voxel ``n // 2``; `voxel_A` is their sampling.
+    """
+
+    status: ParticleStatus
+    map: NDArray[np.float32]
+    half1: NDArray[np.float32]
+    half2: NDArray[np.float32]
+    voxel_A: float
+    atoms: tuple[Atom, ...]
+    poses: tuple[PoseRow, ...]
+    extra: dict[str, Any]

@@ -1,0 +1,1 @@
+"""Bytes to frames: codecs, sources, publisher, recorder, file readers, simulator."""
