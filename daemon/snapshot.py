@@ -1,4 +1,4 @@
-"""The immutable, versioned picture of the daemon that viewers and machines see. No GPU library, no numpy needed to read it."""
+"""The immutable, versioned picture of the daemon that viewers and machines see. No GPU, no numpy needed to read it."""
 
 from __future__ import annotations
 

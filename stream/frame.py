@@ -53,7 +53,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class SeriesEnd:
-    """The series is over. `reason` is ``"end"``, ``"timeout"`` or ``"superseded"`` (a new start came without an end)."""
+    """The series is over. `reason` is ``"end"``, ``"timeout"`` or ``"superseded"`` (a new start, no end before)."""
 
     series_id: int
     reason: str = "end"
