@@ -1,0 +1,158 @@
+"""Which panels stand where, for every size of terminal: from a Snapshot to one block that fills the screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..daemon.snapshot import ParticleView, Snapshot
+from .block import Block, beside, block, cut, fit, row, stack
+from .detail import essentials, facts, find, fsc_panel, slice_panel, trend_panel, views_panel
+from .look import BOLD, NULL, Look
+from .panels import LOOK, header, keys_line, log_panel, overview, rule, stream_lines, stream_panel
+
+SMALLEST = (40, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewState:
+    """What the person before the screen has chosen, and what the viewer knows beside the snapshot."""
+
+    selected: str = ""
+    help: bool = False
+    paused: bool = False
+    notice: str = ""
+
+
+def screen(snapshot: Snapshot, width: int, height: int, look: Look = LOOK, state: ViewState = ViewState()) -> Block:
+    """The whole screen for a snapshot, exactly width x height cells."""
+    if width < SMALLEST[0] or height < SMALLEST[1]:
+        return _tiny(snapshot, width, height)
+    if state.help:
+        return help_screen(width, height, look)
+    if width >= 110 and height >= 32:
+        return _wide(snapshot, width, height, look, state)
+    return _narrow(snapshot, width, height, look, state)
+
+
+def waiting(endpoint: str, width: int, height: int, look: Look = LOOK, since_s: float = 0.0) -> Block:
+    """What is shown before the first snapshot."""
+    where = f" at {endpoint}" if endpoint else ""
+    words = [f"waiting for the daemon{where}", "", "q quits this viewer"]
+    if since_s >= 5:
+        words[1] = f"{since_s:.0f} s; it appears here as soon as it answers"
+    lines = [cut(text, width, look.ellipsis) for text in words]
+    size = max(map(len, lines))
+    shown = [row(size, (text.center(size), NULL if number else BOLD)) for number, text in enumerate(lines)]
+    return fit(block(size, shown), width, height, centre=True)
+
+
+def _tiny(snapshot: Snapshot, width: int, height: int) -> Block:
+    """Too small for panels: phase and one line per particle."""
+    lines = [row(width, f"Tumble {snapshot.phase}")]
+    for particle in snapshot.particles:
+        resolution = "-" if particle.resolution_A is None else f"{particle.resolution_A:.2f} A"
+        lines.append(row(width, f"{particle.name} {resolution} {particle.state}"))
+    lines.append(row(width, f"at least {SMALLEST[0]} x {SMALLEST[1]}, please"))
+    return fit(block(width, lines), width, height)
+
+
+def _narrow(snapshot: Snapshot, width: int, height: int, look: Look, state: ViewState) -> Block:
+    """80 x 24 and the like: everything in full width, the pictures of the selected particle side by side."""
+    particle = find(snapshot, state.selected)
+    list_height = 2 + max(1, min(len(snapshot.particles), 3 if height < 30 else 8))
+    log_height = 3 if height >= 24 else 2 if height >= 18 else 0
+    parts = [header(snapshot, width, 1, look, state.notice), stream_lines(snapshot, width, 2, look)]
+    parts.append(overview(snapshot, width, list_height, look, state.selected))
+    room = height - 3 - list_height - log_height - 1
+    if particle is None or room < 6:
+        parts.append(log_panel(snapshot, width, room + log_height, look))
+    else:
+        words = 2 if room >= 9 else 1
+        parts += [_pictures(particle, width, room - words, look), essentials(particle, width, words, look)]
+        if log_height:
+            parts.append(log_panel(snapshot, width, log_height, look))
+    parts.append(keys_line(width, state.paused))
+    return fit(stack(*parts), width, height)
+
+
+def _pictures(particle: ParticleView, width: int, height: int, look: Look) -> Block:
+    """Sphere, FSC and map slice beside each other; fewer where there is no room."""
+    side = min(2 * (height - 1), width // 3)
+    if width < 60:
+        half = (width - 1) // 2
+        return beside(views_panel(particle, half, height, look), fsc_panel(particle, width - half - 1, height, look))
+    middle = width - 2 * side - 2
+    if middle > 2.2 * side and width >= 100:
+        left = (middle - 1) // 2
+        right = trend_panel(particle, middle - left - 1, height, look)
+        plots = beside(fsc_panel(particle, left, height, look), right)
+    else:
+        plots = fsc_panel(particle, middle, height, look)
+    return beside(views_panel(particle, side, height, look), plots, slice_panel(particle, side, height, look))
+
+
+def _wide(snapshot: Snapshot, width: int, height: int, look: Look, state: ViewState) -> Block:
+    """From about 110 x 32 on: stream beside overview, two rows of pictures, facts and log."""
+    particle = find(snapshot, state.selected)
+    top_height = min(max(8, 2 + len(snapshot.particles)), max(8, height // 3 - 2))
+    stream_width = max(44, min(60, width * 3 // 10))
+    top = beside(
+        overview(snapshot, width - stream_width - 1, top_height, look, state.selected),
+        stream_panel(snapshot, stream_width, top_height, look),
+    )
+    parts = [header(snapshot, width, 1, look, state.notice), top]
+    room = height - 1 - top_height - 1
+    if particle is None:
+        parts.append(log_panel(snapshot, width, room, look))
+    else:
+        parts.append(Block(width, (rule(f"{particle.name} {particle.state}", width, look),)))
+        parts.append(_detail(snapshot, particle, width, room - 1, look))
+    parts.append(keys_line(width, state.paused))
+    return fit(stack(*parts), width, height)
+
+
+def _detail(snapshot: Snapshot, particle: ParticleView, width: int, height: int, look: Look) -> Block:
+    """Sphere and slice as large squares, the two curves, below them facts and log."""
+    foot = 9 if height >= 26 else 6
+    pictures = height - foot
+    side = min(2 * (pictures - 1), width * 3 // 10)
+    middle = width - 2 * side - 2
+    upper = (pictures + 1) // 2
+    curves = stack(
+        fsc_panel(particle, middle, upper, look),
+        trend_panel(particle, middle, pictures - upper, look),
+    )
+    if pictures < 16:
+        left = (middle - 1) // 2
+        right = trend_panel(particle, middle - left - 1, pictures, look)
+        curves = beside(fsc_panel(particle, left, pictures, look), right)
+    body = beside(views_panel(particle, side, pictures, look), curves, slice_panel(particle, side, pictures, look))
+    half = (width - 1) // 2
+    below = beside(facts(particle, half, foot, look), log_panel(snapshot, width - half - 1, foot, look))
+    return stack(body, below)
+
+
+def help_screen(width: int, height: int, look: Look = LOOK) -> Block:
+    """Keys and what the signs mean."""
+    lines = [row(width, " ", cut(text, width - 1, look.ellipsis)) for text in _HELP.splitlines()]
+    return fit(block(width, [rule("Help", width, look), *lines]), width, height)
+
+
+_HELP = """\
+Keys   q  quit this viewer (the daemon goes on)      ?  this page, any key closes it
+       Tab, arrows  next or previous particle        p  freeze the display, again to go on
+       Ctrl-L  draw the screen anew
+
+States COLLECTING  gathers its first frames          MAPPING  map exists and grows
+       INDEXING    looks for lattice and path        DONE     stream over, final map written
+       FAILED      no lattice found                  LOST     the track was lost
+
+Views  The sphere of viewing directions, one hemisphere (a view and its opposite are the same),
+       drawn so that equal areas are equal. Blank: never seen. Denser: seen more often.
+       "gap" is the radius of the largest patch without a view.
+FSC    Agreement of the two half maps against resolution; the dotted line is 0.143. It never
+       stands alone: an unseen side does not lower it.
+Trend  Resolution in angstrom against frames used: lower is better.
+Stream received = used + rejected + dropped + in flight, always; missing were lost before
+       they reached Tumble. Lag is the age of the newest frame that has been worked in.
+"""

@@ -1,0 +1,109 @@
+"""A small plot with axes in braille: one curve, dotted limits, labelled ticks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from rich.style import Style
+
+from .block import Block, Line, blank, row, runs
+from .dots import Dots
+from .look import AXIS, CURVE, LIMIT, MARK, NULL, Look
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """What to draw. Ticks are (value, label); `limit` is a dotted horizontal line, `mark` a dotted vertical one."""
+
+    points: Sequence[Point]
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+    x_ticks: Sequence[tuple[float, str]] = ()
+    y_ticks: Sequence[tuple[float, str]] = ()
+    limit: float | None = None
+    mark: float | None = None
+    markers: bool = False  # emphasise each point
+    style: Style = field(default=CURVE)
+
+
+def draw(plot: Plot, width: int, height: int, look: Look) -> Block:
+    """Draw into width x height cells; the last line holds the labels of the x axis."""
+    margin = max((len(label) for _, label in plot.y_ticks), default=0)
+    columns, rows = width - margin - 1, height - 2
+    if columns < 4 or rows < 2:
+        return blank(max(0, width), height)
+    curve, limit, mark = Dots(columns, rows), Dots(columns, rows), Dots(columns, rows)
+
+    def place(x: float, y: float) -> Point:
+        across = (x - plot.x_range[0]) / ((plot.x_range[1] - plot.x_range[0]) or 1.0)
+        up = (y - plot.y_range[0]) / ((plot.y_range[1] - plot.y_range[0]) or 1.0)
+        return across * (curve.width - 1), (1 - min(1.0, max(0.0, up))) * (curve.height - 1)
+
+    _curve(plot, curve, place)
+    if plot.limit is not None:
+        y = round(place(plot.x_range[0], plot.limit)[1])
+        for x in range(0, limit.width, 3):
+            limit.put(x, y)
+    if plot.mark is not None and math.isfinite(plot.mark):
+        x = round(place(plot.mark, 0.0)[0])
+        for y in range(0, mark.height, 3):
+            mark.put(x, y)
+    labels = {round(place(0.0, value)[1]) // 4: label for value, label in plot.y_ticks}
+    lines = []
+    rasters = ((curve, plot.style), (limit, LIMIT), (mark, MARK))
+    layers = [(raster.text(look.unicode), style) for raster, style in rasters]
+    for index in range(rows):
+        label = labels.get(index, "")
+        tick = look.pick("┤", "+") if label else look.bar
+        cells = []
+        for column in range(columns):
+            for text, style in layers:
+                if text[index][column] != " ":
+                    cells.append((text[index][column], style))
+                    break
+            else:
+                cells.append((" ", NULL))
+        lines.append(row(margin + 1, (label.rjust(margin) + tick, AXIS)) + tuple(runs(cells)))
+    return Block(width, (*lines, *_x_axis(plot, columns, margin, look)))
+
+
+def _curve(plot: Plot, raster: Dots, place: Callable[[float, float], Point]) -> None:
+    previous: Point | None = None
+    for x, y in plot.points:
+        if not (math.isfinite(x) and math.isfinite(y)):
+            previous = None
+            continue
+        here = place(x, y)
+        if previous is None:
+            raster.put(round(here[0]), round(here[1]))
+        else:
+            raster.line(*previous, *here)
+        if plot.markers:
+            for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+                raster.put(round(here[0]) + dx, round(here[1]) + dy)
+        previous = here
+
+
+def _x_axis(plot: Plot, columns: int, margin: int, look: Look) -> tuple[Line, Line]:
+    """The axis with its tick marks, and the labels below; labels that would touch each other are left out."""
+    axis = [look.rule] * columns
+    labels = [" "] * (columns + margin + 1)
+    low, high = plot.x_range
+    free = 0
+    for value, label in plot.x_ticks:
+        column = round((value - low) / ((high - low) or 1.0) * (columns - 1))
+        if not 0 <= column < columns:
+            continue
+        start = min(max(column + margin + 1 - len(label) // 2, 0), len(labels) - len(label))
+        if start < free:
+            continue
+        axis[column] = look.pick("┴", "+")
+        labels[start : start + len(label)] = label
+        free = start + len(label) + 1
+    corner = " " * margin + look.pick("└", "+")
+    width = columns + margin + 1
+    return row(width, (corner + "".join(axis), AXIS)), row(width, ("".join(labels), AXIS))

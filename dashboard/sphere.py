@@ -1,0 +1,164 @@
+"""Which sides of a particle have been seen: counts on a hemisphere of viewing directions, drawn in braille.
+
+The cells are those of a Fibonacci hemisphere with n points (cell i: z = 1 - (i + 0.5) / n, azimuth = i * golden angle);
+a view and its opposite carry the same information, so one hemisphere is all there is. Drawn in Lambert's azimuthal
+equal-area projection, so that an unseen side looks as large as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .block import Block, fit, runs
+from .dots import BAYER, Dots
+from .look import AXIS, GOOD, WARN, Look
+
+GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """A count of views in words: cells seen, cells, the median over all cells, and the widest unseen patch."""
+
+    seen: int
+    cells: int
+    views: int
+    median: int
+    gap_deg: float  # angular radius of the largest cap without a view
+
+    @property
+    def missing(self) -> int:
+        """Cells that were never seen."""
+        return self.cells - self.seen
+
+
+@lru_cache(maxsize=8)
+def directions(number: int) -> tuple[tuple[float, float, float], ...]:
+    """Unit vectors (x, y, z) of the cells of a Fibonacci hemisphere with `number` points."""
+    vectors = []
+    for index in range(number):
+        z = 1 - (index + 0.5) / number
+        radius = math.sqrt(1 - z * z)
+        azimuth = index * GOLDEN_ANGLE
+        vectors.append((radius * math.cos(azimuth), radius * math.sin(azimuth), z))
+    return tuple(vectors)
+
+
+@lru_cache(maxsize=64)
+def summary(coverage: tuple[int, ...]) -> Coverage:
+    """Sum up the counts per cell."""
+    cells = len(coverage)
+    seen = [index for index in range(cells) if coverage[index] > 0]
+    median = sorted(coverage)[cells // 2] if cells else 0
+    return Coverage(len(seen), cells, sum(coverage), median, _gap(coverage, seen))
+
+
+def _gap(coverage: Sequence[int], seen: list[int]) -> float:
+    """Angular distance from the unseen cell that lies farthest from any view to the nearest view, degrees."""
+    if not seen:
+        return 90.0
+    if len(seen) == len(coverage):
+        return 0.0
+    vectors = directions(len(coverage))
+    near = [vectors[index] for index in seen]
+    widest = 1.0
+    for index, number in enumerate(coverage):
+        if number <= 0:
+            x, y, z = vectors[index]
+            closest = 0.0
+            for a, b, c in near:
+                cosine = abs(a * x + b * y + c * z)
+                if cosine > closest:
+                    closest = cosine
+                    if closest >= widest:  # another cell is already farther from every view than this one
+                        break
+            widest = min(widest, closest)
+    return math.degrees(math.acos(min(1.0, widest)))
+
+
+@lru_cache(maxsize=16)
+def _raster(cells: int, columns: int, rows: int) -> tuple[tuple[int, int, int], ...]:
+    """Dots (x, y, nearest cell) of a disc that fills columns x rows terminal cells."""
+    size = min(2 * columns, 4 * rows)
+    radius = size / 2 - 0.5
+    offset_x, offset_y = columns - 0.5, 2 * rows - 0.5
+    points: dict[tuple[int, int], tuple[float, float, float]] = {}
+    for y in range(4 * rows):
+        for x in range(2 * columns):
+            u, v = (x - offset_x) / radius, (offset_y - y) / radius
+            square = u * u + v * v
+            if square <= 1.0:  # r^2 = 1 - z
+                scale = math.sqrt(2 - square)
+                points[x, y] = (u * scale, v * scale, 1 - square)
+    best: dict[tuple[int, int], tuple[float, int]] = {}
+    reach = math.ceil(radius * 3.2 / math.sqrt(cells)) + 1
+    for cell, (a, b, c) in enumerate(directions(cells)):
+        for p, q, r in ((a, b, c), (-a, -b, -c)):
+            if r < -0.2:
+                continue
+            factor = 1 / math.sqrt(1 + r)
+            middle_x, middle_y = round(offset_x + p * factor * radius), round(offset_y - q * factor * radius)
+            for y in range(middle_y - reach, middle_y + reach + 1):
+                for x in range(middle_x - reach, middle_x + reach + 1):
+                    point = points.get((x, y))
+                    if point is not None:
+                        cosine = point[0] * p + point[1] * q + point[2] * r
+                        if (x, y) not in best or cosine > best[x, y][0]:
+                            best[x, y] = (cosine, cell)
+    return tuple((x, y, cell) for (x, y), (_, cell) in best.items())
+
+
+@lru_cache(maxsize=16)
+def _rim(columns: int, rows: int) -> tuple[tuple[int, int], ...]:
+    size = min(2 * columns, 4 * rows)
+    radius = size / 2 - 0.5
+    steps = max(8, 4 * size)
+    return tuple(
+        {
+            (
+                round(columns - 0.5 + radius * math.cos(2 * math.pi * step / steps)),
+                round(2 * rows - 0.5 + radius * math.sin(2 * math.pi * step / steps)),
+            )
+            for step in range(steps)
+        }
+    )
+
+
+@lru_cache(maxsize=16)
+def sphere(coverage: tuple[int, ...], width: int, height: int, look: Look) -> Block:
+    """Draw the counts per cell: blank where nothing was seen, denser where more was seen.
+
+    Parameters
+    ----------
+    coverage : views per cell of a Fibonacci hemisphere; empty for nothing known.
+    width, height : size of the block in terminal cells; the disc is as large as fits, in the middle.
+    look : characters and colours.
+    """
+    columns, rows = max(1, min(width, 2 * height)), max(1, min(height, (width + 1) // 2))
+    raster = Dots(columns, rows)
+    top = math.log1p(max(coverage, default=0)) or 1.0
+    density = [0.3 + 0.7 * math.log1p(views) / top if views > 0 else 0.0 for views in coverage]
+    total = [0.0] * (columns * rows)
+    dots = [0] * (columns * rows)
+    if coverage:
+        for x, y, cell in _raster(len(coverage), columns, rows):
+            value = density[cell]
+            place = (y >> 2) * columns + (x >> 1)
+            total[place] += value
+            dots[place] += 1
+            if value > BAYER[y & 3][x & 3]:
+                raster.put(x, y)
+    for x, y in _rim(columns, rows):
+        raster.put(x, y)
+    lines = []
+    for number, text in enumerate(raster.text(look.unicode)):
+        start = number * columns
+        cells = []
+        for column, character in enumerate(text):
+            share = total[start + column] / dots[start + column] if dots[start + column] else 0.0
+            cells.append((character, GOOD if share >= 0.6 else WARN if share > 0.1 else AXIS))
+        lines.append(tuple(runs(cells)))
+    return fit(Block(columns, tuple(lines)), width, height, centre=True)

@@ -1,0 +1,92 @@
+"""Numbers and states in words that fit a column."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from .look import Look
+
+_UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def count(number: int | None, width: int = 7) -> str:
+    """A count with thousands marked by blanks, or shortened (12.3M) where that is longer than `width`."""
+    if number is None:
+        return "-"
+    text = f"{number:,}".replace(",", " ")
+    return text if len(text) <= width else short(number)
+
+
+def short(number: float) -> str:
+    """A number in at most six characters: 950, 12.3k, 4.56M."""
+    for size, unit in _UNITS:
+        if abs(number) >= size:
+            value = number / size
+            return f"{value:.0f}{unit}" if value >= 100 else f"{value:.3g}{unit}"
+    return f"{number:.0f}" if abs(number) >= 100 or number == int(number) else f"{number:.1f}"
+
+
+def seconds(value: float) -> str:
+    """A short time: 12 ms, 0.35 s, 12 s, 5 min."""
+    if not math.isfinite(value):
+        return "?"
+    if value < 0.1:
+        return f"{max(0.0, value) * 1e3:.0f} ms"
+    if value < 10:
+        return f"{value:.2f} s"
+    if value < 120:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.0f} h"
+
+
+def clock(value: float) -> str:
+    """A duration as 00:03:12, with days where there are any."""
+    total = int(value) if math.isfinite(value) and value > 0 else 0
+    days, rest = divmod(total, 86400)
+    text = f"{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
+    return f"{days}d {text}" if days else text
+
+
+def angstrom(value: float | None, look: Look, digits: int = 2) -> str:
+    """A length with its unit, or a dash."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f} {look.angstrom}"
+
+
+def percent(part: int, whole: int) -> str:
+    """A share in per cent; never 100 unless it is all, never 0 unless it is nothing."""
+    if whole <= 0:
+        return "-"
+    share = 100 * part / whole
+    if 0 < part < whole:
+        share = min(99.0, max(1.0, share))
+    return f"{share:.0f}%"
+
+
+def reasons(counts: Mapping[str, int]) -> str:
+    """``crossing 40, quality 12``: most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{reason} {count(number)}" for reason, number in ordered if number)
+
+
+def trend(points: Sequence[tuple[int, float]]) -> str:
+    """Whether the resolution got ``better``, ``worse`` or stayed ``steady`` over the last third of the frames.
+
+    Empty while there are fewer than three points. Better means a smaller number of angstroms, by more than 2 per cent.
+    """
+    usable = [point for point in points if math.isfinite(point[1]) and point[1] > 0]
+    if len(usable) < 3:
+        return ""
+    frames, now = usable[-1]
+    start = frames - (frames - usable[0][0]) / 3
+    before = next((value for index, value in reversed(usable[:-1]) if index <= start), usable[0][1])
+    if now < before * 0.98:
+        return "better"
+    return "worse" if now > before * 1.02 else "steady"
+
+
+def arrow(word: str, look: Look) -> str:
+    """One character for a `trend`."""
+    symbols = {"better": ("↘", "\\"), "worse": ("↗", "/"), "steady": ("→", "=")}
+    fancy, plain = symbols.get(word, (" ", " "))
+    return look.pick(fancy, plain)
