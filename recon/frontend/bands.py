@@ -1,0 +1,159 @@
+"""Lattice-band energy and low-resolution maps of a field or a crop, in physical units.
+
+A crystal shows itself by power in the bands of its lattice reflections, whatever its orientation; a single band goes
+dark at many orientations, so two are used. Squares of the band-passed image are averaged over bins of about 1.43 A.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import scipy.fft
+from numba import njit
+from numpy.typing import NDArray
+
+BIN_A = 1.432  # 4 px at 0.358 A/px
+BANDS_A = ((2.6, 1.8), (1.75, 1.12))  # (111) and (200); (220) to (222) and (400) of the fcc metals
+FIRST_RING_PER_A = 0.445  # (111) of Pt, Au, Pd, Ag within a few per cent
+EDGE_PER_A = 0.005  # width of the soft band edge
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Everything that follows from the pixel size.
+
+    Attributes
+    ----------
+    pixel_size_A : A per pixel.
+    bin_px : pixels per bin of the energy and low maps, per axis.
+    bands : (low, high) of every usable lattice band, 1/A, cut at Nyquist.
+    """
+
+    pixel_size_A: float
+    bin_px: int
+    bands: tuple[tuple[float, float], ...]
+
+    @property
+    def bin_A(self) -> float:
+        """Width of a bin, A."""
+        return self.bin_px * self.pixel_size_A
+
+    @property
+    def resolves_lattice(self) -> bool:
+        """Whether at least the first lattice ring lies within Nyquist."""
+        return bool(self.bands)
+
+    def to_px(self, bins: float) -> float:
+        """Pixel coordinate of a bin coordinate (the centre of bin 0 is at ``(bin_px - 1) / 2``)."""
+        return bins * self.bin_px + (self.bin_px - 1) / 2
+
+    def to_bins(self, pixels: float) -> float:
+        """Bin coordinate of a pixel coordinate."""
+        return (pixels - (self.bin_px - 1) / 2) / self.bin_px
+
+
+def sampling_for(pixel_size_A: float) -> Sampling:
+    """Return the sampling for a pixel size in A.
+
+    Raises
+    ------
+    ValueError
+        If the pixel size is not a positive finite number.
+    """
+    if not (np.isfinite(pixel_size_A) and pixel_size_A > 0):
+        raise ValueError(f"pixel size must be positive, not {pixel_size_A} A: set it in the configuration")
+    nyquist = 0.5 / pixel_size_A
+    bands: list[tuple[float, float]] = []
+    for longest, shortest in BANDS_A:
+        low, high = 1 / longest, min(1 / shortest, 0.98 * nyquist)
+        if high - low >= 0.05 and (bands or high > FIRST_RING_PER_A + 0.01):
+            bands.append((low, high))
+    return Sampling(pixel_size_A, max(1, round(BIN_A / pixel_size_A)), tuple(bands))
+
+
+@lru_cache(maxsize=16)
+def frequencies(rows: int, columns: int, pixel_size_A: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return (ky, kx) in 1/A, float32, shapes (rows, 1) and (1, columns // 2 + 1), for `scipy.fft.rfft2`."""
+    ky = np.fft.fftfreq(rows, pixel_size_A).astype(np.float32)[:, None]
+    kx = np.fft.rfftfreq(columns, pixel_size_A).astype(np.float32)[None]
+    return ky, kx
+
+
+def band_filters(rows: int, columns: int, sampling: Sampling) -> NDArray[np.float32]:
+    """Return soft band-pass filters for `scipy.fft.rfft2`, (bands, rows, columns // 2 + 1) float32."""
+    ky, kx = frequencies(rows, columns, sampling.pixel_size_A)
+    k = np.hypot(ky, kx).astype(np.float64)
+    filters = [
+        1 / (1 + np.exp((low - k) / EDGE_PER_A)) / (1 + np.exp(np.clip((k - high) / EDGE_PER_A, -60, 60)))
+        for low, high in sampling.bands
+    ]
+    return np.asarray(filters, np.float32).reshape(len(filters), *k.shape)
+
+
+@njit(cache=True)
+def bin_mean(field: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Mean over size x size bins; (rows, columns) float32 -> (rows // size, columns // size); a rest is left out."""
+    rows, columns = field.shape[0] // size, field.shape[1] // size
+    out = np.zeros((rows, columns), np.float32)
+    for row in range(rows * size):
+        for column in range(columns * size):
+            out[row // size, column // size] += field[row, column]
+    return out * np.float32(1.0 / (size * size))
+
+
+@njit(cache=True)
+def bin_energy(field: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Mean square over size x size bins; shapes as in `bin_mean`."""
+    rows, columns = field.shape[0] // size, field.shape[1] // size
+    out = np.zeros((rows, columns), np.float32)
+    for row in range(rows * size):
+        for column in range(columns * size):
+            out[row // size, column // size] += field[row, column] * field[row, column]
+    return out * np.float32(1.0 / (size * size))
+
+
+class MapMaker:
+    """Makes energy and low maps of fields of one size; keeps the filters.
+
+    Parameters
+    ----------
+    rows, columns : size of the fields, px.
+    sampling : see `Sampling`.
+    notch : (rows_fft, columns_fft // 2 + 1) float32 multiplied into the filters, or None; `fft_shape` says the size.
+    """
+
+    def __init__(self, rows: int, columns: int, sampling: Sampling) -> None:
+        self.sampling = sampling
+        self.shape = (rows, columns)
+        # Prime sizes are padded with zeros (the contrast has mean zero), which is faster than transforming them.
+        self.fft_shape = (scipy.fft.next_fast_len(rows, real=True), scipy.fft.next_fast_len(columns, real=True))
+        self._plain = band_filters(*self.fft_shape, sampling)
+        self.filters = self._plain
+
+    def set_notch(self, notch: NDArray[np.float32] | None) -> None:
+        """Multiply all bands by `notch`, (fft rows, fft columns // 2 + 1) float32; None takes it away."""
+        self.filters = self._plain if notch is None else self._plain * notch
+
+    def maps(self, contrast: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the maps of one field.
+
+        Parameters
+        ----------
+        contrast : (rows, columns) float32, counts / mean - 1.
+
+        Returns
+        -------
+        (bands + 1, bin rows, bin columns) float32: energy of every band, then the low map (binned contrast).
+        """
+        rows, columns = self.shape
+        size = self.sampling.bin_px
+        spectrum = scipy.fft.rfft2(contrast, s=self.fft_shape)
+        out = np.empty((len(self.filters) + 1, rows // size, columns // size), np.float32)
+        for band, band_filter in enumerate(self.filters):
+            passed = scipy.fft.irfft2(spectrum * band_filter, s=self.fft_shape, overwrite_x=True)
+            out[band] = bin_energy(passed[:rows, :columns], size)
+        out[-1] = bin_mean(contrast, size)
+        return out

@@ -1,0 +1,126 @@
+"""Cut boxes out of frames: particle boxes for the reconstruction and empty boxes for the noise spectrum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from ..geometry import box_mask, box_ring
+from ..records import NoiseSpectrum
+
+ROOM_BOXES = 16  # fewer empty boxes than this are no spectrum
+TRIES = 24
+
+
+def cut_box(
+    data: NDArray[Any], corner: tuple[int, int], box_px: int, mean: float, dead: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.float32], bool]:
+    """Cut a box of contrast on whole pixels.
+
+    Parameters
+    ----------
+    data : (rows, columns) raw counts.
+    corner : (x, y) of the first pixel of the box; may lie outside the frame.
+    mean : counts that stand for contrast 0.
+    dead : (rows, columns) bool, pixels to be set to contrast 0, or None.
+
+    Returns
+    -------
+    (box_px, box_px) float32, counts / mean - 1, zero outside the frame; and whether all of it lies inside.
+    """
+    x, y = corner
+    rows, columns = data.shape
+    top, left, bottom, right = max(y, 0), max(x, 0), min(y + box_px, rows), min(x + box_px, columns)
+    box = np.zeros((box_px, box_px), np.float32)
+    if bottom > top and right > left:
+        target = box[top - y : bottom - y, left - x : right - x]
+        np.multiply(data[top:bottom, left:right], np.float32(1 / mean), out=target, casting="unsafe")
+        target -= np.float32(1)
+        if dead is not None:
+            target[dead[top:bottom, left:right]] = 0
+    return box, bool(top == y and left == x and bottom == y + box_px and right == x + box_px)
+
+
+def masked_power(box: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Power of one soft-masked box per Fourier coefficient over the sum of the squared mask.
+
+    Parameters
+    ----------
+    box : (n, n) float32 contrast.
+
+    Returns
+    -------
+    (n, n // 2 + 1) float32, not centred, rows as in `scipy.fft.rfft2`.
+    """
+    mask = box_mask(len(box))
+    spectrum = scipy.fft.rfft2((box - box[box_ring(len(box))].mean()) * mask)
+    return np.asarray((spectrum.real**2 + spectrum.imag**2) / np.square(mask).sum(), np.float32)
+
+
+def full_plane(half: NDArray[np.float32], box_px: int) -> NDArray[np.float32]:
+    """Centred (n, n) power from the (n, n // 2 + 1) half that `scipy.fft.rfft2` gives (Friedel symmetry)."""
+    full = np.empty((box_px, box_px), half.dtype)
+    columns = half.shape[1]
+    full[:, :columns] = half
+    mirrored = half[(-np.arange(box_px)) % box_px]
+    full[:, columns:] = mirrored[:, 1 : box_px - columns + 1][:, ::-1]
+    return np.asarray(np.fft.fftshift(full))
+
+
+class NoiseMean:
+    """Running mean power of empty boxes of one size; forgets exponentially after `memory` boxes."""
+
+    def __init__(self, box_px: int, memory: int) -> None:
+        self.box_px = box_px
+        self.memory = memory
+        self.boxes = 0
+        self._mean = np.zeros((box_px, box_px // 2 + 1))
+
+    def add(self, box: NDArray[np.float32]) -> None:
+        """Add one empty box, (box_px, box_px) float32 contrast."""
+        self.boxes += 1
+        self._mean += (masked_power(box) - self._mean) / min(self.boxes, self.memory)
+
+    def spectrum(self) -> NoiseSpectrum | None:
+        """Return the mean so far, or None while there are too few boxes."""
+        if self.boxes < ROOM_BOXES:
+            return None
+        return NoiseSpectrum(full_plane(self._mean.astype(np.float32), self.box_px), self.boxes)
+
+
+def empty_corners(
+    shape: tuple[int, int],
+    box_px: int,
+    particles: list[tuple[float, float, float]],
+    draw: int,
+    count: int,
+) -> list[tuple[int, int]]:
+    """Up to `count` corners (x, y) of boxes that no particle reaches.
+
+    Places follow a two-dimensional Weyl sequence, so they cover the field evenly and depend on `draw` only (M. Roberts,
+    "The unreasonable effectiveness of quasirandom sequences", 2018).
+
+    Parameters
+    ----------
+    shape : (rows, columns) of the frame.
+    particles : (x, y, radius) of every particle, px.
+    draw : running number of the frame.
+    """
+    room_y, room_x = shape[0] - box_px, shape[1] - box_px
+    if room_y < 0 or room_x < 0:
+        return []
+    corners: list[tuple[int, int]] = []
+    half = box_px / 2
+    for attempt in range(TRIES):
+        number = draw * TRIES + attempt
+        x = int((0.5 + number * 0.7548776662466927) % 1 * (room_x + 1))
+        y = int((0.5 + number * 0.5698402909980532) % 1 * (room_y + 1))
+        # The mask is round and ends at (42 + 5) / 96 of the box, so the distance of the centres decides.
+        if all(np.hypot(x + half - px, y + half - py) >= half + radius for px, py, radius in particles):
+            corners.append((x, y))
+            if len(corners) == count:
+                break
+    return corners

@@ -1,0 +1,211 @@
+"""All tracks of a field together: start, advance, crossing, leaving, losing, and the smoothed places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..records import TrackedParticle
+from .bands import Sampling
+from .detection import Detection
+from .options import FrontEndOptions
+from .search import Found, contrast_of
+from .tracking import Background, CropTracker, Measurement, State, Track, crop_bins_for, smooth_first, soft_disc
+
+MEMORY = 100  # frames over which amplitude, excess and local dose are averaged
+REBUILD = 50  # frames between two rebuilds of the likelihood filters
+PRESENCE_MEMORY = 20
+LOW_PRESENT, ENERGY_PRESENT = 0.4, 0.3  # shares of the usual amplitude and energy that still count as being there
+START_VARIANCE = 4.0  # bins^2
+MAX_VARIANCE = 9.0
+LEFT_RADII = 0.5  # closer to the edge than this many radii a particle has left
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Smoothed place of a particle in one frame, px."""
+
+    x_px: float
+    y_px: float
+    sd_px: float
+    flag: str
+
+
+class Followers:
+    """The tracks of one field.
+
+    Parameters
+    ----------
+    rows, columns : frame size, px.
+    """
+
+    def __init__(self, rows: int, columns: int, sampling: Sampling, options: FrontEndOptions) -> None:
+        self.sampling = sampling
+        self.options = options
+        self.shape = (rows, columns)
+        self.tracker = CropTracker(rows, columns, sampling, options)
+        self.tracks: list[Track] = []
+        self._background: Background | None = None
+
+    @property
+    def active(self) -> list[Track]:
+        """Tracks that are still followed."""
+        return [track for track in self.tracks if track.state == "tracked"]
+
+    def set_background(self, background: Background) -> None:
+        """Use this background from now on."""
+        self._background = background
+
+    def start(self, detection: Detection, found: Found) -> Track:
+        """Begin a track at a detection; `found` holds the maps it was detected on."""
+        background = self._background
+        if background is None:
+            raise RuntimeError("set_background must come before start")
+        mean = np.array([self.sampling.to_bins(detection.y_px), self.sampling.to_bins(detection.x_px)])
+        radius = detection.diameter_A / 2 / self.sampling.bin_A
+        inside = soft_disc(found.low.shape, mean[0], mean[1], 0.6 * radius, 0.3) > 0.5
+        near = soft_disc(found.low.shape, mean[0], mean[1], 2.0 * radius, 0.3) > 0.5
+        near &= soft_disc(found.low.shape, mean[0], mean[1], 1.35 * radius, 0.3) < 0.5
+        amplitude = float(found.low[inside].mean()) - (float(found.low[near].mean()) if near.any() else 0.0)
+        excess = np.array([float(band[inside].mean()) for band in found.energy]) / background.floors - 1
+        track = Track(
+            particle=len(self.tracks) + 1,
+            diameter_A=detection.diameter_A,
+            z_score=detection.z_score,
+            mean=mean,
+            covariance=np.eye(2) * START_VARIANCE,
+            amplitude=amplitude,
+            excess=excess,
+            crop_bins=crop_bins_for(detection.diameter_A, *self.shape, self.sampling),
+        )
+        self.tracker.build_template(track, background)
+        self.tracks.append(track)
+        return track
+
+    def advance(self, index: int, data: NDArray[Any], mean: float, dead: NDArray[np.bool_] | None) -> list[str]:
+        """Update every active track with one frame; returns lines for the log.
+
+        Parameters
+        ----------
+        data : (rows, columns) counts; mean : its mean count; dead : bad pixels or None.
+        """
+        background = self._background
+        active = self.active
+        if background is None or not active:
+            return []
+        floors = background.floors * (background.mean / mean)
+        crossing = self._crossing(active)
+        measured = []
+        for track in active:
+            corner = self.tracker.corner(track)
+            measured.append((track, corner, self.tracker.maps(track, self._crop(track, corner, data, mean, dead))))
+        events = []
+        for track, corner, maps in measured:
+            others = [other for other in active if other is not track and self._reaches(other, track)]
+            frames = 1 if track.last_frame is None else min(50, index - track.last_frame)
+            step = self.tracker.walk_variance * frames
+            measurement = self.tracker.update(track, maps, corner, floors, others, frames)
+            self._learn(track, measurement, background)
+            flag = "lost" if track.presence < 1 else "crossing" if track.particle in crossing else ""
+            track.last_frame = index
+            track.history.append(State(index, track.mean, track.covariance, step, flag))
+            events.extend(self._judge(track, index))
+        return events
+
+    def places_px(self) -> list[tuple[float, float, float]]:
+        """(x, y, radius) of every active particle, px."""
+        to_px = self.sampling.to_px
+        return [
+            (to_px(float(t.mean[1])), to_px(float(t.mean[0])), t.diameter_A / 2 / self.sampling.pixel_size_A)
+            for t in self.active
+        ]
+
+    def tracks_at(self, index: int) -> list[Track]:
+        """Tracks whose oldest unsmoothed state belongs to frame `index`."""
+        return [track for track in self.tracks if track.history and track.history[0].frame == index]
+
+    def smoothed(self, track: Track) -> Place:
+        """Smooth the oldest state of a track with all later ones, and take it out of the history."""
+        history = track.history
+        mean, covariance = smooth_first(
+            np.array([state.mean for state in history]),
+            np.array([state.covariance for state in history]),
+            np.array([state.step_variance for state in history]),
+        )
+        state = history.pop(0)
+        deviation = float(np.sqrt(0.5 * (covariance[0, 0] + covariance[1, 1]))) * self.sampling.bin_px
+        return Place(self.sampling.to_px(float(mean[1])), self.sampling.to_px(float(mean[0])), deviation, state.flag)
+
+    def particles(self) -> tuple[TrackedParticle, ...]:
+        """Every particle so far."""
+        to_px = self.sampling.to_px
+        return tuple(
+            TrackedParticle(
+                t.particle, (to_px(float(t.mean[1])), to_px(float(t.mean[0]))), t.diameter_A, t.z_score, t.state
+            )
+            for t in self.tracks
+        )
+
+    def _crop(
+        self, track: Track, corner: tuple[int, int], data: NDArray[Any], mean: float, dead: NDArray[np.bool_] | None
+    ) -> NDArray[np.float32]:
+        """Contrast of the crop of a track."""
+        size, side = self.sampling.bin_px, track.crop_bins * self.sampling.bin_px
+        window = (
+            slice(corner[0] * size, corner[0] * size + side),
+            slice(corner[1] * size, corner[1] * size + side),
+        )
+        return contrast_of(data[window], mean, None if dead is None else dead[window])
+
+    def _reaches(self, other: Track, track: Track) -> bool:
+        """Whether another particle reaches into the crop of a track."""
+        reach = track.crop_bins / 2 + other.radius_bins(self.sampling) + 2
+        return bool(np.abs(other.mean - track.mean).max() < reach)
+
+    def _crossing(self, active: list[Track]) -> set[int]:
+        """Numbers of particles closer to another than the mean of their diameters: they cannot be told apart."""
+        crossing: set[int] = set()
+        for number, first in enumerate(active):
+            for second in active[number + 1 :]:
+                distance = float(np.hypot(*(first.mean - second.mean))) * self.sampling.bin_A
+                if distance < 0.5 * (first.diameter_A + second.diameter_A):
+                    crossing.update((first.particle, second.particle))
+        return crossing
+
+    def _learn(self, track: Track, measurement: Measurement, background: Background) -> None:
+        """Follow slow changes of brightness and dose; rebuild the filters now and then."""
+        track.measured += 1
+        # The low map fades where the height reverses the contrast, the energy at dark orientations; either one will do.
+        usual = float(np.maximum(track.excess, 0.02).sum())
+        weight = 1 / min(track.measured, PRESENCE_MEMORY)
+        track.low_share += weight * (measurement.amplitude / (track.amplitude or 1e-3) - track.low_share)
+        track.energy_share += weight * (float(measurement.excess.sum()) / usual - track.energy_share)
+        track.presence = max(track.low_share / LOW_PRESENT, track.energy_share / ENERGY_PRESENT)
+        shade_weight = 1 / min(track.measured, MEMORY)
+        track.dose_ratio += shade_weight * (1 + measurement.shade - track.dose_ratio)
+        if track.presence > 1:
+            track.amplitude += (measurement.amplitude - track.amplitude) / MEMORY
+            track.excess = track.excess + (measurement.excess - track.excess) / MEMORY
+        if track.measured % REBUILD == 0:
+            self.tracker.build_template(track, background)
+
+    def _judge(self, track: Track, index: int) -> list[str]:
+        """Give up a track that left the field or was not there for long."""
+        variance = np.diag(track.covariance)
+        if variance.max() > MAX_VARIANCE:
+            track.covariance = track.covariance * (MAX_VARIANCE / variance.max())
+        track.frames_without = track.frames_without + 1 if track.presence < 1 else 0
+        limits = np.array(self.tracker.field_bins) - 1
+        margin = float(min(track.mean.min(), (limits - track.mean).min()))
+        radius = track.radius_bins(self.sampling)
+        lost = track.frames_without >= self.options.lost_frames
+        if margin < LEFT_RADII * radius or (lost and margin < 1.2 * radius):
+            track.state = "left"
+            return [f"particle {track.particle} left the field at frame {index}"]
+        if lost:
+            track.state = "lost"
+            return [f"particle {track.particle} lost at frame {index}"]
+        return []

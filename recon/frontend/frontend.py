@@ -1,0 +1,223 @@
+"""One frame in, observations of every crystal out, with a fixed delay: the step of the front end."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry import box_size_px
+from ..records import NoiseSpectrum, Observation, TrackedParticle
+from .bands import sampling_for
+from .boxes import cut_box
+from .followers import Followers
+from .noise import NoiseBank
+from .options import FrontEndOptions
+from .quality import FrameGate
+from .search import Found, Searcher
+from .tracking import Track
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrontEndOutput:
+    """What one step gives back.
+
+    Attributes
+    ----------
+    observations : in frame order for every particle; they come after the detection window and the smoothing lag.
+    analysed : indices of the frames that are now final.
+    rejected : (frame index, reason) of frames that were not fit to be used.
+    events : lines for the operator's log.
+    """
+
+    observations: tuple[Observation, ...] = ()
+    analysed: tuple[int, ...] = ()
+    rejected: tuple[tuple[int, str], ...] = ()
+    events: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A good frame that waits: for the detection window to fill, or for the smoothing lag."""
+
+    index: int
+    time_s: float
+    data: NDArray[Any]
+    mean: float
+
+
+class FrontEnd:
+    """Detection, tracking, boxes and noise of one series; a pure function of the frames and their order.
+
+    Parameters
+    ----------
+    height, width : frame size, px.
+    pixel_size_A : sampling at the specimen, A per px.
+    options : see `FrontEndOptions`.
+
+    Raises
+    ------
+    ValueError
+        If a size is not positive.
+    """
+
+    def __init__(self, height: int, width: int, pixel_size_A: float, options: FrontEndOptions | None = None) -> None:
+        if height <= 0 or width <= 0:
+            raise ValueError(f"frame size must be positive, not {height} x {width} px")
+        self.options = options or FrontEndOptions()
+        self.pixel_size_A = pixel_size_A
+        sampling = sampling_for(pixel_size_A)
+        self._gate = FrameGate(height, width, self.options)
+        self._followers = Followers(height, width, sampling, self.options)
+        self._searcher = Searcher(height, width, sampling, self.options)
+        self._noise = NoiseBank((height, width), self.options)
+        self._window: list[_Held] = []
+        self._ring: deque[_Held] = deque()
+        self._spare: list[NDArray[Any]] = []
+        self._dead: NDArray[np.bool_] | None = None
+        self._searching_window = True
+        self._events: list[str] = []
+        smallest = 0.9 * min(height, width) * pixel_size_A
+        if not sampling.resolves_lattice:
+            self._events.append(
+                f"pixel size {pixel_size_A:g} A cannot resolve a lattice (1.07 A or finer is needed): "
+                "no particle can be found; raise the magnification or correct the pixel size"
+            )
+        elif smallest < self.options.min_diameter_A * 1.5:
+            self._events.append(f"frame of {height} x {width} px is too small for a particle at {pixel_size_A:g} A/px")
+        self._usable = sampling.resolves_lattice and min(height, width) >= 16 * sampling.bin_px
+
+    def step(self, index: int, time_s: float, data: NDArray[Any]) -> FrontEndOutput:
+        """Take one frame.
+
+        Parameters
+        ----------
+        index : number of the frame in the series, rising.
+        time_s : its time, seconds since the series began.
+        data : (height, width) counts ``[row=y, column=x]``; copied where it has to be kept.
+
+        Returns
+        -------
+        Whatever became final; a bad frame comes back in `rejected` at once and never raises.
+        """
+        data = np.asarray(data)
+        reason = self._gate.check(index, data)
+        if reason:
+            return FrontEndOutput(rejected=((index, reason),), events=self._take_events())
+        if not self._usable:
+            return FrontEndOutput(analysed=(index,), events=self._take_events())
+        held = _Held(index, time_s, self._keep(data), self._gate.mean)
+        observations: list[Observation] = []
+        analysed: list[int] = []
+        if self._searching_window:
+            self._window.append(held)
+            limit = max(8, min(self.options.window_frames, self.options.window_bytes // max(1, data.nbytes)))
+            if len(self._window) >= limit:
+                self._close_window(observations, analysed)
+        else:
+            self._advance(held, observations, analysed)
+            self._look_for_newcomers(held)
+        return FrontEndOutput(tuple(observations), tuple(analysed), (), self._take_events())
+
+    def flush(self) -> FrontEndOutput:
+        """End of the series: give back everything that is still held."""
+        observations: list[Observation] = []
+        analysed: list[int] = []
+        if self._searching_window and self._window:
+            self._close_window(observations, analysed)
+        while self._ring:
+            self._release(observations, analysed)
+        return FrontEndOutput(tuple(observations), tuple(analysed), (), self._take_events())
+
+    def noise(self, box_px: int) -> NoiseSpectrum | None:
+        """Mean power spectrum of particle-free boxes of this size so far, or None while there are too few.
+
+        A size that was never asked for is measured from now on.
+        """
+        return self._noise.spectrum(box_px)
+
+    def particles(self) -> tuple[TrackedParticle, ...]:
+        """Every particle found so far, also those lost or gone, by number."""
+        return self._followers.particles()
+
+    def _keep(self, data: NDArray[Any]) -> NDArray[Any]:
+        """Copy of a frame, in a buffer used before where one is free (fresh large buffers cost page faults)."""
+        if self._spare and self._spare[-1].dtype == data.dtype:
+            buffer = self._spare.pop()
+            np.copyto(buffer, data)
+            return buffer
+        return data.copy()
+
+    def _take_events(self) -> tuple[str, ...]:
+        events, self._events = tuple(self._events), []
+        return events
+
+    def _close_window(self, observations: list[Observation], analysed: list[int]) -> None:
+        """Detect on the gathered frames, then track through them as if they came now."""
+        window, self._window, self._searching_window = self._window, [], False
+        found = self._searcher.first_search([(held.data, held.mean) for held in window])
+        self._dead = found.dead
+        self._start(found, window[0].mean)
+        self._events.extend(found.events)
+        if not found.detections:
+            self._events.append(f"no particle in the first {len(window)} frames; still looking")
+        for held in window:
+            self._advance(held, observations, analysed)
+
+    def _start(self, found: Found, mean: float) -> None:
+        """Begin a track for every detection."""
+        if found.background is not None:
+            self._followers.set_background(found.background)
+        for detection in found.detections:
+            track = self._followers.start(detection, found)
+            self._noise.register(box_size_px(track.diameter_A, self.pixel_size_A))
+            self._events.append(
+                f"particle {track.particle} found at ({detection.x_px:.0f}, {detection.y_px:.0f}) px, "
+                f"diameter {detection.diameter_A:.1f} A"
+            )
+
+    def _advance(self, held: _Held, observations: list[Observation], analysed: list[int]) -> None:
+        """Track one frame, take empty boxes from it, and release the frame that has waited for the lag."""
+        self._events.extend(self._followers.advance(held.index, held.data, held.mean, self._dead))
+        self._events.extend(self._noise.add_frame(held.data, held.mean, self._followers.places_px(), self._dead))
+        self._ring.append(held)
+        if len(self._ring) > self.options.lag_frames:
+            self._release(observations, analysed)
+
+    def _look_for_newcomers(self, held: _Held) -> None:
+        """Give a frame to the running search now and then; its cost per frame is bounded by `search_every`."""
+        found = self._searcher.next_search(held.data, held.mean, self._followers.active)
+        if found is not None:
+            self._start(found, held.mean)
+            self._events.extend(found.events)
+
+    def _release(self, observations: list[Observation], analysed: list[int]) -> None:
+        """Cut the boxes of the oldest waiting frame around the smoothed centres."""
+        held = self._ring.popleft()
+        for track in self._followers.tracks_at(held.index):
+            observations.append(self._observe(track, held))
+        analysed.append(held.index)
+        if len(self._spare) < 2:
+            self._spare.append(held.data)
+
+    def _observe(self, track: Track, held: _Held) -> Observation:
+        """Make the observation of one particle in the oldest waiting frame."""
+        place = self._followers.smoothed(track)
+        box_px = box_size_px(track.diameter_A, self.pixel_size_A)
+        corner = (round(place.x_px) - box_px // 2, round(place.y_px) - box_px // 2)
+        box, inside = cut_box(held.data, corner, box_px, held.mean * track.dose_ratio, self._dead)
+        reason = place.flag if inside or place.flag == "lost" else "edge"
+        return Observation(
+            particle=track.particle,
+            frame=held.index,
+            time_s=held.time_s,
+            box=box,
+            corner_px=corner,
+            centre_px=(place.x_px, place.y_px),
+            centre_sd_px=place.sd_px,
+            accepted=not reason,
+            reason=reason,
+        )

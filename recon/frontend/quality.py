@@ -1,0 +1,103 @@
+"""Which frames are fit to be used, and why the others are not."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .options import FrontEndOptions
+
+DARK = 0.2  # of the running median dose
+SETTLED = 8  # consecutive frames at a new dose before it counts as the new normal
+
+
+class FrameGate:
+    """Checks frames against running robust statistics; order of the frames is all it depends on.
+
+    Reasons: ``wrong shape``, ``wrong type``, ``duplicate``, ``not finite``, ``blank``, ``saturated``, ``dose jump``.
+    """
+
+    def __init__(self, rows: int, columns: int, options: FrontEndOptions) -> None:
+        self.shape = (rows, columns)
+        self.options = options
+        self._means: deque[float] = deque(maxlen=64)
+        self._top_shares: deque[float] = deque(maxlen=64)
+        self._jumped: deque[float] = deque(maxlen=SETTLED)
+        self._last_index: int | None = None
+        self._last: tuple[float, NDArray[Any]] | None = None
+        self.mean = 0.0
+
+    def check(self, index: int, data: NDArray[Any]) -> str:
+        """Return the reason to reject the frame, or "" when it is good; `mean` is then its mean count per pixel.
+
+        Parameters
+        ----------
+        data : (rows, columns) counts of any integer or real type.
+        """
+        if data.dtype.kind not in "uif":
+            return "wrong type"
+        if data.shape != self.shape:
+            return "wrong shape"
+        if self._last_index is not None and index <= self._last_index:
+            return "duplicate"
+        self._last_index = index
+        top_share, usable_mean = self._levels(data)
+        if not np.isfinite(usable_mean):
+            return "not finite"
+        if usable_mean <= 0 or (self._means and usable_mean < DARK * float(np.median(self._means))):
+            return "blank"
+        if self._same_as_last(usable_mean, data):
+            return "duplicate"
+        usual = float(np.median(self._top_shares)) if self._top_shares else 0.0
+        if top_share > usual + self.options.saturated_fraction:
+            # Detectors mark bad pixels with the highest value: a constant share is a mask, not saturation.
+            self._top_shares.append(top_share)
+            return "saturated"
+        if self._is_jump(usable_mean):
+            return "dose jump"
+        self._means.append(usable_mean)
+        self._top_shares.append(top_share)
+        self.mean = usable_mean
+        return ""
+
+    def _levels(self, data: NDArray[Any]) -> tuple[float, float]:
+        """Share of pixels at the top of an integer range, and the mean of the others (NaN if not finite)."""
+        if data.dtype.kind == "f":
+            mean = float(data.mean(dtype=np.float64))
+            return 0.0, mean if np.isfinite(mean) else float("nan")
+        top = int(np.iinfo(data.dtype).max)
+        total = float(data.sum(dtype=np.int64 if data.dtype.kind == "i" else np.uint64))
+        if int(data.max()) < top:
+            return 0.0, total / data.size
+        at_top = int((data == top).sum())
+        if at_top == data.size:
+            return 1.0, 0.0
+        return at_top / data.size, (total - at_top * float(top)) / (data.size - at_top)
+
+    def _same_as_last(self, mean: float, data: NDArray[Any]) -> bool:
+        """Whether the very same counts came before: a few thousand pixels tell, counting noise never repeats."""
+        stride = max(1, data.size // 4096)
+        sample = data.reshape(-1)[::stride].copy()
+        same = self._last is not None and self._last[0] == mean and np.array_equal(self._last[1], sample)
+        self._last = (mean, sample)
+        return same
+
+    def _is_jump(self, mean: float) -> bool:
+        """Whether the dose left its running median; a lasting new level is taken over after `SETTLED` frames."""
+        if not self._means:
+            return False
+        usual = float(np.median(self._means))
+        spread = 1.4826 * float(np.median(np.abs(np.asarray(self._means) - usual)))
+        if abs(mean - usual) <= max(self.options.dose_jump * usual, 8 * spread if len(self._means) > 16 else 0.0):
+            self._jumped.clear()
+            return False
+        self._jumped.append(mean)
+        level = float(np.median(self._jumped))
+        if len(self._jumped) == SETTLED and max(abs(m - level) for m in self._jumped) <= self.options.dose_jump * level:
+            self._means.clear()
+            self._jumped.clear()
+            return False
+        return True

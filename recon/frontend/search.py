@@ -1,0 +1,161 @@
+"""Full-field search: once on the first window, then on a sample of the frames for newcomers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import median_filter
+
+from .background import PowerSpectrum, measure_background, notch_filter
+from .bands import MapMaker, Sampling
+from .detection import Detection, detect, flatten_illumination
+from .options import FrontEndOptions
+from .tracking import Background, Track, soft_disc
+
+LARGE_FIELD_PX = 512 * 512
+MAX_LARGE_FRAMES = 25
+MIN_FRAMES = 5
+BAD_PIXEL_Z = 8.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """Outcome of a search.
+
+    Attributes
+    ----------
+    detections : new particles, strongest first.
+    energy : (bands, bin rows, bin columns) float32, mean energy of every band; low : (bin rows, bin columns).
+    background : measured floors and noise, or None when they were not measured anew.
+    dead : (rows, columns) bool of bad pixels, or None when there are none.
+    """
+
+    detections: tuple[Detection, ...]
+    energy: NDArray[np.float32]
+    low: NDArray[np.float32]
+    background: Background | None
+    dead: NDArray[np.bool_] | None
+    events: tuple[str, ...] = ()
+
+
+def contrast_of(data: NDArray[Any], mean: float, dead: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+    """Return counts / mean - 1, float32, with bad pixels set to 0; `data` any (rows, columns) counts."""
+    contrast: NDArray[np.float32] = np.multiply(data, np.float32(1 / mean), dtype=np.float32, casting="unsafe")
+    contrast -= np.float32(1)
+    if dead is not None:
+        contrast[dead] = 0
+    return contrast
+
+
+def bad_pixels(frames: list[tuple[NDArray[Any], float]]) -> NDArray[np.bool_] | None:
+    """Pixels whose mean over the frames stands out from their neighbours, or that sit at the top of the range.
+
+    Parameters
+    ----------
+    frames : (counts (rows, columns), mean count) of every frame.
+    """
+    total = np.zeros(frames[0][0].shape, np.float32)
+    for data, mean in frames:
+        total += np.multiply(data, np.float32(1 / mean), dtype=np.float32, casting="unsafe")
+    total /= len(frames)
+    deviation = total - median_filter(total, 3, mode="nearest")
+    spread = 1.4826 * float(np.median(np.abs(deviation))) + 1e-6
+    # A fifth of the mean at least: the wanted mask is of broken pixels, not of the strongest fluctuations.
+    dead = np.abs(deviation) > max(BAD_PIXEL_Z * spread, 0.2)
+    first = frames[0][0]
+    if first.dtype.kind in "ui":
+        dead |= first == np.iinfo(first.dtype).max
+    return dead if dead.any() else None
+
+
+class Searcher:
+    """Holds the full-field filters and the running sums of the search."""
+
+    def __init__(self, rows: int, columns: int, sampling: Sampling, options: FrontEndOptions) -> None:
+        self.sampling = sampling
+        self.options = options
+        self.shape = (rows, columns)
+        growth = (rows * columns / (288 * 288)) ** 0.5
+        self.every = options.search_every or min(32, max(8, round(5 * growth)))
+        self._maker: MapMaker | None = None
+        self._dead: NDArray[np.bool_] | None = None
+        self._background: Background | None = None
+        self._since = 0
+        self._sum: NDArray[np.float64] | None = None
+        self._count = 0
+
+    def first_search(self, frames: list[tuple[NDArray[Any], float]]) -> Found:
+        """Search the first window; also measures bad pixels, graphene and the background.
+
+        Parameters
+        ----------
+        frames : (counts (rows, columns), mean count) of every frame of the window.
+        """
+        maker = self._maker = MapMaker(*self.shape, self.sampling)
+        self._dead = bad_pixels(frames)
+        events = []
+        if self._dead is not None:
+            events.append(f"{int(self._dead.sum())} bad pixels are left out")
+        if self.shape[0] * self.shape[1] > LARGE_FIELD_PX:
+            frames = frames[:: -(-len(frames) // MAX_LARGE_FRAMES)]
+        contrasts = [contrast_of(data, mean, self._dead) for data, mean in frames]
+        power = PowerSpectrum(*self.shape, self.sampling.pixel_size_A)
+        for contrast in contrasts[:: max(1, len(contrasts) // 16)]:
+            power.add(contrast)
+        sheets = power.graphene()
+        if sheets:
+            maker.set_notch(notch_filter(*maker.fft_shape, sheets, self.sampling.pixel_size_A))
+            events.append("graphene at " + ", ".join(f"{sheet.angle_deg:.1f} deg" for sheet in sheets))
+        maps = np.stack([maker.maps(contrast) for contrast in contrasts])
+        mean_maps = maps.mean(axis=0)
+        detections = self._detect(mean_maps) if len(maps) >= MIN_FRAMES else []
+        to_bins, bin_A = self.sampling.to_bins, self.sampling.bin_A
+        centres = [(to_bins(d.y_px), to_bins(d.x_px), d.diameter_A / 2 / bin_A) for d in detections]
+        mean = float(np.mean([mean for _, mean in frames]))
+        self._background = measure_background(maps, centres, mean, self.sampling)
+        return Found(tuple(detections), mean_maps[:-1], mean_maps[-1], self._background, self._dead, tuple(events))
+
+    def next_search(self, data: NDArray[Any], mean: float, tracks: list[Track]) -> Found | None:
+        """Look at one frame in `every`; once enough were looked at, return what is new (None in between)."""
+        self._since += 1
+        if self._since < self.every or self._maker is None or self._background is None:
+            return None
+        self._since = 0
+        maps = self._maker.maps(contrast_of(data, mean, self._dead))
+        self._hide(maps, tracks, self._background.floors * (self._background.mean / mean))
+        self._sum = maps.astype(np.float64) if self._sum is None else self._sum + maps
+        self._count += 1
+        if self._count < self.options.search_frames:
+            return None
+        mean_maps = (self._sum / self._count).astype(np.float32)
+        self._sum, self._count = None, 0
+        detections = [d for d in self._detect(mean_maps) if not self._known(d, tracks)]
+        if not detections:
+            return None
+        return Found(tuple(detections), mean_maps[:-1], mean_maps[-1], None, self._dead)
+
+    def _detect(self, mean_maps: NDArray[np.float32]) -> list[Detection]:
+        """Detect on the sum of all bands."""
+        energy = flatten_illumination(mean_maps[:-1].sum(axis=0), mean_maps[-1], self.sampling)
+        return detect(energy, self.sampling, self.options)
+
+    def _hide(self, maps: NDArray[np.float32], tracks: list[Track], floors: NDArray[np.float64]) -> None:
+        """Put the floor where a known particle is, in place."""
+        shape = (maps.shape[1], maps.shape[2])
+        for track in tracks:
+            radius = 1.3 * track.radius_bins(self.sampling)
+            disc = soft_disc(shape, float(track.mean[0]), float(track.mean[1]), radius, 0.5)
+            maps[:-1] += disc * (floors[:, None, None].astype(np.float32) - maps[:-1])
+            maps[-1] *= 1 - disc
+
+    def _known(self, detection: Detection, tracks: list[Track]) -> bool:
+        """Whether a detection is what is left of a particle that is tracked already."""
+        for track in tracks:
+            dx = detection.x_px - self.sampling.to_px(float(track.mean[1]))
+            dy = detection.y_px - self.sampling.to_px(float(track.mean[0]))
+            if np.hypot(dx, dy) * self.sampling.pixel_size_A < track.diameter_A:
+                return True
+        return False

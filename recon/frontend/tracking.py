@@ -1,0 +1,358 @@
+"""Follow one crystal on a crop: likelihood maps, random-walk filter, fixed-lag smoother.
+
+The score of a position is the log-likelihood of a soft disc in the low map (whitened by the measured background) plus
+a fraction of the log-likelihood of raised lattice-band energy inside the disc. The posterior mean is taken on a fine
+grid and smoothed backwards over a fixed lag (Rauch, Tung and Striebel, AIAA J. 3, 1445, 1965).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.fft
+from numba import njit
+from numpy.typing import NDArray
+
+from .bands import MapMaker, Sampling
+from .options import FrontEndOptions
+
+SOFT_EDGE_A = 1.29  # softness of the disc's rim
+GRID_BINS = 6.0  # half width of the posterior grid
+GRID_STEP_BINS = 0.25
+ENERGY_CAP = 12.0  # of the floor: a single bright bin must not decide
+DISC_TO_EXCESS = 1.2  # the template is flat, the energy peaks in the middle
+SYSTEMATIC_VARIANCE_BINS2 = 1e-4
+
+
+@njit(cache=True)
+def grid_posterior(
+    score: NDArray[np.float32], row: float, column: float, covariance: NDArray[np.float64], half: float, step: float
+) -> tuple[float, float, float, float, float, float]:
+    """Posterior mean shift, covariance and score at the mean, for a Gaussian prior around (row, column).
+
+    Parameters
+    ----------
+    score : (rows, columns) float32, log-likelihood of every position, interpolated linearly.
+    row, column : prior mean, bins.
+    covariance : (2, 2) prior covariance [row, column], bins^2.
+    half, step : half width and step of the grid, bins.
+
+    Returns
+    -------
+    (shift in rows, shift in columns, var rows, cov, var columns, interpolated score at the posterior mean).
+    """
+    determinant = covariance[0, 0] * covariance[1, 1] - covariance[0, 1] ** 2
+    inv_rr, inv_rc, inv_cc = (
+        covariance[1, 1] / determinant,
+        -covariance[0, 1] / determinant,
+        covariance[0, 0] / determinant,
+    )
+    count = round(2 * half / step) + 1
+    values = np.empty((count, count))
+    rows, columns = score.shape
+    top = -1e300
+    for i in range(count):
+        dr = -half + i * step
+        y = min(max(row + dr, 0.0), rows - 1.001)
+        iy = int(y)
+        fy = y - iy
+        for j in range(count):
+            dc = -half + j * step
+            x = min(max(column + dc, 0.0), columns - 1.001)
+            ix = int(x)
+            fx = x - ix
+            value = (1 - fy) * ((1 - fx) * score[iy, ix] + fx * score[iy, ix + 1]) + fy * (
+                (1 - fx) * score[iy + 1, ix] + fx * score[iy + 1, ix + 1]
+            )
+            value -= 0.5 * (inv_rr * dr * dr + 2 * inv_rc * dr * dc + inv_cc * dc * dc)
+            values[i, j] = value
+            top = max(top, value)
+    total = mean_r = mean_c = 0.0
+    for i in range(count):
+        for j in range(count):
+            weight = np.exp(values[i, j] - top)
+            values[i, j] = weight
+            total += weight
+            mean_r += weight * (-half + i * step)
+            mean_c += weight * (-half + j * step)
+    mean_r /= total
+    mean_c /= total
+    var_r = cov = var_c = 0.0
+    for i in range(count):
+        dr = -half + i * step - mean_r
+        for j in range(count):
+            dc = -half + j * step - mean_c
+            weight = values[i, j] / total
+            var_r += weight * dr * dr
+            cov += weight * dr * dc
+            var_c += weight * dc * dc
+    y = min(max(row + mean_r, 0.0), rows - 1.001)
+    x = min(max(column + mean_c, 0.0), columns - 1.001)
+    iy, ix = int(y), int(x)
+    fy, fx = y - iy, x - ix
+    at_mean = (1 - fy) * ((1 - fx) * score[iy, ix] + fx * score[iy, ix + 1]) + fy * (
+        (1 - fx) * score[iy + 1, ix] + fx * score[iy + 1, ix + 1]
+    )
+    return mean_r, mean_c, var_r, cov, var_c, at_mean
+
+
+@njit(cache=True)
+def smooth_first(
+    means: NDArray[np.float64], covariances: NDArray[np.float64], steps: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Smoothed mean (2,) and covariance (2, 2) of the first of several filtered states of a random walk.
+
+    Parameters
+    ----------
+    means : (n, 2) filtered means; covariances : (n, 2, 2); steps : (n,) walk variance added before each state (the
+        first is not used).
+    """
+    last = len(means) - 1
+    mean, covariance = means[last].copy(), covariances[last].copy()
+    for i in range(last - 1, -1, -1):
+        predicted = covariances[i].copy()
+        predicted[0, 0] += steps[i + 1]
+        predicted[1, 1] += steps[i + 1]
+        determinant = predicted[0, 0] * predicted[1, 1] - predicted[0, 1] * predicted[1, 0]
+        inverse = np.empty((2, 2))
+        inverse[0, 0] = predicted[1, 1] / determinant
+        inverse[1, 1] = predicted[0, 0] / determinant
+        inverse[0, 1] = -predicted[0, 1] / determinant
+        inverse[1, 0] = -predicted[1, 0] / determinant
+        gain = np.empty((2, 2))
+        for a in range(2):
+            for b in range(2):
+                gain[a, b] = covariances[i, a, 0] * inverse[0, b] + covariances[i, a, 1] * inverse[1, b]
+        new_mean, new_covariance = means[i].copy(), covariances[i].copy()
+        for a in range(2):
+            for b in range(2):
+                new_mean[a] += gain[a, b] * (mean[b] - means[i, b])
+                for c in range(2):
+                    for d in range(2):
+                        new_covariance[a, b] += gain[a, c] * (covariance[c, d] - predicted[c, d]) * gain[b, d]
+        mean, covariance = new_mean, new_covariance
+    return mean, covariance
+
+
+def soft_disc(shape: tuple[int, int], row: float, column: float, radius: float, softness: float) -> NDArray[np.float32]:
+    """Disc of height 1 with a logistic rim; all lengths in elements of the array; float32."""
+    rows = np.arange(shape[0], dtype=np.float32)[:, None] - np.float32(row)
+    columns = np.arange(shape[1], dtype=np.float32)[None] - np.float32(column)
+    distance = np.sqrt(rows * rows + columns * columns)
+    return np.asarray(1 / (1 + np.exp(np.clip((distance - radius) / softness, -60, 60))), np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Background:
+    """What the field looks like where there is no particle.
+
+    Attributes
+    ----------
+    floors : (bands,) mean energy, float64, at the mean dose `mean`.
+    shapes : (bands,) gamma shape of the binned energy (mean^2 / variance).
+    low_power : (bin rows, bin columns) float32, power of the low map per Fourier coefficient, uncentred; white noise of
+        variance s2 gives s2.
+    mean : mean counts per pixel of the frames it was measured on.
+    """
+
+    floors: NDArray[np.float64]
+    shapes: NDArray[np.float64]
+    low_power: NDArray[np.float32]
+    mean: float
+
+    def low_power_on(self, size: int) -> NDArray[np.float32]:
+        """Nearest sample of `low_power` on a (size, size // 2 + 1) grid; the mean is made infinitely noisy."""
+        rows, columns = self.low_power.shape
+        frequency = np.fft.fftfreq(size)
+        at_row = np.round((frequency % 1) * rows).astype(int) % rows
+        at_column = np.round((frequency[: size // 2 + 1] % 1) * columns).astype(int) % columns
+        power = self.low_power[np.ix_(at_row, at_column)].astype(np.float32)
+        power[0, 0] = np.inf
+        return power
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What one frame said about one particle.
+
+    `evidence` is the log-likelihood of the particle at its place against no particle, `amplitude` the contrast of the
+    disc, `excess` the relative rise of the energy of every band, `shade` the mean contrast outside the particle, i.e.
+    local over frame mean - 1.
+    """
+
+    evidence: float
+    amplitude: float
+    excess: NDArray[np.float64]
+    shade: float
+
+
+@dataclass(slots=True, eq=False)
+class State:
+    """Filtered state of a track after one frame (row, column in bins of the field)."""
+
+    frame: int
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    step_variance: float
+    flag: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Template:
+    """Likelihood filters of one particle on its crop."""
+
+    filters: NDArray[Any]  # (bands + 1, size, size // 2 + 1) complex64
+    disc: NDArray[np.float32]  # (size, size) centred on [0, 0] with wrap
+    low_norm: float  # disc^T P^-1 disc
+    baseline: float  # score of the template's own position-independent terms
+
+
+@dataclass(slots=True, eq=False)
+class Track:
+    """One particle being followed."""
+
+    particle: int
+    diameter_A: float
+    z_score: float
+    mean: NDArray[np.float64]  # (row, column), bins
+    covariance: NDArray[np.float64]
+    amplitude: float
+    excess: NDArray[np.float64]
+    crop_bins: int
+    state: str = "tracked"
+    last_frame: int | None = None
+    low_share: float = 1.0
+    energy_share: float = 1.0
+    presence: float = 2.0
+    frames_without: int = 0
+    measured: int = 0
+    dose_ratio: float = 1.0
+    template: Template | None = None
+    history: list[State] = field(default_factory=list)
+
+    def radius_bins(self, sampling: Sampling) -> float:
+        """Radius in bins."""
+        return self.diameter_A / 2 / sampling.bin_A
+
+
+def crop_bins_for(diameter_A: float, rows: int, columns: int, sampling: Sampling) -> int:
+    """Side of the square crop for a particle, bins: 1.9 diameters at 24 A, never more than the field."""
+    wanted = max(diameter_A + 22.0, 36.0) / sampling.bin_A
+    size = scipy.fft.next_fast_len(int(np.ceil(wanted)), real=True)
+    size += size % 2
+    limit = min(rows, columns) // sampling.bin_px
+    return int(size if size <= limit else limit - limit % 2)
+
+
+class CropTracker:
+    """Measures particles on crops; holds the filters, not the tracks."""
+
+    def __init__(self, rows: int, columns: int, sampling: Sampling, options: FrontEndOptions) -> None:
+        self.sampling = sampling
+        self.options = options
+        self.field_bins = (rows // sampling.bin_px, columns // sampling.bin_px)
+        self.walk_variance = (options.walk_A / sampling.bin_A) ** 2
+        self._makers: dict[int, MapMaker] = {}
+
+    def maker(self, crop_bins: int) -> MapMaker:
+        """Map maker for crops of this size."""
+        if crop_bins not in self._makers:
+            pixels = crop_bins * self.sampling.bin_px
+            self._makers[crop_bins] = MapMaker(pixels, pixels, self.sampling)
+        return self._makers[crop_bins]
+
+    def build_template(self, track: Track, background: Background) -> None:
+        """Make the likelihood filters of a track from its present amplitude and excess."""
+        size = track.crop_bins
+        radius, softness = track.radius_bins(self.sampling), SOFT_EDGE_A / self.sampling.bin_A
+        disc = np.fft.ifftshift(soft_disc((size, size), size // 2, size // 2, radius, softness))
+        power = background.low_power_on(size)
+        disc_spectrum = scipy.fft.rfft2(disc)
+        whitened = scipy.fft.irfft2(disc_spectrum / power, s=(size, size))
+        low_norm = float(np.vdot(whitened, disc))
+        filters = [np.conj(disc_spectrum) * np.float32(track.amplitude) / power]
+        baseline = -0.5 * track.amplitude**2 * low_norm
+        energy_filters = []
+        weight = self.options.energy_weight
+        for excess, shape in zip(track.excess, background.shapes, strict=True):
+            gain = 1 + DISC_TO_EXCESS * max(0.05, float(excess)) * disc
+            energy_filters.append(np.conj(scipy.fft.rfft2(1 - 1 / gain)) * np.float32(weight * shape))
+            baseline -= weight * float(shape) * float(np.log(gain).sum())
+        track.template = Template(np.asarray(energy_filters + filters, np.complex64), disc, low_norm, baseline)
+
+    def corner(self, track: Track) -> tuple[int, int]:
+        """First (row, column) of the crop, bins, held inside the field."""
+        half = track.crop_bins // 2
+        corner = [
+            min(max(round(float(track.mean[axis])) - half, 0), self.field_bins[axis] - track.crop_bins)
+            for axis in (0, 1)
+        ]
+        return corner[0], corner[1]
+
+    def maps(self, track: Track, contrast: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Energy and low maps of a crop, (bands + 1, size, size) float32; `contrast` is counts / mean - 1."""
+        return self.maker(track.crop_bins).maps(contrast)
+
+    def update(
+        self,
+        track: Track,
+        maps: NDArray[np.float32],
+        corner: tuple[int, int],
+        floors: NDArray[np.float64],
+        others: list[Track],
+        frames: int,
+    ) -> Measurement:
+        """Advance a track by one measured frame (predict, measure, posterior mean); the track is changed.
+
+        Parameters
+        ----------
+        maps : (bands + 1, size, size) float32 of the crop at `corner` (row, column in bins); changed in place.
+        floors : (bands,) energy floors at the dose of this frame.
+        others : tracks that may reach into the crop: their disc is subtracted and their energy divided out.
+        frames : frames since the last update, at least 1.
+        """
+        if track.template is None:
+            raise RuntimeError("build_template must come before update")
+        template = track.template
+        bands = len(floors)
+        maps[:bands] /= floors[:, None, None].astype(np.float32)
+        self._explain_away(maps, corner, others)
+        np.minimum(maps[:bands], ENERGY_CAP, out=maps[:bands])
+        size = track.crop_bins
+        score = scipy.fft.irfft2(np.einsum("bij,bij->ij", scipy.fft.rfft2(maps), template.filters), s=(size, size))
+        step = self.walk_variance * frames
+        prior = track.covariance + np.eye(2) * step
+        shift_r, shift_c, var_r, cov, var_c, at_mean = grid_posterior(
+            score, track.mean[0] - corner[0], track.mean[1] - corner[1], prior, GRID_BINS, GRID_STEP_BINS
+        )
+        track.mean = track.mean + np.array([shift_r, shift_c])
+        extra = SYSTEMATIC_VARIANCE_BINS2
+        track.covariance = np.array([[var_r + extra, cov], [cov, var_c + extra]])
+        return self._measure(track, maps, corner, at_mean + template.baseline)
+
+    def _explain_away(self, maps: NDArray[np.float32], corner: tuple[int, int], others: list[Track]) -> None:
+        """Remove other particles from the maps of a crop, in place."""
+        shape = maps.shape[1:]
+        softness = SOFT_EDGE_A / self.sampling.bin_A
+        for other in others:
+            row, column = float(other.mean[0]) - corner[0], float(other.mean[1]) - corner[1]
+            disc = soft_disc((shape[0], shape[1]), row, column, other.radius_bins(self.sampling), softness)
+            maps[-1] -= np.float32(other.amplitude) * disc
+            for band, excess in enumerate(other.excess):
+                maps[band] /= 1 + np.float32(DISC_TO_EXCESS * max(0.0, float(excess))) * disc
+
+    def _measure(
+        self, track: Track, maps: NDArray[np.float32], corner: tuple[int, int], evidence: float
+    ) -> Measurement:
+        """Amplitude and excess of the particle at its posterior mean."""
+        size = track.crop_bins
+        row, column = float(track.mean[0]) - corner[0], float(track.mean[1]) - corner[1]
+        inside = soft_disc((size, size), row, column, 0.6 * track.radius_bins(self.sampling), 0.3) > 0.5
+        ring = soft_disc((size, size), row, column, 1.35 * track.radius_bins(self.sampling), 0.3) < 0.5
+        count = max(1, int(inside.sum()))
+        excess = np.array([float(band[inside].sum()) / count - 1 for band in maps[:-1]])
+        outside = float(maps[-1][ring].mean()) if ring.any() else 0.0
+        amplitude = float(maps[-1][inside].sum()) / count - outside
+        return Measurement(evidence, amplitude, excess, outside)
