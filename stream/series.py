@@ -1,0 +1,153 @@
+"""The books of a stream: which frames belong to which series, what is missing, what cannot be used. No sockets."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .encoded import EncodedFrame
+from .frame import SeriesEnd, SeriesStart
+
+WireEvent = SeriesStart | EncodedFrame | SeriesEnd
+
+_IMPLAUSIBLE_GAP = 1_000_000  # a jump this large is a damaged number, not a loss
+_STRIDE_SAMPLES = 8
+_MAX_WARNINGS = 16
+
+
+@dataclass
+class SeriesTracker:
+    """Turns whatever a sender says into a well-formed sequence: start, frames in order, end; start, frames, end; ...
+
+    Feed it events; what it returns is to be delivered. Frames that cannot be delivered are counted in `rejected` under
+    a reason, numbers that never came in `missing`, and everything a person should know is in `warnings`.
+    """
+
+    received: int = 0
+    missing: int = 0
+    ignored: int = 0  # repeated or stale ends
+    rejected: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
+    current: SeriesStart | None = None
+    _ended: SeriesStart | None = None
+    _ended_reason: str = ""
+    _next_index: int = 0
+    _shape: tuple[int, int] | None = None
+    _dtype: np.dtype[Any] | None = None
+    _steps: deque[int] = field(default_factory=lambda: deque(maxlen=_STRIDE_SAMPLES))
+    _stride_told: int = 0
+
+    def feed(self, event: WireEvent) -> list[WireEvent]:
+        """Take one event from the wire, return what has to be delivered, in order."""
+        if isinstance(event, SeriesStart):
+            return [*self._close("superseded"), self._open(event)]
+        if isinstance(event, SeriesEnd):
+            if self.current is None or event.series_id != self.current.series_id:
+                self.ignored += 1
+                return []
+            return self._close(event.reason)
+        return self._feed_frame(event)
+
+    def time_out(self) -> list[WireEvent]:
+        """The source has been silent for too long: end the series."""
+        return self._close("timeout")
+
+    def warn(self, text: str) -> None:
+        """Keep a line for the operator; the list is bounded, the first ones matter most."""
+        if len(self.warnings) < _MAX_WARNINGS:
+            self.warnings.append(text)
+
+    def _feed_frame(self, frame: EncodedFrame) -> list[WireEvent]:
+        self.received += 1
+        before: list[WireEvent] = []
+        if self.current is None or frame.series_id != self.current.series_id:
+            opened = self._open_for(frame)
+            if opened is None:
+                return self._reject("of a series that is over")
+            before = opened
+        if self._shape is None or self._dtype is None:
+            self._shape, self._dtype = self._shape or frame.shape, frame.dtype
+        if frame.shape != self._shape or frame.dtype != self._dtype:
+            height, width = self._shape
+            self.warn(
+                f"frame {frame.index} of series {frame.series_id} is {frame.shape[1]} x {frame.shape[0]} "
+                f"{frame.dtype}, but the series is {width} x {height} {self._dtype}: rejected"
+            )
+            self.rejected["shape or type changed within the series"] += 1
+            return before
+        if frame.index < self._next_index:
+            self.rejected["image number repeated or out of order"] += 1
+            return before
+        gap = frame.index - self._next_index
+        if gap > _IMPLAUSIBLE_GAP:
+            self.rejected["implausible image number"] += 1
+            return before
+        self.missing += gap
+        self._steps.append(gap + 1)
+        self._look_for_theft()
+        self._next_index = frame.index + 1
+        return [*before, self._with_time(frame)]
+
+    def _open_for(self, frame: EncodedFrame) -> list[WireEvent] | None:
+        """A frame without a start of its own: we came late, or the start was lost. None: the frame is a stale one."""
+        if self.current is not None:
+            if frame.series_id < self.current.series_id:
+                return None
+        elif self._ended is not None:
+            if frame.series_id < self._ended.series_id:
+                return None
+            if frame.series_id == self._ended.series_id:
+                if self._ended_reason != "timeout":
+                    return None
+                next_index = self._next_index
+                self.warn(f"series {frame.series_id} goes on after a pause that was taken for its end")
+                opened: list[WireEvent] = [self._open(self._ended)]
+                self._next_index = next_index
+                return opened
+        self.warn(f"series {frame.series_id} has no start message: connected late? Taking its shape from the frame")
+        height, width = frame.shape
+        start = SeriesStart(frame.series_id, width=width, height=height, dtype=frame.dtype)
+        before: list[WireEvent] = [*self._close("superseded"), self._open(start)]
+        self._next_index = frame.index
+        return before
+
+    def _open(self, start: SeriesStart) -> SeriesStart:
+        self.current = start
+        self._next_index = 0
+        self._shape = (start.height, start.width) if start.height and start.width else None
+        self._dtype = None  # the arrays know better than the header
+        self._steps.clear()
+        self._stride_told = 0
+        return start
+
+    def _close(self, reason: str) -> list[WireEvent]:
+        if self.current is None:
+            return []
+        self._ended, self._ended_reason = self.current, reason
+        self.current = None
+        return [SeriesEnd(self._ended.series_id, reason)]
+
+    def _reject(self, reason: str) -> list[WireEvent]:
+        self.rejected[reason] += 1
+        return []
+
+    def _with_time(self, frame: EncodedFrame) -> EncodedFrame:
+        if math.isfinite(frame.time_s) or self.current is None:
+            return frame
+        return replace(frame, time_s=frame.index * (self.current.frame_time_s or 0.0))
+
+    def _look_for_theft(self) -> None:
+        """PULL clients share the messages in turn: a second one leaves every second frame, and so on."""
+        stride = self._steps[-1]
+        if stride < 2 or stride == self._stride_told or len(self._steps) < _STRIDE_SAMPLES:
+            return
+        if all(step == stride for step in self._steps):
+            self._stride_told = stride
+            self.warn(
+                f"only one frame in {stride} arrives: another client is connected to the detector and takes the rest: "
+                "disconnect it"
+            )
