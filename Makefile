@@ -39,7 +39,7 @@ bench: $(VENV)/.run
 
 # A Python is suitable when it is new enough and can make virtual environments (some systems package that apart).
 $(VENV)/.python:
-	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
+	@for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
 	  if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	    echo "Setting up $(VENV) with $$("$$python" --version), once ..."; \
 	    rm -rf "$(VENV)" && "$$python" -m venv "$(VENV)" && touch "$@" && exit 0; exit 1; \
