@@ -67,7 +67,7 @@ class Optics:
     defocus_A: float = -54.0
     focal_spread_A: float = 10.0
     blur_sigma_A: float = 0.15
-    amplitude_contrast: float = 0.023
+    amplitude_contrast: float = 0.03
     mtf_falloff: float = 0.6
     debye_waller_A2: float = 0.55
     aperture_per_A: float = math.inf

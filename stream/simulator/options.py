@@ -50,7 +50,7 @@ class SceneOptions:
     height_memory_frames: float = 150.0
     stage_drift_A: float = 2.0
     graphene_sheets: int = 2
-    graphene_height_A: float = 22.0
+    graphene_height_A: float = 35.0
     graphene_drift_A_per_frame: float = 0.005
     liquid_thickness_A: float = 15.0
     gain_residual: float = 0.01
