@@ -83,6 +83,8 @@ class Viewer:
             self._step(1)
         elif key in ("backtab", "up", "left", "k", "N"):
             self._step(-1)
+        elif key == "z":
+            self.state = replace(self.state, zoom=self.state.zoom * 2 if self.state.zoom < 4 else 1)
         elif key == "p":
             self._frozen = None if self._frozen else self.latest
             self.state = replace(self.state, paused=self._frozen is not None)

@@ -25,6 +25,10 @@ def find(snapshot: Snapshot, name: str) -> ParticleView | None:
     return snapshot.particles[0] if snapshot.particles else None
 
 
+def _name(particle: ParticleView) -> str:
+    return cut(clean(particle.name), 12)
+
+
 def _empty(title: str, words: str, width: int, height: int, look: Look) -> Block:
     text = cut(words, width, look.ellipsis)
     lines = block(len(text), [row(len(text), (text, DIM))]) if text else Block(0, ())
@@ -34,7 +38,7 @@ def _empty(title: str, words: str, width: int, height: int, look: Look) -> Block
 def views_panel(particle: ParticleView, width: int, height: int, look: Look = LOOK) -> Block:
     """From which sides the particle has been seen: hemisphere in equal-area projection, and the same in words."""
     if not particle.coverage:
-        return _empty("Views", "no views yet", width, height, look)
+        return _empty(f"{_name(particle)} views", "no views yet", width, height, look)
     known = summary(particle.coverage)
     words: list[Part] = [f"{percent(known.seen, known.cells)} of sides seen"]
     if known.missing and known.gap_deg >= 5:
@@ -45,7 +49,7 @@ def views_panel(particle: ParticleView, width: int, height: int, look: Look = LO
         text = len(words[0] if isinstance(words[0], str) else words[0][0])
     caption = fit(block(text, [row(text, *words)]), width, 1, centre=True)
     picture = sphere(particle.coverage, width, max(1, height - 2), look)
-    return fit(titled("Views", Block(width, picture.lines + caption.lines), look), width, height)
+    return fit(titled(f"{_name(particle)} views", Block(width, picture.lines + caption.lines), look), width, height)
 
 
 def fsc_panel(particle: ParticleView, width: int, height: int, look: Look = LOOK) -> Block:
@@ -60,7 +64,7 @@ def fsc_panel(particle: ParticleView, width: int, height: int, look: Look = LOOK
     plot = Plot(
         points,
         (0.0, edge),
-        (0.0, 1.0),
+        (-0.05, 1.05),
         x_ticks=_priority(ticks, width - 6, edge),
         y_ticks=((1.0, "1"), (0.5, ".5"), (0.143, ".143"), (0.0, "0")),
         limit=0.143,
@@ -87,7 +91,7 @@ def trend_panel(particle: ParticleView, width: int, height: int, look: Look = LO
     usable = [point for point in particle.resolution_trend if math.isfinite(point[1]) and point[1] > 0]
     points = [(float(frames), value) for frames, value in usable]
     if len(points) < 2:
-        return _empty("Resolution against frames", "needs two maps", width, height, look)
+        return _empty("Resolution", "needs two maps", width, height, look)
     low, high = min(value for _, value in points), max(value for _, value in points)
     pad = max(0.02, 0.08 * (high - low))
     bottom, top = max(0.0, low - pad), high + pad
@@ -109,14 +113,15 @@ def _axis_number(value: float) -> str:
     return f"{value:.2f}" if value < 100 else short(value)
 
 
-def slice_panel(particle: ParticleView, width: int, height: int, look: Look = LOOK) -> Block:
-    """The central slice of the map, cut to the particle, with the width of what is seen."""
+def slice_panel(particle: ParticleView, width: int, height: int, look: Look = LOOK, zoom: int = 1) -> Block:
+    """The central slice of the map, cut to the particle or closer (`zoom` times), with the width of what is seen."""
     if not particle.slice_xy or not particle.slice_xy[0]:
         return _empty("Map slice", "no map yet", width, height, look)
     share = 1.0
     if particle.slice_width_A > 0 and particle.diameter_A > 0:
-        share = min(1.0, max(0.2, 1.35 * particle.diameter_A / particle.slice_width_A))
-    note = f"{particle.slice_width_A * share:.0f} {look.angstrom} wide" if particle.slice_width_A > 0 else ""
+        share = min(1.0, max(0.2, 1.2 * particle.diameter_A / particle.slice_width_A))
+    share /= zoom
+    note = f"{particle.slice_width_A * share:.0f} {look.angstrom}" if particle.slice_width_A > 0 else ""
     picture = map_slice(particle.slice_xy, share, width, max(1, height - 1), look)
     return fit(titled("Map slice", picture, look, note), width, height)
 
@@ -151,13 +156,13 @@ def essentials(particle: ParticleView, width: int, height: int = 2, look: Look =
         word = trend(particle.resolution_trend)
         frames, before = particle.resolution_trend[0]
         words = f"{angstrom(before, look)} at {short(frames)} frames, now {angstrom(particle.resolution_A, look)}"
-        first += [("resolution ", DIM), words, " ", (f"{arrow(word, look)} {word}  ", BOLD)]
+        first += [words, " ", (f"{arrow(word, look)} {word}", BOLD)]
     else:
-        first += [("frames ", DIM), f"{count(particle.frames_seen)} seen  "]
-    if particle.step_deg is not None:
-        first += [("rotation ", DIM), f"{particle.step_deg:.1f} deg  "]
-    if particle.ms_per_frame:
-        first += [("cost ", DIM), f"{sum(particle.ms_per_frame.values()):.1f} ms"]
+        first.append(f"{count(particle.frames_seen)} frames seen")
+    each = [] if particle.step_deg is None else [f"{particle.step_deg:.1f} deg"]
+    each += [f"{sum(particle.ms_per_frame.values()):.1f} ms"] if particle.ms_per_frame else []
+    if each:
+        first.append((f"   {' and '.join(each)} per frame", DIM))
     second: list[Part] = [" "]
     if particle.note:
         second += [(clean(particle.note) + "  ", WARN)]

@@ -19,6 +19,7 @@ class ViewState:
 
     selected: str = ""
     help: bool = False
+    zoom: int = 1
     paused: bool = False
     notice: str = ""
 
@@ -68,14 +69,14 @@ def _narrow(snapshot: Snapshot, width: int, height: int, look: Look, state: View
         parts.append(log_panel(snapshot, width, room + log_height, look))
     else:
         words = 2 if room >= 9 else 1
-        parts += [_pictures(particle, width, room - words, look), essentials(particle, width, words, look)]
+        parts += [_pictures(particle, width, room - words, look, state.zoom), essentials(particle, width, words, look)]
         if log_height:
             parts.append(log_panel(snapshot, width, log_height, look))
     parts.append(keys_line(width, state.paused))
     return fit(stack(*parts), width, height)
 
 
-def _pictures(particle: ParticleView, width: int, height: int, look: Look) -> Block:
+def _pictures(particle: ParticleView, width: int, height: int, look: Look, zoom: int) -> Block:
     """Sphere, FSC and map slice beside each other; fewer where there is no room."""
     side = min(2 * (height - 1), width // 3)
     if width < 60:
@@ -88,7 +89,7 @@ def _pictures(particle: ParticleView, width: int, height: int, look: Look) -> Bl
         plots = beside(fsc_panel(particle, left, height, look), right)
     else:
         plots = fsc_panel(particle, middle, height, look)
-    return beside(views_panel(particle, side, height, look), plots, slice_panel(particle, side, height, look))
+    return beside(views_panel(particle, side, height, look), plots, slice_panel(particle, side, height, look, zoom))
 
 
 def _wide(snapshot: Snapshot, width: int, height: int, look: Look, state: ViewState) -> Block:
@@ -105,13 +106,12 @@ def _wide(snapshot: Snapshot, width: int, height: int, look: Look, state: ViewSt
     if particle is None:
         parts.append(log_panel(snapshot, width, room, look))
     else:
-        parts.append(Block(width, (rule(f"{particle.name} {particle.state}", width, look),)))
-        parts.append(_detail(snapshot, particle, width, room - 1, look))
+        parts.append(_detail(snapshot, particle, width, room, look, state.zoom))
     parts.append(keys_line(width, state.paused))
     return fit(stack(*parts), width, height)
 
 
-def _detail(snapshot: Snapshot, particle: ParticleView, width: int, height: int, look: Look) -> Block:
+def _detail(snapshot: Snapshot, particle: ParticleView, width: int, height: int, look: Look, zoom: int) -> Block:
     """Sphere and slice as large squares, the two curves, below them facts and log."""
     foot = 9 if height >= 26 else 6
     pictures = height - foot
@@ -126,7 +126,9 @@ def _detail(snapshot: Snapshot, particle: ParticleView, width: int, height: int,
         left = (middle - 1) // 2
         right = trend_panel(particle, middle - left - 1, pictures, look)
         curves = beside(fsc_panel(particle, left, pictures, look), right)
-    body = beside(views_panel(particle, side, pictures, look), curves, slice_panel(particle, side, pictures, look))
+    body = beside(
+        views_panel(particle, side, pictures, look), curves, slice_panel(particle, side, pictures, look, zoom)
+    )
     half = (width - 1) // 2
     below = beside(facts(particle, half, foot, look), log_panel(snapshot, width - half - 1, foot, look))
     return stack(body, below)
@@ -141,7 +143,7 @@ def help_screen(width: int, height: int, look: Look = LOOK) -> Block:
 _HELP = """\
 Keys   q  quit this viewer (the daemon goes on)      ?  this page, any key closes it
        Tab, arrows  next or previous particle        p  freeze the display, again to go on
-       Ctrl-L  draw the screen anew
+       z  map slice closer, twice as close, whole    Ctrl-L  draw the screen anew
 
 States COLLECTING  gathers its first frames          MAPPING  map exists and grows
        INDEXING    looks for lattice and path        DONE     stream over, final map written

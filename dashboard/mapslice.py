@@ -15,6 +15,9 @@ from .dots import BAYER, Dots
 from .look import NULL, Look
 
 Picture = tuple[tuple[int, ...], ...]
+# quadrant blocks; bits: upper left, upper right, lower left, lower right
+_QUADRANTS = " ▘▝▀▖▌▞▛▗▚▐▜▄▙▟█"
+FINE_CELLS = 700  # up to this size the picture is small enough to need, and cheap enough to get, the finer drawing
 _RAMP = " .:-=+*#%@"
 
 
@@ -84,7 +87,9 @@ def map_slice(picture: Picture, share: float, width: int, height: int, look: Loo
     columns, rows = max(1, min(width, 2 * height)), max(1, min(height, (width + 1) // 2))
     if not picture:
         return fit(Block(width, ()), width, height)
-    if look.unicode and look.colours >= 256:
+    if look.unicode and look.colours >= 256 and columns * rows <= FINE_CELLS:
+        drawn = _quadrants(resample(picture, share, 2 * columns, 2 * rows), columns)
+    elif look.unicode and look.colours >= 256:
         image = resample(picture, share, columns, 2 * rows)
         lines = []
         for index in range(0, 2 * rows, 2):
@@ -103,6 +108,32 @@ def map_slice(picture: Picture, share: float, width: int, height: int, look: Loo
         image = resample(picture, share, columns, rows)
         drawn = _plain(["".join(_RAMP[int(_firm(value) * 9 + 0.5)] for value in line) for line in image], columns)
     return fit(drawn, width, height, centre=True)
+
+
+def _quadrants(image: list[list[float]], columns: int) -> Block:
+    """Two pixels across and two down per cell, in the two greys and the shape that come nearest to the four values."""
+    lines = []
+    for index in range(0, len(image), 2):
+        upper, lower = image[index], image[index + 1]
+        cells = []
+        for x in range(0, 2 * columns, 2):
+            values = (upper[x], upper[x + 1], lower[x], lower[x + 1])
+            level = _threshold(values)
+            bright = [value for value in values if value >= level]
+            dark = [value for value in values if value < level]
+            shape = sum(1 << bit for bit, value in enumerate(values) if value >= level)
+            high = sum(bright) / len(bright)
+            low = sum(dark) / len(dark) if dark else high
+            cells.append((_QUADRANTS[shape], _grey(int(high * 25 + 0.5), int(low * 25 + 0.5))))
+        lines.append(tuple(runs(cells)))
+    return Block(columns, tuple(lines))
+
+
+def _threshold(values: tuple[float, float, float, float]) -> float:
+    """Where to divide four values into two groups of least variance (Otsu 1979)."""
+    a, b, c, d = sorted(values)
+    splits = (((b + c + d) / 3 - a) ** 2 * 0.75, ((c + d - a - b) / 2) ** 2, (d - (a + b + c) / 3) ** 2 * 0.75)
+    return (b, c, d)[splits.index(max(splits))]
 
 
 def _firm(value: float) -> float:

@@ -52,6 +52,8 @@ def header(snapshot: Snapshot, width: int, height: int = 1, look: Look = LOOK, n
     session = clean(snapshot.session)
     source = clean(snapshot.stream.source)
     if length(session) + length(source) + 2 > room:
+        source = source.removeprefix("zmq+")
+    if length(session) + length(source) + 2 > room:
         session = _tail(session.rstrip("/").rpartition("/")[2], max(12, room - length(source) - 2), look)
     source = cut(source, max(0, room - length(session) - 2), look.ellipsis)
     left += ["  ", (session, BOLD), "  ", source]

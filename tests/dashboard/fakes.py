@@ -105,7 +105,7 @@ def _fsc(k: float, resolution: float) -> float:
     edge = 1 / resolution
     noise = 0.02 * math.sin(311 * k) + 0.015 * math.sin(97 * k)
     dip = 0.12 * math.exp(-(((k - 0.3) / 0.06) ** 2))
-    return 1 / (1 + math.exp((k - edge) / 0.055 - 1.79)) - dip * (k < edge) + noise
+    return 1 / (1 + math.exp((k - edge) / 0.055 + 1.79)) - dip * (k < edge) + noise
 
 
 @lru_cache(maxsize=256)
