@@ -189,7 +189,7 @@ def _expand_bslz4(source: NDArray[np.uint8], target: NDArray[np.uint8], block_by
         if decompress_block(source, read, read + length, planes, 0, size) != size:
             return -1
         read += length
-        unshuffle_block(planes, target, write, size // element_size, element_size)
+        unshuffle_block(planes[:size], target[write : write + size], element_size)
         write += size
     rest = target.size - grouped
     if source.size - read < rest:
@@ -204,11 +204,11 @@ def _shrink_bslz4(source: NDArray[np.uint8], target: NDArray[np.uint8], block_by
     group_bytes = _GROUP * element_size
     grouped = source.size // group_bytes * group_bytes
     planes = np.empty(grouped, np.uint8)
-    table = np.full(1 << HASH_BITS, -1, np.int64)
+    table = np.zeros(1 << HASH_BITS, np.uint64)
     write = HEADER_BYTES
     for start in range(0, grouped, block_bytes):
         size = min(block_bytes, grouped - start)
-        shuffle_block(source, start, planes, start, size // element_size, element_size)
+        shuffle_block(source[start : start + size], planes[start : start + size], element_size)
         length = compress_block(planes, start, start + size, target, write + 4, table)
         _put_u32(target, write, length)
         write += 4 + length
@@ -243,7 +243,7 @@ def _expand_lz4(source: NDArray[np.uint8], target: NDArray[np.uint8], block_byte
 
 @njit(nogil=True, cache=True)
 def _shrink_lz4(source: NDArray[np.uint8], target: NDArray[np.uint8], block_bytes: int) -> int:
-    table = np.full(1 << HASH_BITS, -1, np.int64)
+    table = np.zeros(1 << HASH_BITS, np.uint64)
     scratch = np.empty(block_bound(block_bytes), np.uint8)
     write = HEADER_BYTES
     for start in range(0, source.size, block_bytes):

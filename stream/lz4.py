@@ -16,6 +16,41 @@ HASH_BITS = 12
 _LAST_LITERALS = 5  # the format demands: the last five bytes are literals,
 _MATCH_LIMIT = 12  # and the last match starts at least twelve bytes before the end
 _MAX_DISTANCE = 65535
+_ONE, _WORD, _LONG, _MORE = np.uint64(1), np.uint64(8), np.uint64(15), np.uint64(255)
+
+
+@njit(inline="always")
+def _copy_8(source: NDArray[np.uint8], read: np.uint64, target: NDArray[np.uint8], write: np.uint64) -> None:
+    """Copy eight bytes; all are read before one is written, so the compiler makes one load and one store of it."""
+    byte_0, byte_1 = source[read], source[read + np.uint64(1)]
+    byte_2, byte_3 = source[read + np.uint64(2)], source[read + np.uint64(3)]
+    byte_4, byte_5 = source[read + np.uint64(4)], source[read + np.uint64(5)]
+    byte_6, byte_7 = source[read + np.uint64(6)], source[read + np.uint64(7)]
+    target[write], target[write + np.uint64(1)] = byte_0, byte_1
+    target[write + np.uint64(2)], target[write + np.uint64(3)] = byte_2, byte_3
+    target[write + np.uint64(4)], target[write + np.uint64(5)] = byte_4, byte_5
+    target[write + np.uint64(6)], target[write + np.uint64(7)] = byte_6, byte_7
+
+
+@njit(inline="always")
+def _copy(
+    source: NDArray[np.uint8],
+    read: np.uint64,
+    read_stop: np.uint64,
+    target: NDArray[np.uint8],
+    write: np.uint64,
+    write_stop: np.uint64,
+    length: np.uint64,
+) -> None:
+    """Copy `length` bytes. Up to seven bytes more may be written, within the limits: what follows overwrites them."""
+    if read + length + _WORD <= read_stop and write + length + _WORD <= write_stop:
+        done = np.uint64(0)
+        while done < length:
+            _copy_8(source, read + done, target, write + done)
+            done += _WORD
+    else:
+        for i in range(length):
+            target[write + i] = source[read + i]
 
 
 @njit(nogil=True, cache=True)
@@ -26,59 +61,56 @@ def decompress_block(
 
     Parameters
     ----------
-    source, target : one-dimensional uint8 arrays, contiguous; they must not overlap.
+    source, target : one-dimensional uint8 arrays, contiguous; they must not overlap. The limits have to lie in them.
 
     Returns
     -------
     Bytes written, or -1 where the block is malformed or does not fit.
     """
-    read = start
-    write = out_start
-    while read < stop:
+    # unsigned throughout: with a signed index the compiler has to provide for counting from the end
+    read, read_stop = np.uint64(start), np.uint64(stop)
+    write, write_stop, first = np.uint64(out_start), np.uint64(out_stop), np.uint64(out_start)
+    while read < read_stop:
         token = source[read]
-        read += 1
-        length = np.int64(token >> 4)
-        if length == 15:
-            more = 255
-            while more == 255:
-                if read >= stop:
+        read += _ONE
+        length = np.uint64(token >> 4)
+        if length == _LONG:
+            more = _MORE
+            while more == _MORE:
+                if read >= read_stop:
                     return -1
-                more = np.int64(source[read])
-                read += 1
+                more = np.uint64(source[read])
+                read += _ONE
                 length += more
-        if length > stop - read or length > out_stop - write:
+        if length > read_stop - read or length > write_stop - write:
             return -1
-        for i in range(length):
-            target[write + i] = source[read + i]
+        _copy(source, read, read_stop, target, write, write_stop, length)
         read += length
         write += length
-        if read == stop:
-            return write - out_start  # the last sequence has literals only
-        if stop - read < 2:
+        if read == read_stop:
+            return np.int64(write - first)  # the last sequence has literals only
+        if read_stop - read < np.uint64(2):
             return -1
-        distance = np.int64(source[read]) | (np.int64(source[read + 1]) << 8)
-        read += 2
-        if distance == 0 or distance > write - out_start:
+        distance = np.uint64(source[read]) | (np.uint64(source[read + _ONE]) << _WORD)
+        read += np.uint64(2)
+        if distance == np.uint64(0) or distance > write - first:
             return -1
-        length = np.int64(token & 15)
-        if length == 15:
-            more = 255
-            while more == 255:
-                if read >= stop:
+        length = np.uint64(token & 15)
+        if length == _LONG:
+            more = _MORE
+            while more == _MORE:
+                if read >= read_stop:
                     return -1
-                more = np.int64(source[read])
-                read += 1
+                more = np.uint64(source[read])
+                read += _ONE
                 length += more
-        length += 4
-        if length > out_stop - write:
+        length += np.uint64(4)
+        if length > write_stop - write:
             return -1
-        if distance == 1:  # a run of one value: by far the commonest match in sparse counts
-            value = target[write - 1]
-            for i in range(length):
-                target[write + i] = value
-        elif distance >= length:
-            for i in range(length):
-                target[write + i] = target[write - distance + i]
+        if distance == _ONE:  # a run of one value: by far the commonest match in sparse counts
+            target[np.int64(write) : np.int64(write + length)] = target[write - _ONE]
+        elif distance >= _WORD:
+            _copy(target, write - distance, write_stop, target, write, write_stop, length)
         else:
             for i in range(length):
                 target[write + i] = target[write + i - distance]
@@ -87,23 +119,50 @@ def decompress_block(
 
 
 @njit(inline="always")
-def _read_u32(source: NDArray[np.uint8], at: int) -> int:
+def _read_u32(source: NDArray[np.uint8], at: np.uint64) -> np.uint32:
     return np.uint32(
         np.uint32(source[at])
-        | (np.uint32(source[at + 1]) << np.uint32(8))
-        | (np.uint32(source[at + 2]) << np.uint32(16))
-        | (np.uint32(source[at + 3]) << np.uint32(24))
+        | (np.uint32(source[at + np.uint64(1)]) << np.uint32(8))
+        | (np.uint32(source[at + np.uint64(2)]) << np.uint32(16))
+        | (np.uint32(source[at + np.uint64(3)]) << np.uint32(24))
     )
 
 
 @njit(inline="always")
-def _write_length(target: NDArray[np.uint8], write: int, length: int) -> int:
-    while length >= 255:
+def _match_stop(source: NDArray[np.uint8], read: np.uint64, candidate: np.uint64, stop: np.uint64) -> np.uint64:
+    """Where bytes from `read` on stop being equal to those from `candidate` on."""
+    four = np.uint64(4)
+    while read + four <= stop and _read_u32(source, read) == _read_u32(source, candidate):
+        read += four
+        candidate += four
+    while read < stop and source[read] == source[candidate]:
+        read += _ONE
+        candidate += _ONE
+    return read
+
+
+@njit(inline="always")
+def _write_length(target: NDArray[np.uint8], write: np.uint64, length: np.uint64) -> np.uint64:
+    while length >= _MORE:
         target[write] = 255
-        write += 1
-        length -= 255
+        write += _ONE
+        length -= _MORE
     target[write] = length
-    return write + 1
+    return write + _ONE
+
+
+@njit(inline="always")
+def _write_literals(
+    source: NDArray[np.uint8], anchor: np.uint64, read: np.uint64, target: NDArray[np.uint8], write: np.uint64, low: int
+) -> np.uint64:
+    """Write a token with `low` in its lower half, and the literals ``source[anchor:read]``."""
+    literals = read - anchor
+    target[write] = (min(literals, _LONG) << np.uint64(4)) | np.uint64(low)
+    write += _ONE
+    if literals >= _LONG:
+        write = _write_length(target, write, literals - _LONG)
+    _copy(source, anchor, np.uint64(source.size), target, write, np.uint64(target.size), literals)
+    return write + literals
 
 
 @njit(nogil=True, cache=True)
@@ -113,67 +172,56 @@ def compress_block(
     stop: int,
     target: NDArray[np.uint8],
     out_start: int,
-    table: NDArray[np.int64],
+    table: NDArray[np.uint64],
 ) -> int:
     """Compress ``source[start:stop]`` to ``target[out_start:]``, which has to have room for `block_bound` bytes.
 
     Parameters
     ----------
     source, target : one-dimensional uint8 arrays, contiguous.
-    table : (2**HASH_BITS,) int64 array, filled with -1 before the first block; may be handed on from block to block of
-        one `source` as they are (positions before `start` are never matched), which saves clearing it.
+    table : (2**HASH_BITS,) uint64 array of positions + 1, zero before the first block; may be handed on as it is from
+        block to block of one `source`, since positions before `start` are never matched: that saves clearing it.
 
     Returns
     -------
     Bytes written.
     """
-    write = out_start
-    anchor = start
-    read = start
-    misses = 0
-    match_stop = stop - _MATCH_LIMIT
-    copy_stop = stop - _LAST_LITERALS
-    while read <= match_stop:
+    read, write = np.uint64(start), np.uint64(out_start)
+    first, anchor = read, read
+    misses = np.uint64(0)
+    last_match = np.int64(stop) - _MATCH_LIMIT
+    copy_stop = np.uint64(max(stop - _LAST_LITERALS, start))
+    while np.int64(read) <= last_match:
         word = _read_u32(source, read)
-        slot = np.uint32(word * np.uint32(2654435761)) >> np.uint32(32 - HASH_BITS)
+        slot = np.uint64(np.uint32(word * np.uint32(2654435761)) >> np.uint32(32 - HASH_BITS))
         candidate = table[slot]
-        table[slot] = read
-        if candidate < start or read - candidate > _MAX_DISTANCE or _read_u32(source, candidate) != word:
-            misses += 1
-            read += 1 + (misses >> 6)  # data that does not compress is passed over faster and faster
+        table[slot] = read + _ONE
+        if (
+            candidate <= first
+            or read - candidate >= np.uint64(_MAX_DISTANCE)
+            or _read_u32(source, candidate - _ONE) != word
+        ):
+            misses += _ONE
+            read += _ONE + (misses >> np.uint64(6))  # data that does not compress is passed over faster and faster
             continue
-        misses = 0
-        while read > anchor and candidate > start and source[read - 1] == source[candidate - 1]:
-            read -= 1
-            candidate -= 1
-        length = 4
-        while read + length < copy_stop and source[read + length] == source[candidate + length]:
-            length += 1
-        literals = read - anchor
-        extra = length - 4
-        target[write] = (min(literals, 15) << 4) | min(extra, 15)
-        write += 1
-        if literals >= 15:
-            write = _write_length(target, write, literals - 15)
-        for i in range(literals):
-            target[write + i] = source[anchor + i]
-        write += literals
+        candidate -= _ONE
+        misses = np.uint64(0)
+        while read > anchor and candidate > first and source[read - _ONE] == source[candidate - _ONE]:
+            read -= _ONE
+            candidate -= _ONE
+        matched = _match_stop(source, read + np.uint64(4), candidate + np.uint64(4), copy_stop)
+        extra = matched - read - np.uint64(4)
+        write = _write_literals(source, anchor, read, target, write, min(extra, _LONG))
         distance = read - candidate
-        target[write] = distance & 255
-        target[write + 1] = distance >> 8
-        write += 2
-        if extra >= 15:
-            write = _write_length(target, write, extra - 15)
-        read += length
+        target[write] = distance & _MORE
+        target[write + _ONE] = distance >> _WORD
+        write += np.uint64(2)
+        if extra >= _LONG:
+            write = _write_length(target, write, extra - _LONG)
+        read = matched
         anchor = read
-    literals = stop - anchor
-    target[write] = min(literals, 15) << 4
-    write += 1
-    if literals >= 15:
-        write = _write_length(target, write, literals - 15)
-    for i in range(literals):
-        target[write + i] = source[anchor + i]
-    return write + literals - out_start
+    write = _write_literals(source, anchor, np.uint64(stop), target, write, 0)
+    return np.int64(write) - out_start
 
 
 @njit(inline="always")
