@@ -1,0 +1,255 @@
+"""Hidden Markov chains of poses: continuity of the tumbling over candidates of each frame.
+
+Transitions are Gaussian in the rotation angle between consecutive frames. "Modulo" chains identify the 48 poses that give
+the same lattice image; plain chains keep them apart. Emissions are tempered log-likelihoods: the projection model is not
+exact and neighbouring coefficients are correlated, so that the raw likelihood is overconfident.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from .rotations import nearest_equivalent
+
+Floats = NDArray[np.float64]
+_DEG = 180.0 / math.pi
+
+
+@njit(cache=True, inline="always")
+def _dot_modulo(a, b):  # type: ignore[no-untyped-def]
+    """|cos(angle / 2)| between a and the nearest of the 48 equivalents of b.
+
+    For p = a^-1 b the best of the 24 cube rotations has a closed form in the sorted |components| (Grimmer 1974).
+    """
+    best = 0.0
+    for h in range(2):
+        if h == 0:
+            w, x, y, z = b[0], b[1], b[2], b[3]
+        else:  # C2Z b
+            w, x, y, z = -b[3], -b[2], b[1], b[0]
+        p0 = abs(a[0] * w + a[1] * x + a[2] * y + a[3] * z)
+        p1 = abs(a[0] * x - a[1] * w - a[2] * z + a[3] * y)
+        p2 = abs(a[0] * y + a[1] * z - a[2] * w - a[3] * x)
+        p3 = abs(a[0] * z - a[1] * y + a[2] * x - a[3] * w)
+        if p0 < p1:
+            p0, p1 = p1, p0
+        if p2 < p3:
+            p2, p3 = p3, p2
+        first, second = (p0, max(p1, p2)) if p0 > p2 else (p2, max(p3, p0))
+        value = max(first, (first + second) * math.sqrt(0.5), 0.5 * (p0 + p1 + p2 + p3))
+        best = max(best, value)
+    return best
+
+
+@njit(cache=True, inline="always")
+def _angle(dot):  # type: ignore[no-untyped-def]
+    return 2.0 * _DEG * math.acos(min(dot, 1.0))
+
+
+@njit(parallel=True, cache=True)
+def _weights(poses, start, column, sigma, out):  # type: ignore[no-untyped-def]
+    for i in prange(len(poses)):
+        for k in range(start[i], start[i + 1]):
+            angle = _angle(_dot_modulo(poses[i], poses[column[k]])) / sigma
+            out[k] = math.exp(-0.5 * angle * angle)
+
+
+def transition_weights(
+    poses: Floats, start: NDArray[np.int64], column: NDArray[np.int32], sigma_deg: float
+) -> NDArray[np.float32]:
+    """Gaussian transition weights modulo 48 between poses (g, 4), for pairs in compressed rows."""
+    out = np.empty(len(column), np.float32)
+    _weights(poses, start, column, sigma_deg, out)
+    return out
+
+
+@njit(parallel=True, cache=True)
+def _transitions(poses, sigma, floor, modulo):  # type: ignore[no-untyped-def]
+    """(t - 1, k, k) log transition from candidate i of frame t to candidate j of frame t + 1."""
+    steps, k = poses.shape[0] - 1, poses.shape[1]
+    out = np.empty((steps, k, k), np.float32)
+    for t in prange(steps):
+        for i in range(k):
+            a = poses[t, i]
+            for j in range(k):
+                b = poses[t + 1, j]
+                if modulo:
+                    dot = _dot_modulo(a, b)
+                else:
+                    dot = abs(a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3])
+                angle = _angle(dot) / sigma
+                out[t, i, j] = max(-0.5 * angle * angle, floor)
+    return out
+
+
+@njit(cache=True)
+def _viterbi(emission, transitions):  # type: ignore[no-untyped-def]
+    frames, k = emission.shape
+    score = emission[0].copy()
+    back = np.zeros((frames, k), np.int32)
+    fresh = np.empty(k)
+    for t in range(1, frames):
+        for j in range(k):
+            best, arg = -1e300, 0
+            for i in range(k):
+                value = score[i] + transitions[t - 1, i, j]
+                if value > best:
+                    best, arg = value, i
+            fresh[j] = best + emission[t, j]
+            back[t, j] = arg
+        score[:] = fresh - fresh.max()
+    path = np.empty(frames, np.int64)
+    path[-1] = np.argmax(score)
+    for t in range(frames - 1, 0, -1):
+        path[t - 1] = back[t, path[t]]
+    return path
+
+
+@njit(cache=True)
+def _posterior(emission, transitions):  # type: ignore[no-untyped-def]
+    frames, k = emission.shape
+    alpha = np.empty((frames, k))
+    alpha[0] = np.exp(emission[0] - emission[0].max())
+    alpha[0] /= alpha[0].sum()
+    for t in range(1, frames):
+        top = emission[t].max()
+        for j in range(k):
+            total = 0.0
+            for i in range(k):
+                total += alpha[t - 1, i] * math.exp(transitions[t - 1, i, j])
+            alpha[t, j] = total * math.exp(emission[t, j] - top)
+        norm = alpha[t].sum()
+        alpha[t] /= max(norm, 1e-300)
+    beta = np.ones(k)
+    fresh = np.empty(k)
+    for t in range(frames - 2, -1, -1):
+        top = emission[t + 1].max()
+        for i in range(k):
+            total = 0.0
+            for j in range(k):
+                total += math.exp(transitions[t, i, j] + emission[t + 1, j] - top) * beta[j]
+            fresh[i] = total
+        beta[:] = fresh / max(fresh.max(), 1e-300)
+        alpha[t] *= beta
+        alpha[t] /= max(alpha[t].sum(), 1e-300)
+    return alpha
+
+
+def tempered(score: NDArray[np.floating], exponent: float, clip: float = 130.0) -> Floats:
+    """Emission ``exponent * max(L - max L, -clip)`` per frame, (t, k)."""
+    relative = score.astype(np.float64) - score.max(axis=1, keepdims=True)
+    return exponent * np.maximum(relative, -clip)
+
+
+def posterior_modulo(poses: Floats, score: Floats, sigma_deg: float, exponent: float = 0.3, jump: float = 1e-7) -> Floats:
+    """Forward-backward probabilities (t, k) of candidates (t, k, 4) modulo the 48 equivalents."""
+    transitions = _transitions(np.ascontiguousarray(poses), sigma_deg, math.log(jump), True)
+    return np.asarray(_posterior(tempered(score, exponent, 200.0), transitions))
+
+
+def path_modulo(
+    poses: Floats,
+    score: Floats,
+    sigma_deg: float,
+    *,
+    exponent: float = 0.3,
+    floor: float = -25.0,
+    anchor: Floats | None = None,
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Most probable path modulo 48, unwrapped into one continuous branch.
+
+    Viterbi over candidates (t, k, 4), then each pose replaced by the equivalent nearest to its predecessor.
+    Returns poses (t, 4) and the candidate chosen in each frame (t,). `anchor` is the pose before the first frame.
+    """
+    emission = tempered(score, exponent)
+    if anchor is not None:
+        poses = np.concatenate([np.repeat(anchor[None, None], poses.shape[1], axis=1), poses])
+        emission = np.concatenate([np.zeros((1, emission.shape[1])), emission])
+    chosen = _viterbi(emission, _transitions(np.ascontiguousarray(poses), sigma_deg, floor, True))
+    path = poses[np.arange(len(poses)), chosen].copy()
+    for t in range(1, len(path)):
+        path[t] = nearest_equivalent(path[t - 1], path[t])
+    return (path, chosen) if anchor is None else (path[1:], chosen[1:])
+
+
+@njit(parallel=True, cache=True)
+def _mass_near(poses, probability, chosen, cosine):  # type: ignore[no-untyped-def]
+    out = np.zeros(poses.shape[0])
+    for t in prange(poses.shape[0]):
+        a = poses[t, chosen[t]]
+        total = 0.0
+        for j in range(poses.shape[1]):
+            b = poses[t, j]
+            if abs(a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]) > cosine:
+                total += probability[t, j]
+        out[t] = total
+    return out
+
+
+def decode(
+    poses: Floats,
+    score: Floats,
+    sigma_deg: float,
+    *,
+    anchor: Floats | None = None,
+    exponent: float = 0.3,
+    floor: float = -60.0,
+    within_deg: float = 8.0,
+) -> tuple[NDArray[np.int64], Floats]:
+    """Most probable state of every frame among all branches, and how sure that is.
+
+    Parameters
+    ----------
+    poses : (t, states, 4), equivalents kept apart. score : (t, states) log-likelihoods. anchor : (4,) pose accepted just
+        before the first frame.
+
+    Returns
+    -------
+    chosen : (t,) state on the Viterbi path. mass : (t,) forward-backward probability, at half the exponent, of all states
+        within `within_deg` of the chosen pose.
+    """
+    emission = tempered(score, exponent)
+    if anchor is not None:
+        dot = np.abs(poses[0] @ anchor)
+        angle = 2 * np.degrees(np.arccos(np.minimum(dot, 1.0))) / sigma_deg
+        emission[0] += np.maximum(-0.5 * angle**2, floor)
+    transitions = _transitions(np.ascontiguousarray(poses), sigma_deg, floor, False)
+    chosen = _viterbi(emission, transitions)
+    softer = tempered(score, exponent / 2)
+    if anchor is not None:
+        softer[0] += np.maximum(-0.5 * angle**2, floor)
+    probability = _posterior(softer, transitions)
+    return chosen, np.asarray(_mass_near(poses, probability, chosen, math.cos(math.radians(within_deg / 2))))
+
+
+@njit(parallel=True, cache=True)
+def _distinct(poses, keep, cosine):  # type: ignore[no-untyped-def]
+    out = np.zeros((poses.shape[0], keep), np.int64)
+    for t in prange(poses.shape[0]):
+        found = 1
+        for k in range(1, poses.shape[1]):
+            if found == keep:
+                break
+            near = False
+            for j in range(found):
+                if _dot_modulo(poses[t, out[t, j]], poses[t, k]) > cosine:
+                    near = True
+            if not near:
+                out[t, found] = k
+                found += 1
+    return out
+
+
+def distinct_modulo(poses: Floats, keep: int, apart_deg: float = 4.0) -> NDArray[np.int64]:
+    """Indices (t, keep) of the first candidates that differ, modulo 48, by more than `apart_deg`; padded with the first."""
+    return np.asarray(_distinct(np.ascontiguousarray(poses), keep, math.cos(math.radians(apart_deg / 2))))
+
+
+def step_per_axis_deg(path: Floats) -> float:
+    """Rotation per frame, rms per axis, from the median step of a path (Maxwell distribution: median 1.538 sigma)."""
+    dot = np.abs((path[1:] * path[:-1]).sum(axis=1))
+    return float(np.median(2 * np.degrees(np.arccos(np.minimum(dot, 1.0)))) / 1.538)

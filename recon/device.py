@@ -1,0 +1,100 @@
+"""Where arrays live and which kernels work on them: a value that is passed in, never a global."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import scipy.fft
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Array module, FFTs and kernel launchers of one processor.
+
+    Attributes
+    ----------
+    name : "cpu" or "cuda:0".
+    xp : numpy or cupy.
+    kernels : module with the launchers of `recon.kernels` (`cpu` or `cuda`).
+    threads : FFT workers on the CPU.
+    """
+
+    name: str
+    xp: Any
+    kernels: ModuleType
+    threads: int = 1
+
+    def rfftn(self, array: Any) -> Any:
+        """Real to complex transform over all axes, in the precision of the input."""
+        if self.xp is np:
+            return scipy.fft.rfftn(array, workers=self.threads)
+        return self.xp.fft.rfftn(array).astype(self.xp.complex64)
+
+    def irfftn(self, array: Any, shape: tuple[int, ...]) -> Any:
+        """Inverse of `rfftn`."""
+        if self.xp is np:
+            return scipy.fft.irfftn(array, s=shape, workers=self.threads)
+        return self.xp.fft.irfftn(array, s=shape).astype(self.xp.float32)
+
+    def fft2(self, array: Any) -> Any:
+        """2D transforms over the last two axes."""
+        if self.xp is np:
+            return scipy.fft.rfft2(array, workers=self.threads)
+        return self.xp.fft.rfft2(array).astype(self.xp.complex64)
+
+    def asarray(self, array: Any, dtype: Any = None) -> Any:
+        """Copy to the device when it is not there already."""
+        return self.xp.asarray(array, dtype=dtype)
+
+    def to_host(self, array: Any) -> Any:
+        """Copy to host memory as a numpy array."""
+        return array if isinstance(array, np.ndarray) else array.get()
+
+
+def cpu(threads: int | None = None) -> Device:
+    """The processor. `threads` defaults to the numba thread count."""
+    from .kernels import cpu as kernels
+
+    if threads is None:
+        import numba
+
+        threads = int(numba.get_num_threads())
+    return Device("cpu", np, kernels, threads)
+
+
+def gpu(index: int = 0) -> Device:
+    """A CUDA device, believed in only after a real kernel gave the right answer on it.
+
+    Raises
+    ------
+    RuntimeError : no usable GPU; the message says what is missing.
+    """
+    try:
+        import cupy
+    except ImportError as error:
+        raise RuntimeError(f"no GPU: cupy is not installed ({error}); pip install 'tumble-em[gpu]'") from None
+    try:
+        with cupy.cuda.Device(index):
+            got = float((cupy.arange(1000, dtype=cupy.float32) ** 2).sum())
+        from .kernels import cuda as kernels
+
+        kernels.check()
+    except Exception as error:  # any failure of the driver, the compiler or the kernel means: not usable
+        raise RuntimeError(f"no GPU: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from None
+    if got != 332833500.0:
+        raise RuntimeError(f"no GPU: wrong sum on the device ({got})")
+    return Device(f"cuda:{index}", cupy, kernels)
+
+
+def probe() -> Device:
+    """The best device that really works here; TUMBLE_DEVICE=cpu keeps to the processor."""
+    if os.environ.get("TUMBLE_DEVICE", "").lower() == "cpu":
+        return cpu()
+    try:
+        return gpu()
+    except RuntimeError:
+        return cpu()

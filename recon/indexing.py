@@ -1,0 +1,145 @@
+"""The lattice stage: every frame indexed modulo 48 on an O_h-symmetrised map that sharpens round by round.
+
+The symmetrised map has full coverage whatever the trajectory, so no frame is favoured by what others happened to measure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .chain import posterior_modulo
+from .lattice import LatticeIndexer, PoseGrid, grid_posterior, shift_grid, top_poses
+from .maps import Accumulator
+from .volume import Grid, as_kernel_volume, masked, shell_sum, shell_values, symmetrise
+from .whitened import Whitened
+
+Floats = NDArray[np.float64]
+GRID_CANDIDATES = 8
+INSERTED = 4  # candidates per frame that may enter the symmetrised map
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Lattice poses of frames, most probable first: poses (t, k, 4), shifts (t, k, 2), score and probability (t, k)."""
+
+    poses: Floats
+    shifts: Floats
+    score: Floats
+    probability: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LatticeModel:
+    """The symmetrised map as a model: complex volume, its kernel layout, and the indexer built on it."""
+
+    volume: Any
+    kernel: Any
+    indexer: LatticeIndexer
+    grid: Grid
+
+
+def lattice_model(
+    volume: Any, grid: Grid, data: Whitened, poses: PoseGrid, band_k: tuple[float, float], scale: float = 1.0
+) -> LatticeModel:
+    """Prepare an O_h-symmetric volume for indexing; `scale` < 1 softens an unsure contrast."""
+    shifts = shift_grid(2.5, 1.25)
+    indexer = LatticeIndexer(
+        volume * np.float32(scale), poses, data.plane, data.weight, band_k, shifts, data.shift_sd_px, data.device
+    )
+    return LatticeModel(volume, as_kernel_volume(volume, data.device), indexer, grid)
+
+
+def _take(array: Floats, order: NDArray[np.intp]) -> Floats:
+    return np.take_along_axis(array, order if array.ndim == 2 else order[..., None], axis=1)
+
+
+def _ranked(poses: Floats, shifts: Floats, score: Floats, sigma_deg: float, keep: int) -> Candidates:
+    probability = posterior_modulo(poses, score, sigma_deg)
+    # ties of vanishing probability are ordered by likelihood
+    order = np.lexsort((-score, -probability), axis=1)[:, :keep]
+    return Candidates(_take(poses, order), _take(shifts, order), _take(score, order), _take(probability, order))
+
+
+def grid_candidates(model: LatticeModel, data: Whitened, frames: NDArray[np.int64]) -> Candidates:
+    """Exhaustive search on the pose grid with continuity, without local refinement."""
+    score, which = model.indexer.score(data.coefficients[frames[0] : frames[-1] + 1])
+    probability = grid_posterior(score, model.indexer.grid)
+    poses, shifts = top_poses(probability, which, model.indexer, GRID_CANDIDATES)
+    flat = np.zeros(poses.shape[:2])
+    return Candidates(poses, shifts.astype(np.float64), flat, flat)
+
+
+def neighbours_of(poses: Floats, count: int) -> Floats:
+    """The first `count` candidates of the frames before and after: (t, 2 count, ...)."""
+    before = np.concatenate([poses[:1, :count], poses[:-1, :count]])
+    after = np.concatenate([poses[1:, :count], poses[-1:, :count]])
+    return np.concatenate([before, after], axis=1)
+
+
+def local_candidates(
+    model: LatticeModel,
+    data: Whitened,
+    frames: NDArray[np.int64],
+    start: Candidates,
+    sigma_deg: float,
+    *,
+    neighbours: int = 2,
+    keep: int = 12,
+    rounds: int = 8,
+) -> Candidates:
+    """Refine candidates and those of the neighbouring frames in the lattice band; rank them by the chain modulo 48."""
+    poses = np.concatenate([start.poses, neighbours_of(start.poses, neighbours)], axis=1)
+    shifts = np.concatenate([start.shifts, neighbours_of(start.shifts, neighbours)], axis=1)
+    poses, shifts, score = data.refine(model.kernel, frames, poses, shifts, model.grid.k_max, rounds=rounds, band=True)
+    return _ranked(poses, shifts, score, sigma_deg, keep)
+
+
+def symmetrised_volume(data: Whitened, frames: NDArray[np.int64], found: Candidates, grid: Grid) -> Any:
+    """O_h-symmetrised map of the lattice band from the weighted candidates of every frame."""
+    device = data.device
+    share = found.probability[:, :INSERTED]
+    share = np.where(share > 0.03, share, 0.0)
+    share /= np.maximum(share.sum(axis=1, keepdims=True), 1e-12)
+    row, column = np.nonzero(share)
+    accumulator = Accumulator(grid, 1, device)
+    data.insert(
+        accumulator, np.zeros(len(row), np.int64), frames[row], found.poses[row, column], found.shifts[row, column],
+        share[row, column], band=True,
+    )  # fmt: skip
+    numerator, denominator = accumulator.sums(0)
+    numerator, denominator = symmetrise(numerator), symmetrise(denominator)
+    voxels = shell_sum(device.xp.ones(denominator.shape, np.float32), grid, device)
+    mean = shell_sum(denominator, grid, device) / np.maximum(voxels, 1)
+    level = shell_values(0.02 * mean + 1e-6 * mean.max(), grid, device)
+    volume = masked(numerator / (denominator + level), grid, device)[0]
+    return volume.real.astype(np.complex64)  # O_h contains the inversion: the transform is real
+
+
+def index_lattice(
+    data: Whitened,
+    frames: NDArray[np.int64],
+    template: Any,
+    grid: Grid,
+    poses: PoseGrid,
+    band_k: tuple[float, float],
+    sigma_deg: float,
+    *,
+    rounds: int = 3,
+    template_scale: float = 0.6,
+) -> tuple[Candidates, LatticeModel]:
+    """Index frames from scratch: template on the grid, then `rounds` of local refinement and symmetrised maps.
+
+    `template_scale` softens the model energy of the ideal ball, which is not the particle's shape.
+    """
+    model = lattice_model(template, grid, data, poses, band_k, template_scale)
+    start = grid_candidates(model, data, frames)
+    found = local_candidates(model, data, frames, start, max(sigma_deg, 3.0), neighbours=2)
+    for _ in range(rounds):
+        volume = symmetrised_volume(data, frames, found, grid)
+        model = LatticeModel(volume, as_kernel_volume(volume, data.device), model.indexer, grid)
+        found = local_candidates(model, data, frames, found, sigma_deg, neighbours=2)
+    return found, lattice_model(model.volume, grid, data, poses, band_k)

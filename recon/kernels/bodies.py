@@ -1,0 +1,365 @@
+"""Scalar kernel bodies, written once. `build(jit)` compiles them: numba.njit for the CPU, cuda.jit(device=True) for CUDA.
+
+Conventions. `volume` is the oversampled 3D Fourier transform of a real map: ``(s, s, s, 2)`` float32, ``[z, y, x,
+real/imaginary]``, s odd, zero frequency at ``[half, half, half]``, `pad` grid steps per cycle per box. The image of pose R
+has the coefficient ``volume(R^T k)`` at ``k = (kx, ky, 0)`` (projection-slice theorem), times ``exp(-i step k.s)`` for a
+particle shifted by s pixels, ``step = 2 pi / box_px``. `rotation` is R, (3, 3) float32. `coefficients` ``(n, 2)`` float32 are
+those of one box, `weight` ``(n,)`` the inverse noise power. The log-likelihood, against no particle at all, is
+``sum_j weight_j (2 Re(conj(F_j) M_j) - |M_j|^2)`` over a half plane.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+PARAMETERS = 5  # three rotation angles about the lab axes, two shifts
+NORMAL_SIZE = 20  # five gradients, then the upper triangle of the 5 x 5 normal matrix
+
+
+def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> SimpleNamespace:
+    """Compile all bodies with `jit` and return them by name; `add(array, index, value)` accumulates (atomically on a GPU)."""
+
+    @jit
+    def interpolate(volume, x, y, z):
+        """Trilinear value at grid position (x, y, z); returns (real, imaginary)."""
+        ix, iy, iz = np.uint32(x), np.uint32(y), np.uint32(z)
+        fx, fy, fz = np.float32(x - ix), np.float32(y - iy), np.float32(z - iz)
+        one = np.float32(1)
+        gx, gy, gz = one - fx, one - fy, one - fz
+        jx, jy, jz = ix + np.uint32(1), iy + np.uint32(1), iz + np.uint32(1)
+        a, b, c, d = gz * gy, gz * fy, fz * gy, fz * fy
+        real = gx * (
+            a * volume[iz, iy, ix, 0] + b * volume[iz, jy, ix, 0] + c * volume[jz, iy, ix, 0] + d * volume[jz, jy, ix, 0]
+        ) + fx * (
+            a * volume[iz, iy, jx, 0] + b * volume[iz, jy, jx, 0] + c * volume[jz, iy, jx, 0] + d * volume[jz, jy, jx, 0]
+        )
+        imaginary = gx * (
+            a * volume[iz, iy, ix, 1] + b * volume[iz, jy, ix, 1] + c * volume[jz, iy, ix, 1] + d * volume[jz, jy, ix, 1]
+        ) + fx * (
+            a * volume[iz, iy, jx, 1] + b * volume[iz, jy, jx, 1] + c * volume[jz, iy, jx, 1] + d * volume[jz, jy, jx, 1]
+        )
+        return real, imaginary
+
+    @jit
+    def interpolate_gradient(volume, x, y, z, part):
+        """Value and derivatives along x, y, z (per grid step) of part 0 (real) or 1 (imaginary)."""
+        ix, iy, iz = np.uint32(x), np.uint32(y), np.uint32(z)
+        fx, fy, fz = np.float32(x - ix), np.float32(y - iy), np.float32(z - iz)
+        one = np.float32(1)
+        gx, gy, gz = one - fx, one - fy, one - fz
+        jx, jy, jz = ix + np.uint32(1), iy + np.uint32(1), iz + np.uint32(1)
+        v000, v001 = volume[iz, iy, ix, part], volume[iz, iy, jx, part]
+        v010, v011 = volume[iz, jy, ix, part], volume[iz, jy, jx, part]
+        v100, v101 = volume[jz, iy, ix, part], volume[jz, iy, jx, part]
+        v110, v111 = volume[jz, jy, ix, part], volume[jz, jy, jx, part]
+        low = gy * (gx * v000 + fx * v001) + fy * (gx * v010 + fx * v011)
+        high = gy * (gx * v100 + fx * v101) + fy * (gx * v110 + fx * v111)
+        dx = gz * (gy * (v001 - v000) + fy * (v011 - v010)) + fz * (gy * (v101 - v100) + fy * (v111 - v110))
+        dy = gz * (gx * (v010 - v000) + fx * (v011 - v001)) + fz * (gx * (v110 - v100) + fx * (v111 - v101))
+        return gz * low + fz * high, dx, dy, high - low
+
+    @jit
+    def phase_table(table, limit, angle):
+        """table[i] = exp(i angle (i - limit)) for i = 0..2 limit, as (2 limit + 1, 2) float32."""
+        for i in range(2 * limit + 1):
+            table[i, 0] = math.cos(angle * (i - limit))
+            table[i, 1] = math.sin(angle * (i - limit))
+
+    @jit
+    def cross_terms(volume, half, pad, rotation, coefficients, kx, ky, weight, count, cross):
+        """cross_j = weight_j conj(F_j) volume(R^T k_j); returns the energy sum_j weight_j |volume(R^T k_j)|^2."""
+        ax, ay, az = pad * rotation[0, 0], pad * rotation[0, 1], pad * rotation[0, 2]
+        bx, by, bz = pad * rotation[1, 0], pad * rotation[1, 1], pad * rotation[1, 2]
+        centre = np.float32(half)
+        energy = np.float32(0)
+        for j in range(count):
+            u, v = np.float32(kx[j]), np.float32(ky[j])
+            real, imaginary = interpolate(
+                volume, ax * u + bx * v + centre, ay * u + by * v + centre, az * u + bz * v + centre
+            )
+            fr, fi, w = coefficients[j, 0], coefficients[j, 1], weight[j]
+            cross[j, 0] = w * (fr * real + fi * imaginary)
+            cross[j, 1] = w * (fr * imaginary - fi * real)
+            energy += w * (real * real + imaginary * imaginary)
+        return energy
+
+    @jit
+    def shift_value(cross, kx, ky, count, limit, step, shift_x, shift_y, table_x, table_y):
+        """Re sum_j cross_j exp(-i step k_j.s)."""
+        phase_table(table_x, limit, -step * shift_x)
+        phase_table(table_y, limit, -step * shift_y)
+        total = np.float32(0)
+        for j in range(count):
+            u, v = kx[j] + limit, ky[j] + limit
+            cosine = table_x[u, 0] * table_y[v, 0] - table_x[u, 1] * table_y[v, 1]
+            sine = table_x[u, 0] * table_y[v, 1] + table_x[u, 1] * table_y[v, 0]
+            total += cross[j, 0] * cosine - cross[j, 1] * sine
+        return total
+
+    @jit
+    def shift_newton(cross, kx, ky, count, limit, step, shift_x, shift_y, longest, table_x, table_y):
+        """One Newton step of the shift, at most `longest` pixels; returns (x, y, predicted value)."""
+        phase_table(table_x, limit, -step * shift_x)
+        phase_table(table_y, limit, -step * shift_y)
+        value = gx = gy = hxx = hxy = hyy = np.float32(0)
+        for j in range(count):
+            u, v = kx[j] + limit, ky[j] + limit
+            cosine = table_x[u, 0] * table_y[v, 0] - table_x[u, 1] * table_y[v, 1]
+            sine = table_x[u, 0] * table_y[v, 1] + table_x[u, 1] * table_y[v, 0]
+            real = cross[j, 0] * cosine - cross[j, 1] * sine
+            imaginary = cross[j, 0] * sine + cross[j, 1] * cosine
+            a, b = np.float32(step * kx[j]), np.float32(step * ky[j])
+            value += real
+            gx += a * imaginary
+            gy += b * imaginary
+            hxx += a * a * real
+            hxy += a * b * real
+            hyy += b * b * real
+        determinant = hxx * hyy - hxy * hxy
+        if hxx <= 0 or determinant <= 0:  # not near a maximum: stay
+            return shift_x, shift_y, value
+        dx = (hyy * gx - hxy * gy) / determinant
+        dy = (hxx * gy - hxy * gx) / determinant
+        length = math.sqrt(dx * dx + dy * dy)
+        if length > longest:
+            dx, dy = dx * longest / length, dy * longest / length
+        value += gx * dx + gy * dy - 0.5 * (hxx * dx * dx + 2 * hxy * dx * dy + hyy * dy * dy)
+        return shift_x + dx, shift_y + dy, value
+
+    @jit
+    def score_pose(volume, half, pad, rotation, coefficients, kx, ky, weight, count, limit, step, start, offsets, work):
+        """Log-likelihood of a pose, maximised over its shift: best of `offsets` (m, 2) about `start`, then two Newton steps.
+
+        `work` is (count + 4 limit + 2, 2) float32 scratch. Returns (log-likelihood, shift x, shift y).
+        """
+        cross = work[:count]
+        table_x = work[count : count + 2 * limit + 1]
+        table_y = work[count + 2 * limit + 1 :]
+        energy = cross_terms(volume, half, pad, rotation, coefficients, kx, ky, weight, count, cross)
+        x, y = start[0] + offsets[0, 0], start[1] + offsets[0, 1]
+        if offsets.shape[0] > 1:
+            best = np.float32(-1e30)
+            for m in range(offsets.shape[0]):
+                sx, sy = start[0] + offsets[m, 0], start[1] + offsets[m, 1]
+                value = shift_value(cross, kx, ky, count, limit, step, sx, sy, table_x, table_y)
+                if value > best:
+                    best, x, y = value, sx, sy
+        x, y, _ = shift_newton(cross, kx, ky, count, limit, step, x, y, np.float32(0.7), table_x, table_y)
+        x, y, value = shift_newton(cross, kx, ky, count, limit, step, x, y, np.float32(0.7), table_x, table_y)
+        return 2 * value - energy, x, y
+
+    @jit
+    def normal_equations(
+        volume, half, pad, rotation, coefficients, kx, ky, weight, count, limit, step, shift_x, shift_y, work, normal
+    ):
+        """Log-likelihood at a pose, and its gradient and Gauss-Newton matrix in the five pose parameters.
+
+        `normal` (20,) float32 receives d L / d p and -d2 L / dp dq (upper triangle, row by row), both divided by 2.
+        """
+        table_x, table_y = work[: 2 * limit + 1], work[2 * limit + 1 :]
+        phase_table(table_x, limit, step * shift_x)
+        phase_table(table_y, limit, step * shift_y)
+        r00, r01, r02 = rotation[0, 0], rotation[0, 1], rotation[0, 2]
+        r10, r11, r12 = rotation[1, 0], rotation[1, 1], rotation[1, 2]
+        r20, r21, r22 = rotation[2, 0], rotation[2, 1], rotation[2, 2]
+        centre, scale = np.float32(half), np.float32(pad)
+        score = energy = np.float32(0)
+        g0 = g1 = g2 = g3 = g4 = np.float32(0)
+        h00 = h01 = h02 = h03 = h04 = h11 = h12 = h13 = h14 = np.float32(0)
+        h22 = h23 = h24 = h33 = h34 = h44 = np.float32(0)
+        for j in range(count):
+            u, v, w = np.float32(kx[j]), np.float32(ky[j]), weight[j]
+            iu, iv = kx[j] + limit, ky[j] + limit
+            cosine = table_x[iu, 0] * table_y[iv, 0] - table_x[iu, 1] * table_y[iv, 1]
+            sine = table_x[iu, 0] * table_y[iv, 1] + table_x[iu, 1] * table_y[iv, 0]
+            # the box moved back by the shift is compared with the unshifted slice
+            fr = coefficients[j, 0] * cosine - coefficients[j, 1] * sine
+            fi = coefficients[j, 0] * sine + coefficients[j, 1] * cosine
+            x = scale * (r00 * u + r10 * v) + centre
+            y = scale * (r01 * u + r11 * v) + centre
+            z = scale * (r02 * u + r12 * v) + centre
+            mr, xr, yr, zr = interpolate_gradient(volume, x, y, z, 0)
+            mi, xi, yi, zi = interpolate_gradient(volume, x, y, z, 1)
+            # gradient turned into the lab frame, then d/d(omega) = (-gz ky, gz kx, gx ky - gy kx)
+            lxr, lyr = r00 * xr + r01 * yr + r02 * zr, r10 * xr + r11 * yr + r12 * zr
+            lzr = r20 * xr + r21 * yr + r22 * zr
+            lxi, lyi = r00 * xi + r01 * yi + r02 * zi, r10 * xi + r11 * yi + r12 * zi
+            lzi = r20 * xi + r21 * yi + r22 * zi
+            su, sv = scale * u, scale * v
+            a0r, a0i = -lzr * sv, -lzi * sv
+            a1r, a1i = lzr * su, lzi * su
+            a2r, a2i = lxr * sv - lyr * su, lxi * sv - lyi * su
+            pu, pv = np.float32(step) * u, np.float32(step) * v
+            a3r, a3i = pu * mi, -pu * mr  # d/ds of M exp(-i step k.s) = -i step k M
+            a4r, a4i = pv * mi, -pv * mr
+            er, ei = w * (fr - mr), w * (fi - mi)
+            score += w * (fr * mr + fi * mi)
+            energy += w * (mr * mr + mi * mi)
+            g0 += er * a0r + ei * a0i
+            g1 += er * a1r + ei * a1i
+            g2 += er * a2r + ei * a2i
+            g3 += er * a3r + ei * a3i
+            g4 += er * a4r + ei * a4i
+            h00 += w * (a0r * a0r + a0i * a0i)
+            h01 += w * (a0r * a1r + a0i * a1i)
+            h02 += w * (a0r * a2r + a0i * a2i)
+            h03 += w * (a0r * a3r + a0i * a3i)
+            h04 += w * (a0r * a4r + a0i * a4i)
+            h11 += w * (a1r * a1r + a1i * a1i)
+            h12 += w * (a1r * a2r + a1i * a2i)
+            h13 += w * (a1r * a3r + a1i * a3i)
+            h14 += w * (a1r * a4r + a1i * a4i)
+            h22 += w * (a2r * a2r + a2i * a2i)
+            h23 += w * (a2r * a3r + a2i * a3i)
+            h24 += w * (a2r * a4r + a2i * a4i)
+            h33 += w * (a3r * a3r + a3i * a3i)
+            h34 += w * (a3r * a4r + a3i * a4i)
+            h44 += w * (a4r * a4r + a4i * a4i)
+        normal[0], normal[1], normal[2], normal[3], normal[4] = g0, g1, g2, g3, g4
+        normal[5], normal[6], normal[7], normal[8], normal[9] = h00, h01, h02, h03, h04
+        normal[10], normal[11], normal[12], normal[13] = h11, h12, h13, h14
+        normal[14], normal[15], normal[16] = h22, h23, h24
+        normal[17], normal[18], normal[19] = h33, h34, h44
+        return 2 * score - energy
+
+    @jit
+    def damped_step(normal, damping, matrix, step):
+        """Solve (H + damping diag H) step = g by Cholesky; `matrix` (5, 5) float64 scratch. False if not positive."""
+        index = 5
+        for i in range(5):
+            for j in range(i, 5):
+                matrix[j, i] = normal[index] * ((1 + damping) if i == j else 1.0)
+                index += 1
+        for i in range(5):
+            for j in range(i + 1):
+                total = matrix[i, j]
+                for k in range(j):
+                    total -= matrix[i, k] * matrix[j, k]
+                if i == j:
+                    if total <= 0:
+                        return False
+                    matrix[i, i] = math.sqrt(total)
+                else:
+                    matrix[i, j] = total / matrix[j, j]
+        for i in range(5):
+            total = normal[i] + 0.0
+            for k in range(i):
+                total -= matrix[i, k] * step[k]
+            step[i] = total / matrix[i, i]
+        for i in range(4, -1, -1):
+            total = step[i]
+            for k in range(i + 1, 5):
+                total -= matrix[k, i] * step[k]
+            step[i] = total / matrix[i, i]
+        return True
+
+    @jit
+    def rotate(rotation, x, y, z, out):
+        """out = exp([x, y, z]) rotation (Rodrigues)."""
+        angle = math.sqrt(x * x + y * y + z * z) + 1e-12
+        c, s = math.cos(angle), math.sin(angle)
+        x, y, z = x / angle, y / angle, z / angle
+        t = 1 - c
+        for j in range(3):
+            p, q, r = rotation[0, j], rotation[1, j], rotation[2, j]
+            out[0, j] = (c + x * x * t) * p + (x * y * t - z * s) * q + (x * z * t + y * s) * r
+            out[1, j] = (y * x * t + z * s) * p + (c + y * y * t) * q + (y * z * t - x * s) * r
+            out[2, j] = (z * x * t - y * s) * p + (z * y * t + x * s) * q + (c + z * z * t) * r
+
+    @jit
+    def refine_pose(
+        volume, half, pad, rotation, coefficients, kx, ky, weight, count, limit, step, shift, rounds,
+        tables, normals, matrix, delta, trial,
+    ):  # fmt: skip
+        """Levenberg-Marquardt on rotation (3) and shift (2), in place; returns the log-likelihood reached.
+
+        `rotation` (3, 3) and `shift` (2,) float32 are updated. Scratch: `tables` (4 limit + 2, 2) float32, `normals`
+        (2, 20), `matrix` (5, 5) and `delta` (5,) float64, `trial` (3, 3) float32.
+        """
+        normal, trial_normal = normals[0], normals[1]
+        best = normal_equations(
+            volume, half, pad, rotation, coefficients, kx, ky, weight, count, limit, step, shift[0], shift[1], tables, normal
+        )
+        damping = 0.03
+        for _ in range(rounds):
+            if not damped_step(normal, damping, matrix, delta):
+                damping = max(10 * damping, 1e-3)
+                continue
+            turn = math.sqrt(delta[0] ** 2 + delta[1] ** 2 + delta[2] ** 2)
+            move = math.sqrt(delta[3] ** 2 + delta[4] ** 2)
+            if turn < 2e-4 and move < 3e-3:
+                break
+            limit_factor = min(1.0, 0.05 / (turn + 1e-12), 1.0 / (move + 1e-12))  # 3 degrees, 1 px a step
+            for i in range(5):
+                delta[i] *= limit_factor
+            rotate(rotation, delta[0], delta[1], delta[2], trial)
+            value = normal_equations(
+                volume, half, pad, trial, coefficients, kx, ky, weight, count, limit, step,
+                shift[0] + delta[3], shift[1] + delta[4], tables, trial_normal,
+            )  # fmt: skip
+            if value > best:
+                best = value
+                for i in range(3):
+                    for j in range(3):
+                        rotation[i, j] = trial[i, j]
+                shift[0] += delta[3]
+                shift[1] += delta[4]
+                for i in range(20):
+                    normal[i] = trial_normal[i]
+                damping *= 0.3
+            else:
+                damping *= 8
+                if damping > 1e4:
+                    break
+        return best
+
+    @jit
+    def insert_slice(
+        numerator, denominator, half, pad, rotation, coefficients, kx, ky, weight, count, limit, step, shift, share, table_x, table_y
+    ):
+        """Adjoint of slicing: spread the coefficients of a box, moved back by its shift, over their grid neighbours.
+
+        `numerator` (s, s, s, 2) gathers ``share weight F``, `denominator` (s, s, s) ``share weight``.
+        """
+        phase_table(table_x, limit, step * shift[0])
+        phase_table(table_y, limit, step * shift[1])
+        for j in range(count):
+            u, v = np.float32(kx[j]), np.float32(ky[j])
+            iu, iv = kx[j] + limit, ky[j] + limit
+            cosine = table_x[iu, 0] * table_y[iv, 0] - table_x[iu, 1] * table_y[iv, 1]
+            sine = table_x[iu, 0] * table_y[iv, 1] + table_x[iu, 1] * table_y[iv, 0]
+            w = share * weight[j]
+            real = w * (coefficients[j, 0] * cosine - coefficients[j, 1] * sine)
+            imaginary = w * (coefficients[j, 0] * sine + coefficients[j, 1] * cosine)
+            x = pad * (rotation[0, 0] * u + rotation[1, 0] * v) + half
+            y = pad * (rotation[0, 1] * u + rotation[1, 1] * v) + half
+            z = pad * (rotation[0, 2] * u + rotation[1, 2] * v) + half
+            ix, iy, iz = int(x), int(y), int(z)
+            fx, fy, fz = x - ix, y - iy, z - iz
+            for dz in range(2):
+                uz = fz if dz else 1 - fz
+                for dy in range(2):
+                    uy = uz * (fy if dy else 1 - fy)
+                    for dx in range(2):
+                        part = uy * (fx if dx else 1 - fx)
+                        add(numerator, (iz + dz, iy + dy, ix + dx, 0), part * real)
+                        add(numerator, (iz + dz, iy + dy, ix + dx, 1), part * imaginary)
+                        add(denominator, (iz + dz, iy + dy, ix + dx), part * w)
+
+    return SimpleNamespace(
+        interpolate=interpolate,
+        interpolate_gradient=interpolate_gradient,
+        cross_terms=cross_terms,
+        shift_value=shift_value,
+        shift_newton=shift_newton,
+        score_pose=score_pose,
+        normal_equations=normal_equations,
+        refine_pose=refine_pose,
+        rotate=rotate,
+        insert_slice=insert_slice,
+    )

@@ -1,0 +1,193 @@
+"""CPU launchers of the kernel bodies: numba threads over particles' frames and poses.
+
+Every launcher has a twin of the same name and arguments in `cuda.py`. Arrays are C-contiguous float32 unless said.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import get_num_threads, get_thread_id, njit, prange
+from numpy.typing import NDArray
+
+from .bodies import build
+
+
+@njit(cache=True, fastmath=True, inline="always")
+def _add(array, index, value):  # type: ignore[no-untyped-def]
+    array[index] += value
+
+
+_bodies = build(njit(cache=True, fastmath=True, error_model="numpy"), _add)
+_score_pose = _bodies.score_pose
+_refine_pose = _bodies.refine_pose
+_interpolate = _bodies.interpolate
+_insert_slice = _bodies.insert_slice
+
+Floats = NDArray[np.float32]
+
+
+@njit(parallel=True, cache=True, fastmath=True)
+def _slice_all(volume, half, pad, rotations, kx, ky, count, out):  # type: ignore[no-untyped-def]
+    for i in prange(rotations.shape[0]):
+        r = rotations[i]
+        for j in range(count):
+            u, v = np.float32(kx[j]), np.float32(ky[j])
+            real, imaginary = _interpolate(
+                volume,
+                pad * (r[0, 0] * u + r[1, 0] * v) + np.float32(half),
+                pad * (r[0, 1] * u + r[1, 1] * v) + np.float32(half),
+                pad * (r[0, 2] * u + r[1, 2] * v) + np.float32(half),
+            )
+            out[i, j, 0] = real
+            out[i, j, 1] = imaginary
+
+
+def slice_volume(volume: Floats, pad: int, rotations: Floats, kx: Any, ky: Any, count: int) -> Floats:
+    """Central slices of a Fourier volume: (m, count, 2) for (m, 3, 3) rotations."""
+    out = np.empty((len(rotations), count, 2), np.float32)
+    _slice_all(volume, volume.shape[0] // 2, np.float32(pad), rotations, kx, ky, count, out)
+    return out
+
+
+@njit(parallel=True, cache=True, fastmath=True)
+def _score_all(  # type: ignore[no-untyped-def]
+    volume, half, pad, frames, rotations, starts, offsets, coefficients, kx, ky, weight, count, limit, step, work, score, shift
+):
+    states = rotations.shape[1]
+    for i in prange(frames.shape[0] * states):
+        t, k = i // states, i % states
+        value, x, y = _score_pose(
+            volume, half, pad, rotations[t, k], coefficients[frames[t]], kx, ky, weight, count, limit, step,
+            starts[t, k], offsets, work[get_thread_id()],
+        )  # fmt: skip
+        score[t, k] = value
+        shift[t, k, 0] = x
+        shift[t, k, 1] = y
+
+
+def score_poses(
+    volume: Floats,
+    pad: int,
+    frames: NDArray[np.int64],
+    rotations: Floats,
+    starts: Floats,
+    offsets: Floats,
+    coefficients: Floats,
+    kx: Any,
+    ky: Any,
+    weight: Floats,
+    count: int,
+    box_px: int,
+) -> tuple[Floats, Floats]:
+    """Score k poses of each of t frames.
+
+    Parameters
+    ----------
+    frames : (t,) int64, rows of `coefficients` (n_frames, n, 2).
+    rotations : (t, k, 3, 3). starts : (t, k, 2) pixels. offsets : (m, 2) pixels, tried about each start.
+
+    Returns
+    -------
+    score : (t, k) log-likelihood against no particle. shift : (t, k, 2) pixels.
+    """
+    limit = int(max(np.abs(kx[:count]).max(), ky[:count].max()))
+    work = np.empty((get_num_threads(), count + 4 * limit + 2, 2), np.float32)
+    score = np.empty(rotations.shape[:2], np.float32)
+    shift = np.empty((*rotations.shape[:2], 2), np.float32)
+    _score_all(
+        volume, volume.shape[0] // 2, np.float32(pad), frames, rotations, starts, offsets, coefficients, kx, ky, weight,
+        count, limit, np.float32(2 * np.pi / box_px), work, score, shift,
+    )  # fmt: skip
+    return score, shift
+
+
+@njit(parallel=True, cache=True, fastmath=True)
+def _refine_all(  # type: ignore[no-untyped-def]
+    volume, half, pad, frames, rotations, shifts, coefficients, kx, ky, weight, count, limit, step, rounds,
+    tables, normals, matrices, deltas, trials, score,
+):  # fmt: skip
+    for i in prange(frames.shape[0]):
+        thread = get_thread_id()
+        score[i] = _refine_pose(
+            volume, half, pad, rotations[i], coefficients[frames[i]], kx, ky, weight, count, limit, step, shifts[i],
+            rounds, tables[thread], normals[thread], matrices[thread], deltas[thread], trials[thread],
+        )  # fmt: skip
+
+
+def refine_poses(
+    volume: Floats,
+    pad: int,
+    frames: NDArray[np.int64],
+    rotations: Floats,
+    shifts: Floats,
+    coefficients: Floats,
+    kx: Any,
+    ky: Any,
+    weight: Floats,
+    count: int,
+    box_px: int,
+    rounds: int,
+) -> tuple[Floats, Floats, Floats]:
+    """Levenberg-Marquardt refinement of (m,) poses: returns rotations (m, 3, 3), shifts (m, 2) and scores (m,).
+
+    Marquardt, SIAM J. Appl. Math. 11, 431 (1963), on the whitened residual between box and slice.
+    """
+    limit = int(max(np.abs(kx[:count]).max(), ky[:count].max()))
+    threads = get_num_threads()
+    rotations, shifts = rotations.astype(np.float32), shifts.astype(np.float32)
+    score = np.empty(len(frames), np.float32)
+    _refine_all(
+        volume, volume.shape[0] // 2, np.float32(pad), frames, rotations, shifts, coefficients, kx, ky, weight, count,
+        limit, np.float32(2 * np.pi / box_px), rounds, np.empty((threads, 4 * limit + 2, 2), np.float32),
+        np.empty((threads, 2, 20)), np.empty((threads, 5, 5)), np.empty((threads, 5)),
+        np.empty((threads, 3, 3), np.float32), score,
+    )  # fmt: skip
+    return rotations, shifts, score
+
+
+@njit(parallel=True, cache=True, fastmath=True)
+def _insert_all(  # type: ignore[no-untyped-def]
+    numerators, denominators, target, half, pad, frames, rotations, shifts, shares, coefficients, kx, ky, weight, count,
+    limit, step, tables,
+):  # fmt: skip
+    # one accumulator per thread: no races, and the order of additions never depends on the threads
+    for h in prange(numerators.shape[0]):
+        for i in range(frames.shape[0]):
+            if target[i] == h:
+                _insert_slice(
+                    numerators[h], denominators[h], half, pad, rotations[i], coefficients[frames[i]], kx, ky, weight,
+                    count, limit, step, shifts[i], shares[i], tables[h, 0], tables[h, 1],
+                )  # fmt: skip
+
+
+def insert_poses(
+    numerators: Floats,
+    denominators: Floats,
+    target: NDArray[np.int64],
+    pad: int,
+    frames: NDArray[np.int64],
+    rotations: Floats,
+    shifts: Floats,
+    shares: Floats,
+    coefficients: Floats,
+    kx: Any,
+    ky: Any,
+    weight: Floats,
+    count: int,
+    box_px: int,
+) -> None:
+    """Insert (m,) boxes into accumulators, in place.
+
+    Parameters
+    ----------
+    numerators : (a, s, s, s, 2) and denominators : (a, s, s, s), `a` accumulators (halves, folds).
+    target : (m,) int64, accumulator of each box. shares : (m,) weight of each box, negative to take it out again.
+    """
+    limit = int(max(np.abs(kx[:count]).max(), ky[:count].max()))
+    _insert_all(
+        numerators, denominators, target, numerators.shape[1] // 2, np.float32(pad), frames,
+        rotations.astype(np.float32), shifts.astype(np.float32), shares.astype(np.float32), coefficients, kx, ky, weight,
+        count, limit, np.float32(2 * np.pi / box_px), np.empty((len(numerators), 2, 2 * limit + 1, 2), np.float32),
+    )  # fmt: skip

@@ -1,0 +1,281 @@
+"""The fcc lattice as first model: template, lattice constant, and indexing of every frame on a pose grid.
+
+The image of a centrosymmetric lattice has a real transform and repeats 48 times over SO(3); both are used: only the real
+part of the moved-back coefficients enters, and only one 48th of the poses is scored, as one matrix product per batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from .chain import transition_weights
+from .device import Device
+from .geometry import HalfPlane
+from .rotations import equivalents, fundamental_zone_grid, to_matrix
+from .volume import PAD, Grid, as_kernel_volume, radius_grid
+
+Floats = NDArray[np.float64]
+
+# Metals with an fcc structure and their lattice constants at room temperature, A (CRC Handbook of Chemistry and Physics).
+FCC_METALS = {
+    "Ni": 3.524, "Cu": 3.615, "Rh": 3.803, "Ir": 3.839, "Pd": 3.891, "Pt": 3.924, "Al": 4.050, "Au": 4.078, "Ag": 4.086,
+}  # fmt: skip
+BAND_LOW, BAND_HIGH = 0.32, 0.872  # 1/A for a = 3.97 A: (111) to beyond (311)
+ATOM_SIGMA_A = 0.45
+
+
+def band(lattice_constant_A: float, box_A: float, k_max: int) -> tuple[float, float]:
+    """Radii (cycles per box) between which the lattice reflections (111) to (311) lie."""
+    scale = 3.97 / lattice_constant_A * box_A
+    return BAND_LOW * scale, min(BAND_HIGH * scale, k_max)
+
+
+def fcc_ball(lattice_constant_A: float, diameter_A: float) -> Floats:
+    """Atoms (n, 3) of an fcc ball centred on one of them, A."""
+    reach = math.ceil(diameter_A / lattice_constant_A) + 1
+    index = np.arange(-2 * reach, 2 * reach + 1)
+    half_steps = np.stack(np.meshgrid(index, index, index, indexing="ij"), axis=-1).reshape(-1, 3)
+    half_steps = half_steps[half_steps.sum(axis=1) % 2 == 0]
+    atoms = half_steps * (lattice_constant_A / 2)
+    return np.asarray(atoms[np.linalg.norm(atoms, axis=1) <= diameter_A / 2])
+
+
+def lattice_volume(lattice_constant_A: float, diameter_A: float, grid: Grid, pixel_size_A: float, device: Device) -> Any:
+    """Fourier volume (edge,)*3 complex64 of an fcc ball of Gaussian atoms, ready for slicing, real-valued by symmetry."""
+    atoms = fcc_ball(lattice_constant_A, diameter_A) / pixel_size_A
+    k = np.arange(-grid.half, grid.half + 1) / PAD
+    waves = [np.exp(-2j * np.pi / grid.box_px * np.outer(k, atoms[:, axis])) for axis in range(3)]
+    # trilinear slicing attenuates by sinc^2 of the position: atoms are weighted up by it
+    boost = (np.sinc(atoms / (PAD * grid.box_px)) ** 2).prod(axis=1)
+    zy = (waves[2][:, None, :] * waves[1][None, :, :] / boost).astype(np.complex64)
+    volume = (zy.reshape(-1, len(atoms)) @ waves[0].T.astype(np.complex64)).reshape((grid.edge,) * 3)
+    radius2 = (k[:, None, None] ** 2 + k[None, :, None] ** 2 + k[None, None, :] ** 2) / (grid.box_px * pixel_size_A) ** 2
+    volume *= np.exp(-2 * np.pi**2 * ATOM_SIGMA_A**2 * radius2)
+    return device.asarray(volume.astype(np.complex64))
+
+
+def match_contrast(
+    volume: Any,
+    excess: Floats,
+    plane: HalfPlane,
+    grid: Grid,
+    pixel_size_A: float,
+    band_k: tuple[float, float],
+    poses: Floats,
+    device: Device,
+) -> Any:
+    """Scale a lattice volume so that its mean slice power follows the measured one: amplitude and one B-factor.
+
+    `excess` is the power above noise per shell (see `spectra.excess_profile`); `poses` (m, 4) sample SO(3) evenly.
+    """
+    low, high = round(band_k[0]), int(band_k[1])
+    count = plane.count(grid.k_max)
+    slices = device.kernels.slice_volume(
+        as_kernel_volume(volume, device), PAD, device.asarray(to_matrix(poses).astype(np.float32)),
+        device.asarray(plane.kx), device.asarray(plane.ky), count,
+    )  # fmt: skip
+    shell = np.rint(plane.radius[:count]).astype(int)
+    power = np.asarray(device.to_host((slices**2).sum(axis=2).mean(axis=0)))
+    model = np.bincount(shell, power) / np.maximum(np.bincount(shell), 1)
+    k2 = (np.arange(low, high + 1) / (plane.box_px * pixel_size_A)) ** 2
+    measured = np.maximum(excess[low : high + 1], 0)
+    # log(measured / model) = log amplitude^2 + 2 B k^2, weighted by the measured power
+    ratio = np.log(np.maximum(measured, 1e-3 * measured.max()) / model[low : high + 1])
+    growth, level = np.polyfit(k2, ratio, 1, w=np.sqrt(measured))
+    radius2 = (radius_grid(grid) / (plane.box_px * pixel_size_A)) ** 2
+    return volume * device.asarray(np.exp(0.5 * (level + growth * radius2)).astype(np.float32))
+
+
+def shift_grid(reach_px: float, step_px: float) -> NDArray[np.float32]:
+    """Square grid of shifts (m, 2), the origin first."""
+    axis = np.arange(-round(reach_px / step_px), round(reach_px / step_px) + 1) * step_px
+    points = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+    return points[np.argsort((points**2).sum(axis=1), kind="stable")].astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PoseGrid:
+    """Poses of the fundamental zone and, in compressed rows, their neighbours modulo 48 with a Gaussian weight."""
+
+    poses: Floats  # (g, 4)
+    matrices: NDArray[np.float32]  # (g, 3, 3)
+    start: NDArray[np.int64]  # (g + 1,)
+    neighbour: NDArray[np.int32]
+    weight: NDArray[np.float32]
+    sigma_deg: float
+
+
+def pose_grid(spacing_deg: float, sigma_deg: float) -> PoseGrid:
+    """Build the pose grid; `sigma_deg` is the rotation per frame (rms per axis) of the chain on it."""
+    poses = fundamental_zone_grid(spacing_deg)
+    images = equivalents(poses).reshape(-1, 4)
+    owner = np.repeat(np.arange(len(poses)), 48)
+    tree = cKDTree(np.concatenate([images, -images]))
+    reach = 2 * math.sin(math.radians(3.2 * sigma_deg) / 4)
+    found = tree.query_ball_point(poses, reach, workers=-1, return_sorted=True)
+    start = np.concatenate([[0], np.cumsum([len(f) for f in found])]).astype(np.int64)
+    column = owner[np.fromiter(itertools.chain.from_iterable(found), np.int64, start[-1]) % len(images)].astype(np.int32)
+    weight = transition_weights(poses, start, column, sigma_deg)
+    return PoseGrid(poses, to_matrix(poses).astype(np.float32), start, column, weight, sigma_deg)
+
+
+@njit(parallel=True, cache=True, fastmath=True)
+def _best_shift(cross, shifts, energy, penalty, score, which):  # type: ignore[no-untyped-def]
+    frames, poses = score.shape
+    for t in prange(frames):
+        for g in range(poses):
+            best, arg = cross[t * shifts, g] - penalty[0], 0
+            for s in range(1, shifts):
+                value = cross[t * shifts + s, g] - penalty[s]
+                if value > best:
+                    best, arg = value, s
+            score[t, g] = 2 * best - energy[g]
+            which[t, g] = arg
+
+
+class LatticeIndexer:
+    """Scores frames against all poses of a grid for one centrosymmetric, O_h-symmetric model."""
+
+    def __init__(
+        self,
+        volume: Any,
+        grid: PoseGrid,
+        plane: HalfPlane,
+        weight: NDArray[np.float32],
+        band_k: tuple[float, float],
+        shifts: NDArray[np.float32],
+        shift_sd_px: float,
+        device: Device,
+    ) -> None:
+        """`volume` (edge,)*3 complex with a real transform; `band_k` radii used; `shift_sd_px` prior of the shift."""
+        self.grid, self.plane, self.shifts, self.device = grid, plane, shifts, device
+        first, last = plane.count(band_k[0]), plane.count(band_k[1])
+        self.band = slice(first, last)
+        slices = device.kernels.slice_volume(
+            as_kernel_volume(volume, device), PAD, device.asarray(grid.matrices), device.asarray(plane.kx[first:last]),
+            device.asarray(plane.ky[first:last]), last - first,
+        )  # fmt: skip
+        self.model = device.xp.ascontiguousarray(slices[:, :, 0])  # (g, n): imaginary part is zero by symmetry
+        self.weight = device.asarray(weight[first:last])
+        self.energy = (self.model**2) @ self.weight
+        angle = 2 * np.pi / plane.box_px * (shifts @ np.stack([plane.kx[first:last], plane.ky[first:last]]).astype(np.float32))
+        self.cosine = device.asarray(np.cos(angle).astype(np.float32))
+        self.sine = device.asarray(np.sin(angle).astype(np.float32))
+        self.penalty = (0.25 * (shifts.astype(np.float64) ** 2).sum(axis=1) / shift_sd_px**2).astype(np.float32)
+
+    def cross(self, coefficients: Any) -> Any:
+        """(t * shifts, g) cross terms of (t, n, 2) coefficients with every pose, one matrix product."""
+        real = coefficients[:, self.band, 0] * self.weight
+        imaginary = coefficients[:, self.band, 1] * self.weight
+        moved = real[:, None, :] * self.cosine - imaginary[:, None, :] * self.sine
+        return moved.reshape(-1, moved.shape[2]) @ self.model.T
+
+    def score(self, coefficients: Any, batch: int = 25) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+        """Log-likelihood (t, g), maximised over the shift, and which shift won (t, g)."""
+        frames = len(coefficients)
+        score = np.empty((frames, len(self.grid.poses)), np.float32)
+        which = np.empty(score.shape, np.int8)
+        energy = np.asarray(self.device.to_host(self.energy))
+        for low in range(0, frames, batch):
+            cross = np.asarray(self.device.to_host(self.cross(coefficients[low : low + batch])))
+            rows = slice(low, low + batch)
+            _best_shift(cross, len(self.shifts), energy, self.penalty, score[rows], which[rows])
+        return score, which
+
+
+@njit(parallel=True, cache=True, fastmath=True)
+def _spread(start, neighbour, weight, x, y):  # type: ignore[no-untyped-def]
+    for i in prange(len(start) - 1):
+        total = np.float32(0)
+        for k in range(start[i], start[i + 1]):
+            total += weight[k] * x[neighbour[k]]
+        y[i] = total
+
+
+def grid_posterior(
+    score: NDArray[np.float32], grid: PoseGrid, *, exponent: float = 0.3, jump: float = 1e-7
+) -> NDArray[np.float32]:
+    """Forward-backward probabilities (t, g) of a hidden Markov chain on the pose grid."""
+    frames, poses = score.shape
+    norm = np.float32(grid.weight.sum() / poses)
+    emission = np.exp(np.clip(exponent * (score - score.max(axis=1, keepdims=True)), -60, 0)).astype(np.float32)
+    alpha = np.empty((frames, poses), np.float32)
+    alpha[0] = emission[0] / emission[0].sum()
+    spread = np.empty(poses, np.float32)
+    for t in range(1, frames):
+        _spread(grid.start, grid.neighbour, grid.weight, alpha[t - 1], spread)
+        now = (spread / norm + np.float32(jump)) * emission[t]
+        alpha[t] = now / now.sum()
+    beta = np.ones(poses, np.float32)
+    for t in range(frames - 2, -1, -1):
+        x = emission[t + 1] * beta
+        _spread(grid.start, grid.neighbour, grid.weight, x, spread)
+        beta = spread / norm + np.float32(jump) * x.sum()
+        beta /= beta.max()
+        alpha[t] *= beta
+        alpha[t] /= alpha[t].sum()
+    return alpha
+
+
+def top_poses(
+    posterior: NDArray[np.float32], which: NDArray[np.int8], indexer: LatticeIndexer, keep: int
+) -> tuple[Floats, NDArray[np.float32]]:
+    """The `keep` most probable grid poses of each frame: (t, keep, 4), and their shifts (t, keep, 2)."""
+    index = np.argpartition(-posterior, keep, axis=1)[:, :keep]
+    order = np.argsort(-np.take_along_axis(posterior, index, axis=1), axis=1, kind="stable")
+    index = np.take_along_axis(index, order, axis=1)
+    return indexer.grid.poses[index], indexer.shifts[np.take_along_axis(which, index, axis=1)]
+
+
+def measure_lattice_constant(
+    coefficients: Any,
+    plane: HalfPlane,
+    weight: NDArray[np.float32],
+    diameter_A: float,
+    pixel_size_A: float,
+    volume_grid: Grid,
+    poses: PoseGrid,
+    device: Device,
+    search_A: tuple[float, float] = (3.45, 4.25),
+) -> tuple[float, float]:
+    """Lattice constant (A) that indexes a sample of frames best, and how sharply it wins (in standard errors).
+
+    For each trial constant every frame contributes its best matched-filter score over poses and shifts,
+    ``S^2 / E`` (independent of the unknown contrast); the maximum of the mean is refined by a parabola.
+    """
+    shifts = shift_grid(2.5, 1.25)
+    box_A = plane.box_px * pixel_size_A
+
+    def mean_score(constant: float) -> Floats:
+        volume = lattice_volume(constant, diameter_A, volume_grid, pixel_size_A, device)
+        indexer = LatticeIndexer(
+            volume, poses, plane, weight, band(constant, box_A, volume_grid.k_max), shifts, 1e3, device
+        )
+        xp = device.xp
+        best = np.zeros(len(coefficients))
+        for low in range(0, len(coefficients), 10):
+            cross = indexer.cross(coefficients[low : low + 10])
+            ratio = (xp.maximum(cross, 0) ** 2 / indexer.energy).max(axis=1).reshape(-1, len(shifts)).max(axis=1)
+            best[low : low + 10] = device.to_host(ratio)
+        return best
+
+    coarse = np.arange(search_A[0], search_A[1] + 1e-9, 0.05)
+    scores = np.array([mean_score(a) for a in coarse])
+    centre = coarse[scores.mean(axis=1).argmax()]
+    fine = centre + np.arange(-2, 3) * 0.02
+    values = np.array([mean_score(a).mean() for a in fine])
+    curvature, slope, _ = np.polyfit(fine - centre, values, 2)
+    best = centre - slope / (2 * curvature) if curvature < 0 else fine[values.argmax()]
+    best = float(np.clip(best, fine[0], fine[-1]))
+    winner = scores[scores.mean(axis=1).argmax()]
+    others = np.median(scores, axis=0)
+    gain = winner - others
+    return best, float(gain.mean() / (gain.std() / math.sqrt(len(gain)) + 1e-12))
