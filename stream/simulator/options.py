@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from .optics import Optics
+
+Mode = Literal["linear", "phase", "multislice"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,8 @@ class SceneOptions:
     ----------
     frames, height_px, width_px, pixel_size_A, frame_time_s : the recording.
     dose_e_per_A2 : electrons per A^2 in every frame.
-    mode : ``"phase"`` images the exit wave of each particle, ``"linear"`` adds stamps of atoms (about 4 times faster).
+    mode : ``"phase"`` images the exit wave of each particle; ``"linear"`` adds stamps of atoms, several times faster;
+        ``"multislice"`` is a ground truth through abTEM, seconds per frame (an extra).
     slices : slices of the exit wave in ``"phase"`` mode; 1 is a phase object.
     rotation_deg_per_axis : standard deviation of the rotation per lab axis and frame.
     step_px : standard deviation of a particle's Brownian step per axis and frame.
@@ -41,7 +44,7 @@ class SceneOptions:
     frame_time_s: float = 0.0025
     dose_e_per_A2: float = 80.0
     optics: Optics = field(default_factory=Optics)
-    mode: Literal["linear", "phase"] = "phase"
+    mode: Mode = "phase"
     slices: int = 1
     rotation_deg_per_axis: float = 2.0
     step_px: float = 0.6
@@ -76,8 +79,8 @@ class SceneOptions:
         for name in ("blank_share", "double_dose_share", "dropped_share", "gain_residual", "beam_fluctuation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
-        if self.mode not in ("linear", "phase"):
-            raise ValueError(f'mode must be "linear" or "phase", got {self.mode!r}')
+        if self.mode not in get_args(Mode):
+            raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, got {self.mode!r}")
         if self.graphene_sheets not in (0, 1, 2):
             raise ValueError(f"graphene_sheets must be 0, 1 or 2, got {self.graphene_sheets}")
         if self.seed < 0:

@@ -1,17 +1,15 @@
-"""Images of particles: atoms to expected intensity, either linear (fast) or through the exit wave (phase object).
+"""Images of particles, the fast way: every atom is a precomputed stamp, the image of that atom alone at its own height.
 
-``linear``: every atom is a precomputed stamp, the image of that atom alone at its own height; the stamps add up.
-``phase``: the projected phase becomes an exit wave exp(i phase), in one or several slices, and the lens acts on the
-wave; it saturates where columns are thick, as multislice does (Kirkland 2010, chapters 5 and 6).
+Stamps are tabulated for sub-pixel positions; the same tables serve the projected phase in exit_wave.py.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
-import scipy.fft
 from numba import njit
 from numpy.typing import NDArray
 
@@ -21,15 +19,13 @@ from .scattering import projected_potential_transform
 SUBPIXELS = 8  # stamps per pixel and axis: positions are rounded by at most 1/16 pixel
 HEIGHT_STEP_A = 4.0  # linear stamps are tabulated at these heights
 STAMP_RADIUS_A = 4.5
-PHASE_RADIUS_A = 3.2
-BOX_MARGIN_A = 5.0
 LINEAR_SCALE = 0.9
 ATOM_SAMPLING_A = 0.08
-SAMPLING_A = 0.19  # the exit wave is computed at least this finely
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _add_stamps(image, stamps, species, level, x_px, y_px):  # type: ignore[no-untyped-def]
+def add_stamps(image, stamps, species, level, x_px, y_px):  # type: ignore[no-untyped-def]
+    """Add the stamp of every atom to `image`; stamps are ``[species, level, sub-row, sub-column, row, column]``."""
     subpixels = stamps.shape[2]
     width = stamps.shape[4]
     half = width // 2
@@ -47,22 +43,7 @@ def _add_stamps(image, stamps, species, level, x_px, y_px):  # type: ignore[no-u
                 target[left + j] += stamp[i, j]
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _transmit(wave, phase, absorption):  # type: ignore[no-untyped-def]
-    for i in range(phase.shape[0]):
-        for j in range(phase.shape[1]):
-            amplitude = 1.0 if absorption == 0.0 else math.exp(-absorption * phase[i, j])
-            wave[i, j] *= complex(amplitude * math.cos(phase[i, j]), amplitude * math.sin(phase[i, j]))
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _intensity(wave, out):  # type: ignore[no-untyped-def]
-    for i in range(wave.shape[0]):
-        for j in range(wave.shape[1]):
-            out[i, j] = wave[i, j].real * wave[i, j].real + wave[i, j].imag * wave[i, j].imag
-
-
-def _stamps(transform: NDArray[np.float64], sampling_A: float, radius_A: float) -> NDArray[np.float32]:
+def make_stamps(transform: NDArray[np.float64], sampling_A: float, radius_A: float) -> NDArray[np.float32]:
     """(SUBPIXELS, SUBPIXELS, width, width) stamps ``[sub-row, sub-column, row, column]`` of a real, even transform.
 
     `transform` is (n, n) on the frequencies of ``numpy.fft.fftfreq(n, sampling_A)``.
@@ -80,7 +61,10 @@ def _stamps(transform: NDArray[np.float64], sampling_A: float, radius_A: float) 
     return np.ascontiguousarray(image, dtype=np.float32)
 
 
-def _frequencies(size: int, sampling_A: float) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def frequency_grid(
+    size: int, sampling_A: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Frequencies along x (1, n), along y (n, 1) and their modulus (n, n) in 1/A, zero first."""
     axis = np.fft.fftfreq(size, sampling_A).astype(np.float64)
     fx, fy = axis[None, :], axis[:, None]
     return fx, fy, np.hypot(fx, fy)
@@ -93,7 +77,7 @@ def _atom_stamps(
     oversampling = math.ceil(pixel_size_A / ATOM_SAMPLING_A)
     size = 2 * math.ceil(4.0 * STAMP_RADIUS_A / pixel_size_A / 2)
     sampling = pixel_size_A / oversampling
-    _, _, k = _frequencies(size * oversampling, sampling)
+    _, _, k = frequency_grid(size * oversampling, sampling)
     potential = projected_potential_transform(element, k, optics.debye_waller_A2)
     phase = optics.interaction_rad_per_VA * np.fft.ifft2(potential).real / sampling**2
     wave = np.fft.ifft2(
@@ -101,9 +85,28 @@ def _atom_stamps(
     )
     contrast = np.fft.fft2(np.abs(wave) ** 2 - 1.0) * sampling**2
     kept = np.r_[0 : size // 2, -(size // 2) : 0]
-    fx, fy, _ = _frequencies(size, pixel_size_A)
+    fx, fy, _ = frequency_grid(size, pixel_size_A)
     transform = scale * contrast[np.ix_(kept, kept)].real * detector_transfer(optics, fx, fy, pixel_size_A)
-    return _stamps(transform, pixel_size_A, STAMP_RADIUS_A)
+    return make_stamps(transform, pixel_size_A, STAMP_RADIUS_A)
+
+
+class Renderer(Protocol):
+    """Turns atoms into the intensity of their image."""
+
+    def species(self, elements: Sequence[str]) -> NDArray[np.int64]:
+        """Numbers by which `render` knows the elements."""
+        ...
+
+    def render(self, field: NDArray[np.float32], species: NDArray[np.int64], positions_A: NDArray[np.float64]) -> None:
+        """Multiply `field` (height, width) by the intensity of one particle.
+
+        Parameters
+        ----------
+        field : (height, width) float32 ``[row, column]``, intensity relative to the incident one; changed in place.
+        species : (n,) from `species`.
+        positions_A : (n, 3) lab positions x y z in A, (0, 0) is the centre of pixel (0, 0), z = 0 the mid-plane.
+        """
+        ...
 
 
 class LinearRenderer:
@@ -136,17 +139,10 @@ class LinearRenderer:
         return np.array([self._species[element] for element in elements], dtype=np.int64)
 
     def render(self, field: NDArray[np.float32], species: NDArray[np.int64], positions_A: NDArray[np.float64]) -> None:
-        """Multiply `field` (height, width) by the intensity of one particle.
-
-        Parameters
-        ----------
-        field : (height, width) float32 ``[row, column]``, intensity relative to the incident one; changed in place.
-        species : (n,) from `species`.
-        positions_A : (n, 3) lab positions x y z in A, (0, 0) is the centre of pixel (0, 0), z = 0 the mid-plane.
-        """
+        """See `Renderer.render`."""
         contrast = np.zeros_like(field)
         level = np.clip(np.rint(positions_A[:, 2] / HEIGHT_STEP_A), -self._top_level, self._top_level)
-        _add_stamps(
+        add_stamps(
             contrast,
             self._stamps,
             species,
@@ -157,101 +153,3 @@ class LinearRenderer:
         contrast += 1.0
         np.maximum(contrast, 0.0, out=contrast)
         field *= contrast
-
-
-class PhaseRenderer:
-    """Images the exit wave of each particle in a box of its own.
-
-    Parameters
-    ----------
-    elements : the species that occur.
-    radius_A : of the largest particle.
-    slices : 1 is the phase object; more propagate between slices (multislice with few, thick slices).
-    """
-
-    def __init__(
-        self, elements: Sequence[str], pixel_size_A: float, optics: Optics, radius_A: float, slices: int = 1
-    ) -> None:
-        self._species = {element: number for number, element in enumerate(elements)}
-        self._pixel_size_A, self._optics, self._radius_A, self._slices = pixel_size_A, optics, radius_A, slices
-        self._oversampling = math.ceil(pixel_size_A / SAMPLING_A)
-        box = 2 * math.ceil((radius_A + BOX_MARGIN_A) / pixel_size_A)
-        while scipy.fft.next_fast_len(box) != box or box % 2:
-            box += 1
-        self._box = box
-        fine, self._sampling_A = box * self._oversampling, pixel_size_A / self._oversampling
-        _, _, self._k = _frequencies(fine, self._sampling_A)
-        _, _, k = _frequencies(2 * math.ceil(4.0 * PHASE_RADIUS_A / self._sampling_A / 2), self._sampling_A)
-        self._stamps = np.stack(
-            [
-                _stamps(
-                    optics.interaction_rad_per_VA * projected_potential_transform(e, k, optics.debye_waller_A2),
-                    self._sampling_A,
-                    PHASE_RADIUS_A,
-                )[None]
-                for e in elements
-            ]
-        )
-        half = box // 2
-        self._rows = np.r_[0:half, fine - half : fine]
-        fx = np.fft.rfftfreq(box, pixel_size_A)[None, :]
-        fy = np.fft.fftfreq(box, pixel_size_A)[:, None]
-        detector = detector_transfer(optics, fx, fy, pixel_size_A) / self._oversampling**2
-        detector[half, :] = 0.0
-        detector[:, half] = 0.0
-        self._detector = detector.astype(np.float32)
-        self._transfers: dict[float, NDArray[np.complex64]] = {}
-
-    def species(self, elements: Sequence[str]) -> NDArray[np.int64]:
-        """Row numbers of the elements in the tables."""
-        return np.array([self._species[element] for element in elements], dtype=np.int64)
-
-    def _transfer(self, height_A: float) -> NDArray[np.complex64]:
-        """Lens transfer for an exit plane at this height, to the nearest half angstrom (kept: heights recur)."""
-        level = round(2.0 * height_A) / 2.0
-        if level not in self._transfers:
-            if len(self._transfers) > 200:
-                self._transfers.clear()
-            self._transfers[level] = wave_transfer(self._optics, self._k, level).astype(np.complex64)
-        return self._transfers[level]
-
-    def render(self, field: NDArray[np.float32], species: NDArray[np.int64], positions_A: NDArray[np.float64]) -> None:
-        """Multiply `field` by the intensity of one particle; same arguments as `LinearRenderer.render`."""
-        centre = 0.5 * (positions_A.min(axis=0) + positions_A.max(axis=0))
-        corner = np.rint(centre[:2] / self._pixel_size_A).astype(np.int64) - self._box // 2
-        local_px = (positions_A[:, :2] - corner * self._pixel_size_A) / self._sampling_A
-        fine = self._box * self._oversampling
-        wave = np.ones((fine, fine), dtype=np.complex64)
-        edges = np.linspace(-self._radius_A, self._radius_A, self._slices + 1)
-        number = np.clip(np.searchsorted(edges, positions_A[:, 2] - centre[2]) - 1, 0, self._slices - 1)
-        thickness = edges[1] - edges[0]
-        for part in range(self._slices):
-            phase = np.zeros((fine, fine), dtype=np.float32)
-            chosen = number == part
-            level = np.zeros(int(chosen.sum()), dtype=np.int64)
-            _add_stamps(phase, self._stamps, species[chosen], level, local_px[chosen, 0], local_px[chosen, 1])
-            _transmit(wave, phase, np.float32(self._optics.amplitude_contrast))
-            wave = scipy.fft.fft2(wave, overwrite_x=True)
-            if part + 1 < self._slices:
-                wave *= self._propagator(thickness)
-                wave = scipy.fft.ifft2(wave, overwrite_x=True)
-        exit_height = centre[2] + edges[-1] - 0.5 * thickness  # where the last slice was transmitted
-        wave *= self._transfer(float(exit_height))
-        wave = scipy.fft.ifft2(wave, overwrite_x=True)
-        intensity = np.empty((fine, fine), dtype=np.float32)
-        _intensity(wave, intensity)
-        spectrum = scipy.fft.rfft2(intensity, overwrite_x=True)[self._rows, : self._box // 2 + 1]
-        image = scipy.fft.irfft2(spectrum * self._detector, s=(self._box, self._box))
-        self._multiply(field, image, int(corner[0]), int(corner[1]))
-
-    def _propagator(self, distance_A: float) -> NDArray[np.complex64]:
-        chi = math.pi * self._optics.wavelength_A * distance_A * self._k**2
-        limit = self._k < self._k.max() * math.sqrt(0.5) * 0.98
-        return np.asarray(np.exp(-1j * chi) * limit, dtype=np.complex64)
-
-    @staticmethod
-    def _multiply(field: NDArray[np.float32], image: NDArray[np.float32], left: int, top: int) -> None:
-        height, width = field.shape
-        rows = slice(max(0, top), max(0, min(height, top + image.shape[0])))
-        columns = slice(max(0, left), max(0, min(width, left + image.shape[1])))
-        field[rows, columns] *= image[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]

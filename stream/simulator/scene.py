@@ -15,9 +15,10 @@ from ..frame import Event, Frame, SeriesEnd, SeriesStart
 from .background import Graphene, GrapheneSheet, Liquid, gain_residual
 from .counts import frame_seed, poisson_counts
 from .crystal import Crystal
+from .exit_wave import PhaseRenderer
 from .motion import between, bounded_walk, rotation_matrix, settling, smooth_wave, tumbling
 from .options import SceneOptions
-from .render import LinearRenderer, PhaseRenderer
+from .render import LinearRenderer, Renderer
 from .truth import ParticleTruth, SceneTruth
 
 EDGE_A = 4.0  # least distance of an atom from the edge of the field and of two particles from each other
@@ -37,6 +38,8 @@ class Scene:
     ------
     ValueError
         If the crystals do not fit into the field side by side.
+    ImportError
+        If the mode is ``"multislice"`` and the extra that it needs is not installed.
     """
 
     def __init__(
@@ -63,13 +66,17 @@ class Scene:
         self._renderer = self._make_renderer()
         self._species = [self._renderer.species(crystal.elements) for crystal in self.crystals]
 
-    def _make_renderer(self) -> LinearRenderer | PhaseRenderer:
+    def _make_renderer(self) -> Renderer:
         recipe = self.options
         elements = sorted({element for crystal in self.crystals for element in crystal.elements})
         radius = max((crystal.radius_A for crystal in self.crystals), default=1.0)
         if recipe.mode == "linear":
             height = radius + max((float(np.abs(p.heights_A).max()) for p in self._particles), default=0.0)
             return LinearRenderer(elements, recipe.pixel_size_A, recipe.optics, height)
+        if recipe.mode == "multislice":
+            from .multislice import MultisliceRenderer  # here, because it is an extra
+
+            return MultisliceRenderer(recipe.pixel_size_A, recipe.optics, radius)
         return PhaseRenderer(elements, recipe.pixel_size_A, recipe.optics, radius, recipe.slices)
 
     def _move(self) -> tuple[ParticleTruth, ...]:
