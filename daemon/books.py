@@ -1,0 +1,124 @@
+"""Accounting: every frame and every observation is somewhere, and the sums are checked while running."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ..recon.records import ParticleStatus
+from .snapshot import StreamHealth
+
+
+@dataclass(slots=True)
+class FrameBooks:
+    """Frames handed to the pipeline: stepped = used + rejected(reason) + held back by the front end."""
+
+    stepped: int = 0
+    used: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    held: set[int] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+
+    def take(self, index: int) -> None:
+        """A frame goes to the front end."""
+        self.stepped += 1
+        self.held.add(index)
+
+    def refuse(self, reason: str) -> None:
+        """A frame is rejected before the front end sees it."""
+        self.stepped += 1
+        self.rejected[reason] += 1
+
+    def settle(self, analysed: Iterable[int], rejected: Iterable[tuple[int, str]]) -> None:
+        """The front end is done with these frames."""
+        for index in analysed:
+            if self._release(index):
+                self.used += 1
+        for index, reason in rejected:
+            if self._release(index):
+                self.rejected[reason] += 1
+
+    def _release(self, index: int) -> bool:
+        if index not in self.held:
+            self.problem(f"the front end gave back frame {index}, which it does not have")
+            return False
+        self.held.discard(index)
+        return True
+
+    def close(self) -> None:
+        """The series is over: nothing may be held back any more."""
+        if self.held:
+            self.problem(f"the front end kept {len(self.held)} frames, the first is {min(self.held)}")
+
+    def problem(self, words: str) -> None:
+        """Note an imbalance; only the first few are kept."""
+        if len(self.problems) < 20:
+            self.problems.append(words)
+
+
+def particle_problem(status: ParticleStatus, pushed: int, *, final: bool) -> str:
+    """What is wrong with the books of one particle; empty when they are right."""
+    rejected = sum(status.frames_rejected.values())
+    total = status.frames_used + rejected + status.frames_in_flight
+    if status.frames_seen != pushed or total != pushed:
+        return (
+            f"particle {status.particle}: {pushed} observations given, {status.frames_seen} seen = "
+            f"{status.frames_used} used + {rejected} rejected + {status.frames_in_flight} in flight"
+        )
+    if final and status.frames_in_flight:
+        return f"particle {status.particle}: {status.frames_in_flight} observations undecided at the end"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeBooks:
+    """What the receiver says: received = handed over + undecodable + dropped + waiting in its queue."""
+
+    received: int = 0
+    handed_over: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    missing: int = 0
+    recorded: int = 0
+    queue: int = 0
+    queue_size: int = 0
+    warnings: tuple[str, ...] = ()
+
+    def balance(self) -> int:
+        """Zero when the receiver's books are right."""
+        left = self.handed_over + sum(self.rejected.values()) + sum(self.dropped.values()) + self.queue
+        return self.received - left
+
+
+def combine(intake: IntakeBooks, frames: FrameBooks) -> StreamHealth:
+    """The frame counts of the daemon as a whole. Frames between receiver and pipeline are in flight."""
+    rejected = Counter(frames.rejected)
+    rejected.update(intake.rejected)
+    return StreamHealth(
+        received=intake.received,
+        used=frames.used,
+        rejected=dict(sorted(rejected.items())),
+        dropped=dict(sorted(intake.dropped.items())),
+        missing=intake.missing,
+        in_flight=intake.queue + (intake.handed_over - frames.stepped) + len(frames.held),
+        recorded=intake.recorded,
+        queue=intake.queue + intake.handed_over - frames.stepped,
+        queue_size=intake.queue_size,
+    )
+
+
+def in_words(stream: StreamHealth) -> str:
+    """``received 1600 = used 1598 + rejected 2 (blank 2) + dropped 0 + in flight 0``, and what never arrived."""
+
+    def part(name: str, counts: Mapping[str, int]) -> str:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
+        return f"{name} {sum(counts.values())}" + (f" ({reasons})" if reasons else "")
+
+    words = f"received {stream.received} = used {stream.used} + {part('rejected', stream.rejected)} + "
+    words += f"{part('dropped', stream.dropped)} + in flight {stream.in_flight}"
+    if stream.missing:
+        words += f"; {stream.missing} lost before they reached us"
+    if stream.balance():
+        words += f"; DOES NOT ADD UP: {stream.balance():+d}"
+    return words

@@ -1,0 +1,394 @@
+"""The command line. Commands translate words into a job; the job imports heavy libraries, so that help is fast."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .. import __version__
+from .errors import FAILED, USAGE, TumbleError, UsageError
+
+if TYPE_CHECKING:
+    from .config import Settings
+    from .launch import Dashboard
+    from .publishing import Plan
+
+app = typer.Typer(
+    name="tumble",
+    help="The atoms of a nanocrystal tumbling in liquid, in 3D, while the movie is still being taken.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+DashboardLoader = Callable[[], "Dashboard"]
+_loader: list[DashboardLoader] = []  # put there by `main`: nothing in this folder may import the dashboard
+
+SessionOption = Annotated[
+    Path | None, typer.Option("--session", help="Session folder (default: a new one in sessions/).")
+]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file; options on the command line win.")]
+HeadlessOption = Annotated[bool, typer.Option("--headless", help="Plain log lines instead of the dashboard.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the session that is in the folder.")]
+ElementOption = Annotated[str | None, typer.Option("--element", help="Element of the crystals, as in Pt.")]
+LatticeOption = Annotated[float | None, typer.Option("--lattice-constant", help="Lattice constant to start from, A.")]
+PixelOption = Annotated[float | None, typer.Option("--pixel-size", help="Pixel size at the specimen, A.")]
+BootstrapOption = Annotated[
+    int | None, typer.Option("--bootstrap-frames", help="Frames gathered before the first map.")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Of everything random.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", help="Threads of the reconstruction (default: all cores).")
+]
+EndpointOption = Annotated[str | None, typer.Option("--status", help="Where viewers ask, tcp://127.0.0.1:PORT.")]
+RecordOption = Annotated[bool | None, typer.Option("--record/--no-record", help="Keep the raw frames in frames.h5.")]
+SpeedOption = Annotated[str, typer.Option("--speed", help="1 for the recorded pace, 2 for twice that, max.")]
+
+
+def main(load_dashboard: DashboardLoader | None = None, arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code.
+
+    Parameters
+    ----------
+    load_dashboard : imports and returns `dashboard.app.run`; without it there are only plain lines.
+    arguments : words after the program's name.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if debug:
+        os.environ["TUMBLE_DEBUG"] = "1"  # for the processes that are started
+    _loader[:] = [load_dashboard] if load_dashboard is not None else []
+    sys.exit(_run(words, debug=debug))
+
+
+def _run(words: list[str], *, debug: bool) -> int:
+    try:
+        result = typer.main.get_command(app).main(args=words, prog_name="tumble", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130, debug)
+    except typer.Abort:
+        return _fail("interrupted", 130, debug)
+    except BrokenPipeError:  # the reader of our output has gone, as in `tumble status --follow | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush complains
+        return 0
+    except Exception as error:  # noqa: BLE001  # the operator gets one line, whatever it is
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        if isinstance(error, TumbleError):
+            return _fail(str(error), error.code, debug)
+        explain = getattr(error, "format_message", None)  # click's own: bad options and the like
+        if explain is not None:
+            return _fail(f"{explain() or 'tell me what to do'}; see tumble --help", USAGE, debug)
+        if isinstance(error, (OSError, ValueError)):
+            return _fail(f"{error}", FAILED, debug)
+        return _fail(f"{type(error).__name__}: {error}; run it again with --debug and report this", FAILED, debug)
+
+
+def _fail(words: str, code: int, debug: bool) -> int:
+    del debug
+    typer.echo("tumble: " + " ".join(words.split()), err=True)
+    return code
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Tracebacks; may stand anywhere in the line.")] = False,
+) -> None:
+    """Take the options that belong to no command."""
+    del debug
+    if version:
+        typer.echo(f"tumble {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    headless: HeadlessOption = False,
+    seconds: Annotated[float | None, typer.Option("--seconds", min=0.1, help="End the stream after this long.")] = None,
+    session: SessionOption = None,
+    overwrite: OverwriteOption = False,
+    seed: SeedOption = None,
+    threads: ThreadsOption = None,
+) -> int:
+    """Simulate a tumbling crystal and reconstruct it, on this machine, over the real wire."""
+    from .publishing import Plan
+
+    settings = _settings(
+        None,
+        stream={"when_full": "block", "timeout_s": 600.0},
+        session={"record": False, "overwrite": overwrite},
+        reconstruction={"threads": threads},
+    )
+    return _execute(settings, Plan(seconds=seconds, seed=seed or 0), session, "demo", headless=headless)
+
+
+@app.command()
+def run(
+    source: Annotated[str | None, typer.Option("--source", help="zmq+tcp://host:31001 or zmq+ipc://path.")] = None,
+    config: ConfigOption = None,
+    session: SessionOption = None,
+    record: RecordOption = None,
+    headless: HeadlessOption = False,
+    overwrite: OverwriteOption = False,
+    element: ElementOption = None,
+    lattice_constant: LatticeOption = None,
+    pixel_size: PixelOption = None,
+    bootstrap_frames: BootstrapOption = None,
+    seed: SeedOption = None,
+    threads: ThreadsOption = None,
+    timeout: Annotated[float | None, typer.Option("--timeout", help="Silence that ends a series, s.")] = None,
+    status_endpoint: EndpointOption = None,
+) -> int:
+    """Reconstruct a live stream of a detector."""
+    from .config import check_source
+
+    settings = _settings(
+        config,
+        stream={"source": source, "timeout_s": timeout},
+        reconstruction=_known(element, lattice_constant, pixel_size, bootstrap_frames, seed, threads),
+        session={"record": record, "overwrite": overwrite or None},
+        status={"endpoint": status_endpoint},
+        defaults={"session": {"record": True}},
+    )
+    if not settings.stream.source:
+        raise UsageError("no stream: give --source zmq+tcp://host:31001, or stream.source in the configuration")
+    check_source(settings.stream.source)
+    return _execute(settings, None, session, "run", headless=headless)
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="A recording: any HDF5 file with frames.")],
+    speed: SpeedOption = "1",
+    publish: Annotated[str | None, typer.Option("--publish", help="Only publish, on tcp://127.0.0.1:PORT.")] = None,
+    config: ConfigOption = None,
+    session: SessionOption = None,
+    record: RecordOption = None,
+    headless: HeadlessOption = False,
+    overwrite: OverwriteOption = False,
+    element: ElementOption = None,
+    lattice_constant: LatticeOption = None,
+    pixel_size: PixelOption = None,
+    bootstrap_frames: BootstrapOption = None,
+    seed: SeedOption = None,
+    threads: ThreadsOption = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", min=0.1, help="End the stream after this long.")] = None,
+    status_endpoint: EndpointOption = None,
+) -> int:
+    """Send a recorded stream over the wire that a detector uses, and reconstruct it."""
+    from .publishing import Plan, events
+
+    known = {} if pixel_size is None else {"pixel_size_A": pixel_size}
+    plan = Plan(path=file, speed=_speed(speed), seconds=seconds, known=known)
+    if publish is not None:
+        return _publish(plan, publish)
+    settings = _settings(
+        config,
+        stream={"when_full": "block", "timeout_s": 600.0},
+        reconstruction=_known(element, lattice_constant, pixel_size, bootstrap_frames, seed, threads),
+        session={"record": record, "overwrite": overwrite or None},
+        status={"endpoint": status_endpoint},
+    )
+    with events(plan) as opened:  # says what is wrong with the file before anything is started
+        start: Any = next(opened)
+    if settings.reconstruction.pixel_size_A is None and start.pixel_size_A is None:
+        raise UsageError(f"{file} does not say the pixel size at the specimen: give it with --pixel-size, in A")
+    return _execute(settings, plan, session, "replay", headless=headless)
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path | None, typer.Argument(help="File to write; the truth goes beside it.")] = None,
+    publish: Annotated[str | None, typer.Option("--publish", help="Publish on tcp://127.0.0.1:PORT instead.")] = None,
+    structure: Annotated[Path | None, typer.Option("--structure", help="Atoms from an xyz, cif or pdb file.")] = None,
+    element: ElementOption = None,
+    atoms: Annotated[int | None, typer.Option("--atoms", min=13, help="Atoms of the fcc crystal.")] = None,
+    diameter_nm: Annotated[float | None, typer.Option("--diameter", help="Or its diameter, nm.")] = None,
+    lattice_constant: Annotated[float | None, typer.Option("--lattice-constant", help="Of the fcc crystal, A.")] = None,
+    particles: Annotated[int, typer.Option("--particles", min=0, help="How many.")] = 1,
+    no_particles: Annotated[bool, typer.Option("--no-particles", help="An empty movie.")] = False,
+    frames: Annotated[int | None, typer.Option("--frames", min=1)] = None,
+    dose: Annotated[float | None, typer.Option("--dose", help="Electrons per A^2 in every frame.")] = None,
+    rotation: Annotated[
+        float | None, typer.Option("--rotation", help="Rotation per axis and frame, degrees rms.")
+    ] = None,
+    pixel_size: PixelOption = None,
+    size: Annotated[int | None, typer.Option("--size", min=32, help="Width and height of a frame, pixels.")] = None,
+    frame_time_ms: Annotated[float | None, typer.Option("--frame-time", help="ms.")] = None,
+    mode: Annotated[str | None, typer.Option("--mode", help="phase or linear.")] = None,
+    seed: SeedOption = None,
+    speed: SpeedOption = "1",
+    overwrite: OverwriteOption = False,
+) -> int:
+    """Make frames with a known truth: into a file, or published as a detector does."""
+    from .publishing import Plan
+
+    changes = {
+        "frames": frames,
+        "dose_e_per_A2": dose,
+        "rotation_deg_per_axis": rotation,
+        "pixel_size_A": pixel_size,
+        "height_px": size,
+        "width_px": size,
+        "frame_time_s": None if frame_time_ms is None else frame_time_ms / 1e3,
+        "mode": mode,
+        "seed": seed,
+        "structure": structure,
+        "element": element,
+        "atoms": atoms,
+        "diameter_nm": diameter_nm,
+        "lattice_constant_A": lattice_constant,
+    }
+    scene = {key: value for key, value in changes.items() if value is not None}
+    plan = Plan(speed=_speed(speed), scene={**scene, "particles": 0 if no_particles else particles})
+    if (out is None) == (publish is None):
+        raise UsageError("say where the frames go: a file to write, or --publish tcp://127.0.0.1:PORT")
+    return _publish(plan, publish) if publish is not None else _write_scene(plan, out, overwrite=overwrite)
+
+
+@app.command()
+def watch(
+    endpoint: Annotated[str | None, typer.Argument(help="Of the daemon (default: the newest here).")] = None,
+) -> int:
+    """Attach a dashboard to a running daemon; any number of them, they only look."""
+    from .control import Viewer, find
+
+    dashboard = _dashboard()
+    if dashboard is None:
+        raise UsageError("a dashboard needs a terminal: use tumble status --follow here")
+    with Viewer(find(endpoint)) as viewer:
+        return dashboard(lambda: viewer.poll(0.0), finished=None, endpoint=viewer.endpoint, exit_when_done=False)
+
+
+@app.command()
+def status(
+    endpoint: Annotated[str | None, typer.Argument(help="Of the daemon (default: the newest here).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole snapshot as JSON.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="One line for each snapshot until the daemon ends.")] = False,
+) -> int:
+    """Ask a running daemon how it is doing."""
+    from .books import in_words
+    from .control import Viewer, find
+
+    with Viewer(find(endpoint)) as viewer:
+        for snapshot in viewer.follow() if follow else [viewer.latest()]:
+            if as_json:
+                typer.echo(snapshot.to_json())
+                continue
+            typer.echo(f"{snapshot.phase}  {snapshot.verdict}  {in_words(snapshot.stream)}  session {snapshot.session}")
+    return 0
+
+
+@app.command()
+def doctor() -> int:
+    """Say what is installed and working here."""
+    from .doctor import examine
+
+    return examine(typer.echo)
+
+
+def _known(
+    element: str | None,
+    lattice: float | None,
+    pixel: float | None,
+    bootstrap: int | None,
+    seed: int | None,
+    threads: int | None,
+) -> dict[str, Any]:
+    return {
+        "element": element,
+        "lattice_constant_A": lattice,
+        "pixel_size_A": pixel,
+        "bootstrap_frames": bootstrap,
+        "seed": seed,
+        "threads": threads,
+    }
+
+
+def _settings(config: Path | None, *, defaults: dict[str, dict[str, Any]] | None = None, **overrides: Any) -> Settings:
+    from .config import load
+
+    return load(config, overrides, defaults)
+
+
+def _speed(words: str) -> Any:
+    if words == "max":
+        return "max"
+    try:
+        speed = float(words)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise UsageError(f"--speed {words}: give 1, 2, another positive number, or max")
+    return speed
+
+
+def _dashboard() -> Dashboard | None:
+    """The dashboard, where there is a terminal to show it in."""
+    if not (_loader and sys.stdin.isatty() and sys.stdout.isatty()):
+        return None
+    return _loader[0]()
+
+
+def _execute(settings: Settings, plan: Plan | None, session: Path | None, name: str, *, headless: bool) -> int:
+    from .control import check_loopback
+    from .launch import Job, prepare_folder, run_behind, run_here
+    from .session import default_folder
+
+    check_loopback(settings.status.endpoint)
+    folder = session or settings.session.folder or default_folder(name)
+    job = Job(prepare_folder(settings, folder), plan, name)
+    dashboard = None if headless else _dashboard()
+    code = run_here(job, _line) if dashboard is None else run_behind(job, dashboard, _line)
+    _line(f"session {folder}")
+    return code
+
+
+def _line(words: str) -> None:
+    typer.echo(words)
+    sys.stdout.flush()
+
+
+def _publish(plan: Plan, endpoint: str) -> int:
+    """Publish in the foreground until the end, or until Ctrl-C or SIGTERM."""
+    import signal
+
+    from .control import check_loopback
+    from .publishing import publish
+    from .threads import single_threaded
+
+    check_loopback(endpoint.removeprefix("zmq+"))
+    single_threaded()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    frames = publish(plan, endpoint, lambda uri: _line(f"publishing on {uri}; it waits for a client"), stop)
+    _line(f"published {frames} frames{', stopped' if stop.is_set() else ''}")
+    return 0
+
+
+def _write_scene(plan: Plan, out: Path | None, *, overwrite: bool) -> int:
+    from ..stream.simulator.writer import write_simulation
+    from .publishing import make_scene
+
+    if out is None:
+        raise UsageError("say which file to write")
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out} exists: choose another name or give --overwrite")
+    if not out.parent.is_dir():
+        raise UsageError(f"there is no folder {out.parent}: make it first")
+    frames, truth = write_simulation(make_scene(plan), out)
+    _line(f"wrote {frames} and {truth}")
+    return 0

@@ -1,0 +1,158 @@
+"""The configuration of a daemon: a pydantic model, read from TOML and overridden by the command line.
+
+Unknown keys are refused, so that a misspelt key cannot be silently without effect.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import UsageError
+
+Scalar = bool | int | float | str | None
+SOURCE_SCHEMES = ("zmq+tcp", "zmq+ipc", "tcp", "ipc")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StreamSettings(_Strict):
+    """How frames are taken in."""
+
+    source: str = ""
+    timeout_s: Annotated[float, Field(gt=0)] = 10.0  # silence after the first message that ends the series
+    queue: Annotated[int, Field(ge=1)] = 512  # messages held in front of the receiver
+    ring_MiB: Annotated[float, Field(gt=0)] = 256.0  # shared memory between receiver and reconstruction
+    when_full: Literal["drop", "block"] = "drop"
+    patience_s: Annotated[float, Field(ge=0)] = 0.05  # how long a full ring is waited for before frames are dropped
+
+
+class ReconstructionSettings(_Strict):
+    """What the operator knows of the specimen, and how much work is done. ``None``: measured or chosen by Tumble."""
+
+    element: Annotated[str, Field(pattern="^[A-Z][a-z]?$")] | None = None
+    lattice_constant_A: Annotated[float, Field(gt=1, lt=20)] | None = None
+    pixel_size_A: Annotated[float, Field(gt=0, lt=100)] | None = None
+    bootstrap_frames: Annotated[int, Field(ge=50)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=1)] | None = None
+    device: Literal["auto", "cpu"] = "auto"  # auto: a GPU when one works
+
+
+class SessionSettings(_Strict):
+    """What is kept on disk."""
+
+    folder: Path | None = None
+    record: bool = False
+    overwrite: bool = False
+    files_every_s: Annotated[float, Field(ge=0)] = 5.0  # maps on disk are refreshed at most this often
+
+
+class StatusSettings(_Strict):
+    """The endpoint that viewers ask. Loopback only: it has no keys."""
+
+    endpoint: str = "tcp://127.0.0.1:0"
+    rate_hz: Annotated[float, Field(gt=0, le=4)] = 4.0
+
+
+class Settings(_Strict):
+    """Everything a daemon is told. `frontend` holds fields of `recon.frontend.FrontEndOptions` by name."""
+
+    stream: StreamSettings = StreamSettings()
+    reconstruction: ReconstructionSettings = ReconstructionSettings()
+    frontend: dict[str, Scalar | tuple[Scalar, ...]] = Field(default_factory=dict)
+    session: SessionSettings = SessionSettings()
+    status: StatusSettings = StatusSettings()
+
+
+def load(
+    path: Path | None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Settings:
+    """Settings from a TOML file, with `overrides` above it and `defaults` below it, ``{section: {key: value}}``.
+
+    An override that is ``None`` overrides nothing.
+
+    Raises
+    ------
+    UsageError : unreadable file, unknown key, or a value out of range.
+    """
+    tables: dict[str, Any] = {}
+    where = "command line"
+    if path is not None:
+        where = str(path)
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"cannot read configuration {path}: {error.strerror or error}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"configuration {path} is not TOML: {error}") from None
+    for section, values in (defaults or {}).items():
+        table = tables.setdefault(section, {})
+        if isinstance(table, dict):
+            tables[section] = {**values, **table}
+    for section, values in (overrides or {}).items():
+        table = tables.setdefault(section, {})
+        if isinstance(table, dict):
+            table.update({key: value for key, value in values.items() if value is not None})
+    try:
+        return Settings.model_validate(tables)
+    except ValidationError as error:
+        raise UsageError(f"configuration ({where}): {_first_problem(error)}") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if part not in ("bool", "int", "float", "str"))
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key}: remove it or correct its name"
+    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]} (given: {first['input']!r})"
+
+
+def check_source(uri: str) -> str:
+    """The URI of a stream, as given.
+
+    Raises
+    ------
+    UsageError : not of the form ``zmq+tcp://host:port`` or ``zmq+ipc://path``.
+    """
+    parts = urlsplit(uri)
+    try:
+        complete = (
+            bool(parts.hostname and parts.port) if parts.scheme.endswith("tcp") else bool(parts.netloc or parts.path)
+        )
+    except ValueError:
+        complete = False
+    if parts.scheme not in SOURCE_SCHEMES or not complete:
+        raise UsageError(f"source {uri!r} is not a stream address: give zmq+tcp://host:31001 or zmq+ipc://path")
+    return uri
+
+
+Options = TypeVar("Options")
+
+
+def options_from(kind: type[Options], values: Mapping[str, Any], section: str) -> Options:
+    """An options dataclass `kind` from configured `values`; unknown names and wrong types are refused.
+
+    Raises
+    ------
+    UsageError : a key that `kind` does not have, or a value of the wrong type.
+    """
+    from pydantic import TypeAdapter
+
+    known = getattr(kind, "__dataclass_fields__", {})
+    for key in values:
+        if key not in known:
+            raise UsageError(f"configuration: unknown key {section}.{key}: it has {', '.join(sorted(known))}")
+    try:
+        return TypeAdapter(kind).validate_python(dict(values))
+    except ValidationError as error:
+        raise UsageError(f"configuration: {section}.{_first_problem(error)}") from None

@@ -1,0 +1,182 @@
+"""The daemon's end of the receiver process: starts it, reads what it announces, gives slots back, sees it die."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ..stream.frame import Frame, SeriesEnd, SeriesStart
+from .books import IntakeBooks
+from .config import StreamSettings
+from .errors import TumbleError
+from .receiver import ENTRY, ReceiverPlan, receive
+from .ring import FrameRing
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Size and type of the frames, known when the first one has come."""
+
+    height: int
+    width: int
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Frames that lie in shared memory: (image number, time in s) each, in the order of the slots."""
+
+    entries: tuple[tuple[int, float], ...]
+
+
+class ReceiverDied(TumbleError):
+    """The receiver process ended without saying so."""
+
+
+Message = SeriesStart | Geometry | Batch | SeriesEnd
+
+
+class Intake:
+    """Runs a receiver process. Use as a context manager.
+
+    Parameters
+    ----------
+    settings : where the stream is and what to do when the ring is full.
+    record : where to record the frames, or ``None``.
+    """
+
+    def __init__(self, settings: StreamSettings, record: Path | None) -> None:
+        self._ring = FrameRing.create(settings.ring_MiB)
+        self._series_id = 0
+        self._next = 0
+        self._books = IntakeBooks()
+        self._ended = False
+        context = multiprocessing.get_context("spawn")
+        self._announced, announce = context.Pipe(duplex=False)
+        commands, self._commands = context.Pipe(duplex=False)
+        plan = ReceiverPlan(
+            uri=settings.source,
+            timeout_s=settings.timeout_s,
+            queue=settings.queue,
+            block=settings.when_full == "block",
+            patience_s=settings.patience_s,
+            ring=self._ring.name,
+            record=record,
+        )
+        self._process = context.Process(
+            target=receive, args=(plan, announce, commands), name="tumble receiver", daemon=True
+        )
+        self._process.start()
+        announce.close()  # so that the end of the receiver is seen as the end of the pipe
+        commands.close()
+
+    def __enter__(self) -> Intake:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the receiver."""
+        return self._process.pid
+
+    def get(self, timeout_s: float) -> Message | None:
+        """The next announcement, or ``None`` when nothing came in time.
+
+        Raises
+        ------
+        ReceiverDied : the process is gone.
+        TumbleError : it failed, in its words.
+        """
+        try:
+            if not self._announced.poll(timeout_s):
+                return None
+            message = self._announced.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join(5.0)
+            code = self._process.exitcode
+            how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+            raise ReceiverDied(f"the receiver process died ({how}): frames after this were not taken in") from None
+        return self._understand(message)
+
+    def _understand(self, message: tuple[Any, ...]) -> Message:
+        kind = message[0]
+        if kind == "frames":
+            return Batch(tuple(ENTRY.iter_unpack(message[1])))
+        if kind == "start":
+            start: SeriesStart = message[1]
+            self._series_id = start.series_id
+            return start
+        if kind == "geometry":
+            (height, width), dtype = message[1], np.dtype(message[2])
+            self._ring.cut(height, width, dtype)
+            return Geometry(height, width, dtype)
+        if kind == "end":
+            end: SeriesEnd = message[1]
+            self._books = message[2]
+            self._ended = True
+            return end
+        raise TumbleError(f"receiver: {message[1]}")
+
+    def frames(self, batch: Batch) -> Iterator[Frame]:
+        """The frames of a batch, one after the other; each one's data is valid until the next one is asked for."""
+        for index, time_s in batch.entries:
+            view = self._ring.slot(self._next)
+            view.flags.writeable = False
+            yield Frame(self._series_id, index, view, time_s)
+            self._next += 1
+            self._give_back(1)
+
+    def _give_back(self, slots: int) -> None:
+        try:
+            self._commands.send_bytes(str(slots).encode())
+        except (BrokenPipeError, OSError):
+            return  # the receiver has finished; its last announcements are still to be read
+
+    def stop(self) -> None:
+        """Ask the receiver to end; what it has received still comes through `get`, and then its end."""
+        try:
+            self._commands.send_bytes(b"stop")
+        except (BrokenPipeError, OSError):
+            return
+
+    def books(self, stepped: int) -> IntakeBooks:
+        """The receiver's latest books, brought up to the `stepped` frames that have come out of the ring."""
+        if not self._ended:
+            latest = self._ring.read()
+            if latest is not None:
+                self._books = IntakeBooks(**latest)
+        behind = stepped - self._books.handed_over
+        if behind > 0:
+            self._books = replace(self._books, received=self._books.received + behind, handed_over=stepped)
+        return self._books
+
+    def write_off(self, stepped: int, reason: str) -> None:
+        """Nothing more will come out of the ring: what was received but not taken over is booked as dropped."""
+        books = self.books(stepped)
+        lost = books.received - stepped - sum(books.rejected.values()) - sum(books.dropped.values())
+        dropped = {**books.dropped, reason: books.dropped.get(reason, 0) + lost} if lost else books.dropped
+        self._books = replace(books, handed_over=stepped, dropped=dropped, queue=0)
+        self._ended = True
+
+    def close(self) -> None:
+        """End the receiver process, kindly at first, and remove the shared memory."""
+        self._commands.close()
+        self._process.join(2.0)
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join(2.0)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._announced.close()
+        self._ring.close()

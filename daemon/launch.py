@@ -1,0 +1,213 @@
+"""Puts the processes of a run together: publisher (if any), receiver, reconstruction, and the dashboard in front.
+
+Without a dashboard the reconstruction runs in the calling process; with one it gets a process of its own, so that
+drawing never waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Protocol
+
+from .config import Settings, StreamSettings
+from .control import ControlServer, Viewer, check_loopback
+from .errors import FAILED, TumbleError, UsageError
+from .intake import Intake
+from .parts import Parts, RealParts
+from .publishing import Plan, PublisherProcess
+from .reporter import Reporter
+from .service import Service
+from .session import Session, prepare
+from .snapshot import Snapshot
+from .threads import size_thread_pools
+
+LAST_LINES = 12
+
+
+class Dashboard(Protocol):
+    """`dashboard.app.run`; injected from the root, because nothing here may import the dashboard."""
+
+    def __call__(
+        self,
+        poll: Callable[[], Snapshot | None],
+        *,
+        finished: Callable[[], bool] | None,
+        endpoint: str,
+        exit_when_done: bool,
+    ) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run, as plain values that can cross a process boundary. `settings.session.folder` must be set."""
+
+    settings: Settings
+    plan: Plan | None
+    command: str
+
+
+def run_here(
+    job: Job,
+    write: Callable[[str], None],
+    *,
+    opened: Callable[[str], None] = lambda _: None,
+    watch_parent: bool = False,
+    make_parts: Callable[[Settings], Parts] = RealParts,
+) -> int:
+    """Run a job in this process; returns the exit code.
+
+    Parameters
+    ----------
+    write : prints a line for the operator.
+    opened : told the endpoint for viewers.
+    watch_parent : end in order when the parent process goes away.
+
+    Raises
+    ------
+    TumbleError : it could not begin, or files cannot be written.
+    """
+    settings = job.settings
+    size_thread_pools(settings.reconstruction.threads)
+    check_loopback(settings.status.endpoint)
+    folder = settings.session.folder
+    if folder is None:
+        raise UsageError("a run needs a session folder")
+    parts = make_parts(settings)
+    with ExitStack() as stack:
+        health: Callable[[], str] = lambda: ""  # noqa: E731
+        if job.plan is not None:
+            publisher = stack.enter_context(PublisherProcess(job.plan))
+            health = publisher.problem
+            stream = StreamSettings.model_validate({**settings.stream.model_dump(), "source": publisher.uri})
+            settings = settings.model_copy(update={"stream": stream})
+        session = stack.enter_context(Session(folder, settings, job.command))
+        control = stack.enter_context(ControlServer(settings.status.endpoint, str(folder)))
+        intake = stack.enter_context(Intake(settings.stream, folder / "frames.h5" if settings.session.record else None))
+        reporter = Reporter(settings, intake, session, control, write)
+        service = Service(settings, parts, intake, reporter, health)
+        opened(control.endpoint)
+        if watch_parent:
+            _stop_with_parent(service)
+        return service.run()
+
+
+def _stop_with_parent(service: Service) -> None:
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        service.request_stop()
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
+
+
+def daemon_child(job: Job, tell: Connection) -> None:
+    """Body of the daemon process behind a dashboard."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the dashboard, which then asks us
+    lines: deque[str] = deque(maxlen=LAST_LINES)
+    code, problem = FAILED, ""
+    try:
+        code = run_here(job, lines.append, opened=lambda endpoint: tell.send(("open", endpoint)), watch_parent=True)
+    except TumbleError as error:
+        code, problem = error.code, str(error)
+    except Exception as error:  # noqa: BLE001  # the process in front prints it
+        problem = f"{type(error).__name__}: {error}"
+        if os.environ.get("TUMBLE_DEBUG"):
+            import traceback
+
+            problem = traceback.format_exc()
+    finally:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            tell.send(("done", code, problem, list(lines)))
+    sys.exit(code)
+
+
+def run_behind(job: Job, dashboard: Dashboard, write: Callable[[str], None]) -> int:
+    """Run a job in a process of its own with the dashboard in front; returns the exit code.
+
+    Raises
+    ------
+    TumbleError : the daemon could not begin, or died.
+    """
+    context = multiprocessing.get_context("spawn")
+    told, tell = context.Pipe(duplex=False)
+    child = context.Process(target=daemon_child, args=(job, tell), name="tumble daemon")
+    child.start()
+    tell.close()
+    try:
+        endpoint = _first_answer(told)
+        with Viewer(endpoint) as viewer:
+            dashboard(
+                lambda: viewer.poll(0.0), finished=lambda: not child.is_alive(), endpoint=endpoint, exit_when_done=True
+            )
+        return _last_answer(child, told, write)
+    finally:
+        if child.is_alive():
+            child.terminate()
+            child.join(10.0)
+        if child.is_alive():
+            child.kill()
+            child.join()
+
+
+def _first_answer(told: Connection) -> str:
+    try:
+        kind, *rest = told.recv()
+    except EOFError:
+        raise TumbleError("the daemon process died while starting; --headless shows more") from None
+    if kind == "open":
+        return str(rest[0])
+    code, problem, _ = rest
+    raise (UsageError if code == UsageError.code else TumbleError)(problem or "the daemon could not begin")
+
+
+def _last_answer(child: multiprocessing.process.BaseProcess, told: Connection, write: Callable[[str], None]) -> int:
+    """Ask the daemon to finish (when it has not yet), wait for it, and print its last words."""
+    if child.is_alive() and not told.poll():
+        write("finishing what was received; Ctrl-C stops at once")
+        _ask_to_stop(child)
+    while True:
+        try:
+            _, code, problem, lines = told.recv()
+            break
+        except KeyboardInterrupt:
+            _ask_to_stop(child)
+        except EOFError:
+            child.join()
+            raise TumbleError(f"the daemon process died (exit code {child.exitcode})") from None
+    for line in lines:
+        write(line)
+    if problem:
+        raise (UsageError if code == UsageError.code else TumbleError)(problem)
+    child.join()
+    return int(code)
+
+
+def _ask_to_stop(child: multiprocessing.process.BaseProcess) -> None:
+    if child.pid is not None and child.is_alive():
+        os.kill(child.pid, signal.SIGTERM)
+
+
+def prepare_folder(settings: Settings, folder: Path) -> Settings:
+    """`settings` with the session folder `folder`, which is made ready.
+
+    Raises
+    ------
+    UsageError : see `session.prepare`.
+    """
+    prepare(folder, overwrite=settings.session.overwrite)
+    session = settings.session.model_copy(update={"folder": folder})
+    return settings.model_copy(update={"session": session})

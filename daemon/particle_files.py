@@ -1,0 +1,160 @@
+"""The files of one particle in the session folder: maps, atoms, poses, curves. Written beside and then renamed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..recon.records import Atom, ParticleResult, ParticleStatus, PoseRow
+from .views import finite
+
+POSE_COLUMNS = ("frame", "time_s", "qw", "qx", "qy", "qz", "x_px", "y_px", "score", "used")
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file beside `path` and move it there: a reader sees the old file or the new one."""
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        write(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically."""
+
+    def write(beside: Path) -> None:
+        beside.write_text(text, encoding="utf-8", newline="\n")
+
+    write_atomically(path, write)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write `data` as indented JSON to `path` atomically."""
+    write_text(path, json.dumps(data, indent=2, allow_nan=False, default=str) + "\n")
+
+
+def write_map(path: Path, volume: NDArray[np.float32], voxel_A: float, label: str) -> None:
+    """Write an MRC map.
+
+    Parameters
+    ----------
+    volume : (z, y, x) float32.
+    voxel_A : sampling, A, put into the header.
+    label : one line for the header. No time stamp is written: equal maps make equal files.
+    """
+    import mrcfile
+
+    def write(beside: Path) -> None:
+        with mrcfile.new(beside, overwrite=True) as file:
+            file.set_data(np.ascontiguousarray(volume, dtype=np.float32))
+            file.set_volume()
+            file.voxel_size = voxel_A
+            file.header.label[:] = b""
+            file.header.label[0] = label.encode("ascii", "replace")[:80]
+            file.header.nlabl = 1
+
+    write_atomically(path, write)
+
+
+def atoms_text(atoms: Iterable[Atom]) -> str:
+    """Extended XYZ: element, x y z in A in the body frame, confidence 0..1."""
+    lines = [
+        f"{atom.element} {x:.4f} {y:.4f} {z:.4f} {atom.confidence:.4f}"
+        for atom in atoms
+        for x, y, z in [atom.position_A]
+    ]
+    return "\n".join([str(len(lines)), 'Properties=species:S:1:pos:R:3:confidence:R:1 pbc="F F F"', *lines]) + "\n"
+
+
+def table_text(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A CSV table with a header line."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def poses_text(poses: Iterable[PoseRow]) -> str:
+    """poses.csv: ``r_lab = R(q) r_body + centre``, one line per frame."""
+
+    def row(pose: PoseRow) -> list[str]:
+        numbers = [f"{value:.7f}" for value in pose.quaternion] + [f"{value:.4f}" for value in pose.centre_px]
+        return [str(pose.frame), f"{pose.time_s:.6f}", *numbers, f"{pose.score:.3f}", str(int(pose.used))]
+
+    return table_text(POSE_COLUMNS, map(row, poses))
+
+
+def coverage_text(counts: NDArray[np.int32], axes: NDArray[np.floating[Any]] | None) -> str:
+    """coverage.csv: cell, direction (x, y, z) of the cell in the body frame, views counted there.
+
+    Parameters
+    ----------
+    counts : (n,) int32.
+    axes : (n, 3) unit vectors of the cells, or ``None`` when they are not known.
+    """
+    if axes is None or len(axes) != len(counts):
+        return table_text(("cell", "views"), enumerate(int(count) for count in counts))
+    rows = (
+        [cell, *(f"{value:.6f}" for value in axis), int(count)]
+        for cell, (axis, count) in enumerate(zip(axes, counts, strict=True))
+    )
+    return table_text(("cell", "x", "y", "z", "views"), rows)
+
+
+def summary(status: ParticleStatus, extra: dict[str, Any]) -> dict[str, Any]:
+    """summary.json: the figures of one particle."""
+    return {
+        "particle": status.particle,
+        "state": status.state,
+        "frames_seen": status.frames_seen,
+        "frames_used": status.frames_used,
+        "frames_rejected": dict(sorted(status.frames_rejected.items())),
+        "frames_in_flight": status.frames_in_flight,
+        "lattice_constant_A": finite(status.lattice_constant_A),
+        "rotation_per_frame_deg": finite(status.step_deg),
+        "resolution_A": finite(status.resolution_A),
+        "atoms": status.atoms,
+        "note": status.note,
+        **{key: plain(value) for key, value in extra.items()},
+    }
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can carry it: arrays become lists, numbers that are not finite become ``None``."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    return finite(value) if isinstance(value, float) else value
+
+
+def write_particle(
+    folder: Path, status: ParticleStatus, result: ParticleResult | None, axes: NDArray[Any] | None, label: str
+) -> None:
+    """Write all files of one particle into `folder`; the summary comes last, so that it describes files that exist."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if result is not None:
+        for name, volume in (("map", result.map), ("half1", result.half1), ("half2", result.half2)):
+            write_map(folder / f"{name}.mrc", volume, result.voxel_A, f"{label} {name}")
+        write_text(folder / "atoms.xyz", atoms_text(result.atoms))
+        write_text(folder / "poses.csv", poses_text(result.poses))
+        fsc = zip(status.fsc_k, status.fsc, strict=True)
+        write_text(
+            folder / "fsc.csv", table_text(("k_per_A", "fsc"), ([f"{k:.6f}", f"{value:.6f}"] for k, value in fsc))
+        )
+    write_text(folder / "coverage.csv", coverage_text(status.coverage, axes))
+    write_json(folder / "summary.json", summary(status, {} if result is None else result.extra))

@@ -1,0 +1,90 @@
+"""The stages that the pipeline drives, as protocols, and where the real ones come from.
+
+The pipeline knows no more of them than is written here; a test drives it with small stand-ins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from ..recon.records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, TrackedParticle
+from .config import Settings, options_from
+
+
+class FrontEndOutputLike(Protocol):
+    """What one step of the front end gives back: see `recon.frontend.frontend.FrontEndOutput`."""
+
+    @property
+    def observations(self) -> tuple[Observation, ...]: ...
+    @property
+    def analysed(self) -> tuple[int, ...]: ...
+    @property
+    def rejected(self) -> tuple[tuple[int, str], ...]: ...
+    @property
+    def events(self) -> tuple[str, ...]: ...
+
+
+class FrontEndLike(Protocol):
+    """Background, detection and tracking: see `recon.frontend.frontend.FrontEnd`."""
+
+    def step(self, index: int, time_s: float, data: NDArray[Any]) -> FrontEndOutputLike: ...
+    def flush(self) -> FrontEndOutputLike: ...
+    def noise(self, box_px: int) -> NoiseSpectrum | None: ...
+    def particles(self) -> tuple[TrackedParticle, ...]: ...
+
+
+class ParticleLike(Protocol):
+    """The reconstruction of one particle: see `recon.particle.ParticleReconstruction`."""
+
+    box_px: int
+
+    def push(self, observation: Observation) -> None: ...
+    def work(self) -> bool: ...
+    def finish(self) -> None: ...
+    def status(self) -> ParticleStatus: ...
+    def result(self) -> ParticleResult | None: ...
+
+
+Noise = Callable[[], NoiseSpectrum | None]
+
+
+class Parts(Protocol):
+    """Makes the stages of one series."""
+
+    def front_end(self, height: int, width: int, pixel_size_A: float) -> FrontEndLike: ...
+    def particle(self, number: int, pixel_size_A: float, diameter_A: float, noise: Noise) -> ParticleLike: ...
+
+
+class RealParts:
+    """The front end and the reconstruction of this package, with the configured options.
+
+    Raises
+    ------
+    UsageError : options that the stages do not have; at construction, before anything is started.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        from ..recon.device import cpu, probe
+        from ..recon.frontend.frontend import FrontEnd
+        from ..recon.frontend.options import FrontEndOptions
+        from ..recon.particle import ParticleReconstruction, ReconstructionOptions
+
+        self._front_end = FrontEnd
+        self._particle = ParticleReconstruction
+        self._front_end_options = options_from(FrontEndOptions, settings.frontend, "frontend")
+        chosen = settings.reconstruction.model_dump(exclude={"pixel_size_A", "threads", "device"}, exclude_none=True)
+        self._options = options_from(ReconstructionOptions, chosen, "reconstruction")
+        self.device = probe() if settings.reconstruction.device == "auto" else cpu()
+
+    def front_end(self, height: int, width: int, pixel_size_A: float) -> FrontEndLike:
+        """Front end for frames of (height, width) pixels of `pixel_size_A` angstrom."""
+        front_end: FrontEndLike = self._front_end(height, width, pixel_size_A, self._front_end_options)
+        return front_end
+
+    def particle(self, number: int, pixel_size_A: float, diameter_A: float, noise: Noise) -> ParticleLike:
+        """Reconstruction of particle `number` of `diameter_A` angstrom."""
+        particle: ParticleLike = self._particle(number, pixel_size_A, diameter_A, noise, self._options, self.device)
+        return particle

@@ -1,0 +1,231 @@
+"""The receiver process: takes frames off the wire, records them as they came, and puts them into shared memory.
+
+It has its own interpreter, so that a frame never waits for the reconstruction's interpreter lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import struct
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..stream.encoded import EncodedFrame
+from ..stream.errors import CompressionError
+from ..stream.frame import SeriesEnd, SeriesStart
+from ..stream.recorder import Recorder
+from ..stream.source import PullSource
+from .books import IntakeBooks
+from .errors import TumbleError
+from .ring import FrameRing
+from .threads import single_threaded
+
+BATCH = 16  # frames announced together at most
+POLL_S = 0.05
+ENTRY = struct.Struct("<qd")  # image number, time in s
+DRAIN_S = 2.0
+RING_FULL = "ring full"
+LATE = "after the end of the series"
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverPlan:
+    """Everything the receiver process is told; plain values, because it crosses a process boundary."""
+
+    uri: str
+    timeout_s: float
+    queue: int
+    block: bool  # a full ring is waited for; otherwise only for `patience_s`, then frames are dropped
+    patience_s: float
+    ring: str
+    record: Path | None
+
+
+def receive(plan: ReceiverPlan, announce: Connection, commands: Connection) -> None:
+    """Body of the receiver process.
+
+    Announces over `announce` tuples that begin with ``"start"``, ``"geometry"``, ``"frames"`` (packed entries, in the
+    order of the slots), ``"end"`` (with the final books) or ``"failed"`` (in words). Ends when told to over `commands`,
+    at the end of the series, or when the other process is gone.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to everybody; the daemon decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    single_threaded()
+    ring = FrameRing.attach(plan.ring)
+    try:
+        _Receiver(plan, ring, announce, commands).run()
+    except (BrokenPipeError, ConnectionResetError, EOFError):
+        pass  # the daemon is gone; nobody is left to tell
+    except Exception as error:
+        words = (
+            str(error) if isinstance(error, (TumbleError, ValueError, OSError)) else f"{type(error).__name__}: {error}"
+        )
+        announce.send(("failed", words))
+        if os.environ.get("TUMBLE_DEBUG"):
+            raise
+    finally:
+        ring.close()
+
+
+class _Receiver:
+    def __init__(self, plan: ReceiverPlan, ring: FrameRing, announce: Connection, commands: Connection) -> None:
+        self._plan = plan
+        self._ring = ring
+        self._announce = announce
+        self._commands = commands
+        self._source = PullSource(
+            plan.uri,
+            capacity=plan.queue,
+            policy="block" if plan.block else "drop",
+            end_timeout_s=plan.timeout_s,
+            encoded=True,
+        )
+        self._free = 0  # slots that may be written
+        self._next = 0  # slot number, counted on for ever
+        self._pending: list[bytes] = []
+        self._handed_over = 0
+        self._dropped: Counter[str] = Counter()
+        self._recorded = 0
+        self._recorder: Recorder | None = None
+        self._patient = True
+        self._geometry: tuple[tuple[int, int], np.dtype[Any]] | None = None
+        self._posted = 0.0
+
+    def run(self) -> None:
+        """Receive one series and announce its end with the final books."""
+        with self._source:
+            try:
+                end = self._series()
+                self._flush()
+                self._source.stop()
+                while (event := self._source.get(DRAIN_S)) is not None:  # after the end, or too late after a stop
+                    if isinstance(event, EncodedFrame):
+                        self._dropped[LATE] += 1
+            finally:
+                if self._recorder is not None:
+                    self._recorder.close()
+            self._announce.send(("end", end, self._books()))
+
+    def _series(self) -> SeriesEnd:
+        while True:
+            event = self._source.get(0.0 if self._pending else POLL_S)
+            if isinstance(event, SeriesStart):
+                self._begin(event)
+            elif isinstance(event, SeriesEnd):
+                return event
+            elif isinstance(event, EncodedFrame):
+                self._record(event)
+                self._hand_over(event)
+            else:
+                self._flush()
+                if self._source.finished:
+                    return SeriesEnd(-1, "stopped")
+            self._obey(0)
+
+    def _begin(self, start: SeriesStart) -> None:
+        self._announce.send(("start", start))
+        if self._plan.record is not None:
+            self._recorder = Recorder(self._plan.record, start)
+
+    def _record(self, frame: EncodedFrame) -> None:
+        """Keep a frame as it came. A damaged one that cannot be kept is booked where it is decoded."""
+        if self._recorder is not None:
+            with contextlib.suppress(CompressionError):
+                self._recorder.write(frame)
+                self._recorded += 1
+
+    def _hand_over(self, frame: EncodedFrame) -> None:
+        """Decode a frame into the next slot, or say why not."""
+        if self._geometry is None:
+            self._cut(frame)
+        if self._geometry != (frame.shape, frame.dtype.newbyteorder("=")):
+            self._source.count_rejected("wrong size")
+            return
+        if not self._slot_is_free():
+            self._dropped[RING_FULL] += 1
+            return
+        try:
+            frame.decode(self._ring.slot(self._next))
+        except ValueError:
+            self._source.count_rejected("damaged payload")
+            return
+        self._next += 1
+        self._free -= 1
+        self._handed_over += 1
+        self._pending.append(ENTRY.pack(frame.index, frame.time_s if math.isfinite(frame.time_s) else 0.0))
+        if len(self._pending) >= BATCH:
+            self._flush()
+
+    def _cut(self, frame: EncodedFrame) -> None:
+        dtype = frame.dtype.newbyteorder("=")
+        self._free = self._ring.cut(*frame.shape, dtype)
+        self._geometry = (frame.shape, dtype)
+        self._announce.send(("geometry", frame.shape, dtype.str))
+
+    def _slot_is_free(self) -> bool:
+        """Wait for a slot as long as the policy says. After one drop nobody waits again before a slot has come free."""
+        self._obey(0)
+        if self._free > 0:
+            self._patient = True
+            return True
+        self._flush()
+        deadline = time.monotonic() + (
+            math.inf if self._plan.block else self._plan.patience_s if self._patient else 0.0
+        )
+        while self._free < 1:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self._patient = False
+                return False
+            self._obey(min(left, POLL_S))
+            self._post()
+        return True
+
+    def _obey(self, wait_s: float) -> None:
+        """Read what the daemon says: a number of slots given back, or stop. Its end raises `EOFError`."""
+        while self._commands.poll(wait_s):
+            command = self._commands.recv_bytes()
+            if command == b"stop":
+                self._source.stop()  # what is queued still comes
+            else:
+                self._free += int(command)
+            wait_s = 0.0
+
+    def _flush(self) -> None:
+        """Announce what lies in the ring. The books come first, so that they are never behind the frames."""
+        self._post(now=bool(self._pending))
+        if self._pending:
+            self._announce.send(("frames", b"".join(self._pending)))
+            self._pending.clear()
+
+    def _post(self, *, now: bool = False) -> None:
+        clock = time.monotonic()
+        if now or clock - self._posted > 0.2:
+            self._posted = clock
+            self._ring.post(asdict(self._books()))
+
+    def _books(self) -> IntakeBooks:
+        """The books of this process; frames in the source's queue or in hand are waiting."""
+        counters = self._source.counters
+        dropped = Counter(counters.dropped) + self._dropped
+        settled = self._handed_over + sum(counters.rejected.values()) + sum(dropped.values())
+        return IntakeBooks(
+            received=counters.received,
+            handed_over=self._handed_over,
+            rejected=dict(counters.rejected),
+            dropped=dict(dropped),
+            missing=counters.missing,
+            recorded=self._recorded,
+            queue=counters.received - settled,
+            queue_size=self._plan.queue + self._ring.slots,
+            warnings=counters.warnings,
+        )

@@ -1,0 +1,160 @@
+"""What leaves the daemon: snapshots for viewers, lines for the operator, files of the session. Their one writer."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from .. import __version__
+from ..recon.records import ParticleStatus
+from ..stream.frame import SeriesStart
+from .books import FrameBooks, combine
+from .config import Settings
+from .control import ControlServer
+from .intake import Intake
+from .pipeline import Pipeline, describe, particle_name
+from .session import Session
+from .snapshot import SCHEMA_VERSION, Snapshot, StreamHealth
+from .views import memory_MiB, particle_view, verdict
+
+LOG_LINES = 40
+TIMELINE_EVERY_S = 1.0
+RATE_OVER_S = 3.0
+
+
+class Reporter:
+    """Reports on one run. It reads the pipeline and changes nothing in it.
+
+    Attributes
+    ----------
+    phase : WAITING, RUNNING, FINISHING, DONE or FAILED.
+    start, pipeline : set when they are known.
+    fresh : `time.monotonic` when the newest frames were taken over.
+    """
+
+    def __init__(
+        self, settings: Settings, intake: Intake, session: Session, control: ControlServer, write: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
+        self._intake = intake
+        self._session = session
+        self._control = control
+        self._write = write
+        self._log: deque[str] = deque(maxlen=LOG_LINES)
+        self._began = time.time()
+        self._began_clock = time.monotonic()
+        self._sequence = 0
+        self._published = self._filed = self._timelined = 0.0
+        self._warnings = 0
+        self._rates: deque[tuple[float, int]] = deque()
+        self.phase = "WAITING"
+        self.start: SeriesStart | None = None
+        self.pipeline: Pipeline | None = None
+        self.fresh = self._began_clock
+
+    def begin(self, start: SeriesStart, pixel_size_A: float) -> None:
+        """A series has begun."""
+        self.start = start
+        self._session.series(start, pixel_size_A)
+
+    def say(self, words: str) -> None:
+        """Give the operator a line, and keep it for the viewers."""
+        line = f"{time.monotonic() - self._began_clock:7.1f} s  {words}"
+        self._log.append(line)
+        self._write(line)
+
+    def tick(self, *, force: bool = False) -> None:
+        """Publish a snapshot when one is due, and refresh the files when that is due."""
+        clock = time.monotonic()
+        if not force and clock - self._published < 1 / self._settings.status.rate_hz:
+            return
+        self._published = clock
+        self._pass_warnings_on()
+        snapshot = self.snapshot()
+        self._control.publish(snapshot)
+        if force or clock - self._timelined >= TIMELINE_EVERY_S:
+            self._timelined = clock
+            self._session.timeline(snapshot)
+        if self.pipeline is not None and clock - self._filed >= self._settings.session.files_every_s:
+            for number, entry in sorted(self.pipeline.particles.items()):
+                self._session.particle(number, entry)
+            self._filed = time.monotonic()
+
+    def _pass_warnings_on(self) -> None:
+        warnings = self._intake.books(self._stepped()).warnings
+        for words in warnings[self._warnings :]:
+            self.say(f"stream: {words}")
+        self._warnings = len(warnings)
+
+    def _stepped(self) -> int:
+        return 0 if self.pipeline is None else self.pipeline.books.stepped
+
+    def statuses(self) -> list[ParticleStatus]:
+        """What every particle says of itself, in the order of their numbers."""
+        if self.pipeline is None:
+            return []
+        return [entry.status() for _, entry in sorted(self.pipeline.particles.items())]
+
+    def stream(self) -> StreamHealth:
+        """The books of the whole daemon."""
+        frames = FrameBooks() if self.pipeline is None else self.pipeline.books
+        health = combine(self._intake.books(frames.stepped), frames)
+        start = self.start
+        return replace(
+            health,
+            source=self._settings.stream.source,
+            series_id=None if start is None else start.series_id,
+            frame_width_px=None if start is None else start.width,
+            frame_height_px=None if start is None else start.height,
+            expected=None if start is None else start.number_of_images,
+            rate_hz=round(self._rate(health.received), 1),
+            lag_s=round(time.monotonic() - self.fresh, 3) if health.in_flight else 0.0,
+        )
+
+    def _rate(self, received: int) -> float:
+        clock = time.monotonic()
+        if not self._rates or clock - self._rates[-1][0] > 0.1:
+            self._rates.append((clock, received))
+        while len(self._rates) > 2 and clock - self._rates[0][0] > RATE_OVER_S:
+            self._rates.popleft()
+        since, before = self._rates[0]
+        return (received - before) / (clock - since) if clock > since else 0.0
+
+    def snapshot(self) -> Snapshot:
+        """The daemon at this moment."""
+        self._sequence += 1
+        pipeline = self.pipeline
+        entries = [] if pipeline is None else [entry for _, entry in sorted(pipeline.particles.items())]
+        pixel_size_A = 0.0 if pipeline is None else pipeline.pixel_size_A
+        return Snapshot(
+            version=SCHEMA_VERSION,
+            tumble=__version__,
+            sequence=self._sequence,
+            time_s=time.time(),
+            uptime_s=round(time.monotonic() - self._began_clock, 3),
+            phase=self.phase,
+            session=str(self._session.folder),
+            stream=self.stream(),
+            particles=tuple(particle_view(entry, pixel_size_A) for entry in entries),
+            step_ms={} if pipeline is None else {name: round(spent, 3) for name, spent in pipeline.step_ms.items()},
+            memory_MiB=memory_MiB(),
+            log=tuple(self._log),
+            verdict=verdict(self.statuses(), final=self.phase in ("DONE", "FAILED")),
+        )
+
+    def close(self) -> None:
+        """Write the final files of every particle and the session's own, and publish the last snapshot."""
+        if self.pipeline is not None:
+            for number, entry in sorted(self.pipeline.particles.items()):
+                self._session.particle(number, entry, final=True)
+        self.tick(force=True)
+        self._session.finish(self.snapshot())
+
+    def say_results(self) -> None:
+        """One line for each particle, and the verdict."""
+        for status in self.statuses():
+            note = f" ({status.note})" if status.note else ""
+            self.say(f"{particle_name(status.particle)} {status.state}: {describe(status)}{note}")
+        self.say(verdict(self.statuses(), final=True))

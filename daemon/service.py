@@ -1,0 +1,210 @@
+"""The daemon itself: takes announcements from the receiver, drives the pipeline, and finishes in order."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from ..stream.frame import SeriesEnd, SeriesStart
+from .books import in_words
+from .config import Settings
+from .errors import DONE, FAILED, STREAM_ENDED, TumbleError, UsageError
+from .intake import Batch, Geometry, Intake, ReceiverDied
+from .parts import Parts
+from .pipeline import Pipeline, particle_name
+from .reporter import Reporter
+
+POLL_S = 0.1
+_END_WORDS = {
+    "end": "the series has ended",
+    "timeout": "the stream fell silent before its end",
+    "superseded": "a new series began before this one had ended",
+    "stopped": "stopped",
+}
+
+
+class Interrupted(TumbleError):
+    """The operator asked a second time: nothing more is computed."""
+
+
+class Service:
+    """One series from its start to its end.
+
+    Parameters
+    ----------
+    settings, parts : configuration, and where front end and reconstructions come from.
+    intake, reporter : the receiver's end, and what tells the world.
+    health : looks after other processes that are needed; returns words when one has failed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        parts: Parts,
+        intake: Intake,
+        reporter: Reporter,
+        health: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._intake = intake
+        self._reporter = reporter
+        self._health = health
+        self._stops = 0
+        self._stopping = False
+        self._pipeline: Pipeline | None = None
+        self.failures: list[str] = []
+
+    def run(self) -> int:
+        """Run to the end of the series; returns the exit code. Files are written whatever happens.
+
+        Raises
+        ------
+        TumbleError : the session folder cannot be written.
+        Exception : a mistake in the program, after the files have been written.
+        """
+        self._reporter.say(f"waiting for a stream from {self._settings.stream.source}")
+        with self._signals():
+            try:
+                code = self._series()
+            except (
+                TumbleError
+            ) as error:  # what has come so far is still worth finishing, unless that is what was refused
+                self.failures.append(str(error))
+                code = error.code
+                self._write_off(error)
+                if isinstance(error, Interrupted):
+                    return self._close(code)
+            except Exception:
+                self.failures.append("a mistake in the program stopped the series; --debug shows where")
+                self._close(FAILED)
+                raise
+            try:
+                self._finish()
+            except Interrupted as error:
+                self.failures.append(str(error))
+                code = error.code
+            return self._close(code)
+
+    @property
+    def frames(self) -> int:
+        """How many frames have come to the pipeline."""
+        return 0 if self._pipeline is None else self._pipeline.books.stepped
+
+    def request_stop(self) -> None:
+        """The same as SIGTERM, from another thread."""
+        self._stops += 1
+
+    def _series(self) -> int:
+        while True:
+            message = self._intake.get(POLL_S)
+            self._between()
+            if isinstance(message, SeriesStart):
+                self._begin(message)
+            elif isinstance(message, Geometry):
+                self._set_up(message)
+            elif isinstance(message, Batch):
+                self._take(message)
+            elif isinstance(message, SeriesEnd):
+                self._reporter.say(_END_WORDS.get(message.reason, message.reason))
+                return DONE if message.reason in ("end", "stopped") else STREAM_ENDED
+            elif words := self._health():
+                raise TumbleError(words)
+
+    def _begin(self, start: SeriesStart) -> None:
+        self._reporter.phase = "RUNNING"
+        size = f"{start.width} x {start.height} pixels" if start.width and start.height else "size not announced"
+        count = f"{start.number_of_images} frames announced" if start.number_of_images else "open end"
+        self._reporter.begin(start, self._pixel_size(start))
+        self._reporter.say(f"series {start.series_id} begins: {size}, {count}")
+
+    def _pixel_size(self, start: SeriesStart) -> float:
+        pixel_size = self._settings.reconstruction.pixel_size_A or start.pixel_size_A
+        if not pixel_size:
+            raise UsageError("the stream does not say the pixel size at the specimen: give it with --pixel-size, in A")
+        return pixel_size
+
+    def _set_up(self, geometry: Geometry) -> None:
+        start = self._reporter.start
+        if start is None:
+            raise TumbleError("frames came before the start of their series")
+        self._pipeline = Pipeline(
+            self._parts,
+            geometry.height,
+            geometry.width,
+            self._pixel_size(start),
+            between=self._between,
+            say=self._reporter.say,
+        )
+        self._reporter.pipeline = self._pipeline
+
+    def _take(self, batch: Batch) -> None:
+        if self._pipeline is None:
+            raise TumbleError("frames came before their size")
+        self._reporter.fresh = time.monotonic()
+        for frame in self._intake.frames(batch):
+            self._pipeline.step(frame)
+            self._between()
+
+    def _write_off(self, error: TumbleError) -> None:
+        self._intake.write_off(self.frames, "lost with the receiver" if isinstance(error, ReceiverDied) else "stopped")
+
+    def _finish(self) -> None:
+        self._reporter.phase = "FINISHING"
+        self._reporter.tick(force=True)
+        if self._pipeline is not None:
+            self._pipeline.finish()
+
+    def _between(self) -> None:
+        """Between pieces of work: signals, viewers, files. Nothing here touches what is computed."""
+        if self._stops > 1:
+            raise Interrupted("stopped at once: what was not yet computed is missing from the files")
+        if self._stops and not self._stopping:
+            self._stopping = True
+            self._reporter.say("asked to stop: what was received is finished first (ask again to stop at once)")
+            self._intake.stop()
+        self._reporter.tick()
+
+    def _close(self, code: int) -> int:
+        """Say what came out, write everything, return the exit code."""
+        if self._pipeline is not None:
+            self.failures += [f"books: {words}" for words in self._pipeline.books.problems]
+            self.failures += [
+                f"{particle_name(number)} failed: {entry.failure}"
+                for number, entry in sorted(self._pipeline.particles.items())
+                if entry.failure
+            ]
+        books = self._reporter.stream()
+        if code in (DONE, STREAM_ENDED) and (books.balance() or books.in_flight):
+            self.failures.append("books: frames are missing without a reason")
+        if self.failures and code == DONE:
+            code = FAILED
+        for words in self.failures:
+            self._reporter.say(words)
+        self._reporter.phase = "FAILED" if code else "DONE"
+        self._reporter.say_results()
+        self._reporter.say(in_words(books))
+        self._reporter.close()
+        return code
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM ask for an orderly end; the handler only counts."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def handler(number: int, frame: FrameType | None) -> None:
+            del number, frame
+            self._stops += 1
+
+        before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, old in before.items():
+                signal.signal(number, old)

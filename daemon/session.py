@@ -1,0 +1,195 @@
+"""The session folder: everything a run leaves behind, in the layout that users and scripts rely on."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..stream.frame import SeriesStart
+from .config import Settings
+from .errors import TumbleError, UsageError
+from .particle_files import plain, write_json, write_particle
+from .pipeline import ParticleEntry, particle_name
+from .snapshot import Snapshot
+
+FORMAT_VERSION = 1
+VERSIONS_OF = ("numpy", "scipy", "numba", "h5py", "hdf5plugin", "pyzmq", "cbor2", "cupy-cuda12x")
+_OURS = ("session.json", "frames.h5", "timeline.jsonl", "checkpoint.h5", "report.html", "particles")
+
+
+def default_folder(name: str) -> Path:
+    """``sessions/<date>-<name>`` in the working directory, not yet existing."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder = Path("sessions") / f"{stamp}-{name}"
+    number = 1
+    while folder.exists():
+        number += 1
+        folder = Path("sessions") / f"{stamp}-{name}-{number}"
+    return folder
+
+
+def prepare(folder: Path, *, overwrite: bool) -> Path:
+    """Make `folder` ready to be a session; with `overwrite` the files of an earlier session in it are removed.
+
+    Raises
+    ------
+    UsageError : the folder holds something and `overwrite` was not given, or it cannot be made or is no folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            if not overwrite:
+                raise UsageError(f"session folder {folder} is not empty: choose another one or give --overwrite")
+            for name in _OURS:  # only what a session writes: never somebody else's files
+                _remove(folder / name)
+    except OSError as error:
+        raise UsageError(f"cannot use {folder} as session folder: {error.strerror or error}") from None
+    return folder
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        for inside in path.iterdir():
+            _remove(inside)
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
+
+
+class Session:
+    """Writes the session folder. `folder` must have been prepared; use as a context manager.
+
+    Raises
+    ------
+    TumbleError : a file cannot be written (the disk is full, say).
+    """
+
+    def __init__(self, folder: Path, settings: Settings, command: str) -> None:
+        self.folder = folder
+        self._written: dict[int, tuple[int, str]] = {}
+        self._axes: NDArray[Any] | None = None
+        self._facts: dict[str, Any] = {
+            "format": FORMAT_VERSION,
+            "tumble": __version__,
+            "command": command,
+            "begun": _now(),
+            "ended": None,
+            "phase": "WAITING",
+            "versions": versions(),
+            "config": settings.model_dump(mode="json"),
+            "series": None,
+            "accounting": None,
+            "verdict": "",
+            "verdicts": {},
+            "log": [],
+        }
+        try:
+            self._timeline: TextIO = (folder / "timeline.jsonl").open("w", encoding="utf-8")
+        except OSError as error:
+            raise TumbleError(f"cannot write to {folder}: {error.strerror or error}") from None
+        self._write_facts()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timeline.close()
+
+    def series(self, start: SeriesStart, pixel_size_A: float | None) -> None:
+        """Note what the source said of the series."""
+        self._facts["series"] = plain(
+            {
+                "series_id": start.series_id,
+                "unique_id": start.unique_id,
+                "width_px": start.width,
+                "height_px": start.height,
+                "dtype": None if start.dtype is None else str(start.dtype),
+                "number_of_images": start.number_of_images,
+                "frame_time_s": start.frame_time_s,
+                "pixel_size_A": pixel_size_A,
+                "dose_e_per_A2": start.dose_e_per_A2,
+                "voltage_kV": start.voltage_kV,
+                "detector": start.detector,
+            }
+        )
+        self._write_facts()
+
+    def timeline(self, snapshot: Snapshot) -> None:
+        """Add a snapshot to timeline.jsonl, at once readable by others."""
+        self._attempt(lambda: (self._timeline.write(snapshot.to_json() + "\n"), self._timeline.flush()))
+
+    def particle(self, number: int, entry: ParticleEntry, *, final: bool = False) -> bool:
+        """Write the files of one particle if they have changed since; True when something was written."""
+        status = entry.status()
+        state = (status.frames_used, status.state)
+        if self._written.get(number) == state and not final:
+            return False
+        result = entry.result()
+        if result is None and not final:
+            return False
+        name = particle_name(number)
+        label = f"tumble {__version__} {name}"
+        self._attempt(
+            lambda: write_particle(self.folder / "particles" / name, status, result, self._view_axes(), label)
+        )
+        self._written[number] = state
+        return True
+
+    def finish(self, snapshot: Snapshot) -> None:
+        """Write the final session.json: accounting, verdicts, the log."""
+        stream = json.loads(snapshot.to_json())["stream"]
+        self._facts.update(
+            ended=_now(),
+            phase=snapshot.phase,
+            accounting=stream,
+            verdict=snapshot.verdict,
+            verdicts={view.name: {"state": view.state, "note": view.note} for view in snapshot.particles},
+            log=list(snapshot.log),
+            step_ms=snapshot.step_ms,
+            memory_MiB=snapshot.memory_MiB,
+        )
+        self._write_facts()
+
+    def _view_axes(self) -> NDArray[Any] | None:
+        if self._axes is None:
+            try:
+                from ..recon.coverage import view_grid
+            except ImportError:
+                return None
+            self._axes = np.asarray(view_grid())
+        return self._axes
+
+    def _write_facts(self) -> None:
+        self._attempt(lambda: write_json(self.folder / "session.json", self._facts))
+
+    def _attempt(self, write: Any) -> None:
+        try:
+            write()
+        except OSError as error:
+            raise TumbleError(f"cannot write to {self.folder}: {error.strerror or error}") from None
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide about numbers."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in VERSIONS_OF:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,0 +1,249 @@
+"""Stand-ins for the stages: small, quick, with books and delays like the real ones."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tumble.daemon.config import Settings
+from tumble.daemon.control import ControlServer
+from tumble.daemon.intake import Intake
+from tumble.daemon.reporter import Reporter
+from tumble.daemon.service import Service
+from tumble.daemon.session import Session, prepare
+from tumble.recon.records import Atom, Observation, ParticleResult, ParticleStatus, PoseRow, TrackedParticle
+from tumble.stream.frame import Frame, SeriesEnd, SeriesStart
+from tumble.stream.publisher import Publisher
+
+BOX = 8
+LAG = 5
+
+
+class FakeFrontEnd:
+    """Finds one particle in the tenth good frame, holds frames back for five, rejects frames without counts."""
+
+    def __init__(self, height: int, width: int, *, particles: int) -> None:
+        self.shape = (height, width)
+        self.held: list[tuple[int, float, np.ndarray]] = []
+        self.good = 0
+        self.wanted = particles
+        self.found: tuple[TrackedParticle, ...] = ()
+
+    def step(self, index, time_s, data):
+        if not data.any():
+            return self._output(rejected=((index, "blank"),))
+        self.good += 1
+        events = ()
+        if self.good == 10 and self.wanted:
+            self.found = tuple(TrackedParticle(n + 1, (10.0 + n, 12.0), 20.0, 9.0) for n in range(self.wanted))
+            events = ("particle 1 found at (10, 12) px, diameter 20.0 A",)
+        self.held.append((index, time_s, data.copy()))
+        return self._release(LAG, events)
+
+    def flush(self):
+        return self._release(0, ())
+
+    def noise(self, box_px):
+        return None
+
+    def particles(self):
+        return self.found
+
+    def _release(self, keep, events):
+        observations, analysed = [], []
+        while len(self.held) > keep:
+            index, time_s, data = self.held.pop(0)
+            analysed.append(index)
+            for particle in self.found:
+                box = data[:BOX, :BOX].astype(np.float32)
+                observations.append(Observation(particle.particle, index, time_s, box, (0, 0), (10.0, 12.0), 0.5))
+        return self._output(tuple(observations), tuple(analysed), (), events)
+
+    @staticmethod
+    def _output(observations=(), analysed=(), rejected=(), events=()):
+        return SimpleNamespace(observations=observations, analysed=analysed, rejected=rejected, events=events)
+
+
+class FakeParticle:
+    """Gathers 20 frames, then adds each box to a map; every seventh observation is refused."""
+
+    box_px = BOX
+
+    def __init__(self, number: int, *, bootstrap: int = 20, fail_at: int | None = None) -> None:
+        self.number, self.bootstrap, self.fail_at = number, bootstrap, fail_at
+        self.waiting: list[Observation] = []
+        self.seen = self.used = 0
+        self.refused = 0
+        self.poses: list[PoseRow] = []
+        self.map = np.zeros((BOX, BOX, BOX), np.float32)
+        self.state = "COLLECTING"
+
+    def push(self, observation):
+        self.seen += 1
+        if self.fail_at is not None and self.seen >= self.fail_at:
+            raise RuntimeError("deliberate")
+        self.waiting.append(observation)
+
+    def work(self):
+        if self.state == "COLLECTING" and len(self.waiting) < self.bootstrap:
+            return False
+        if not self.waiting:
+            return False
+        self.state = "MAPPING"
+        self._use(self.waiting.pop(0))
+        return bool(self.waiting)
+
+    def _use(self, observation):
+        used = observation.frame % 7 != 0
+        self.used += used
+        self.refused += not used
+        if used:
+            self.map[observation.frame % BOX] += observation.box / (1 + self.used)
+        row = PoseRow(observation.frame, observation.time_s, (1.0, 0.0, 0.0, 0.0), (10.0, 12.0), 3.0, bool(used))
+        self.poses.append(row)
+
+    def finish(self):
+        while self.waiting:
+            self._use(self.waiting.pop(0))
+        self.state = "DONE"
+
+    def status(self):
+        mapped = self.used > 0
+        return ParticleStatus(
+            particle=self.number,
+            state=self.state,
+            frames_seen=self.seen,
+            frames_used=self.used,
+            frames_rejected={"seventh": self.refused} if self.refused else {},
+            frames_in_flight=len(self.waiting),
+            lattice_constant_A=3.92 if mapped else None,
+            step_deg=2.0 if mapped else None,
+            resolution_A=2.0 - 0.001 * self.used if mapped else None,
+            fsc_k=(0.1, 0.2, 0.3) if mapped else (),
+            fsc=(1.0, 0.8, float("nan")) if mapped else (),
+            coverage=np.arange(12, dtype=np.int32),
+            slice_xy=self.map[BOX // 2] if mapped else None,
+            atoms=1 if mapped else None,
+            ms_per_frame={"work": 0.1},
+        )
+
+    def result(self):
+        if not self.used:
+            return None
+        atoms = (Atom("Pt", (0.0, 1.0, -2.0), 0.9),)
+        extra = {"sigma": float("nan"), "array": np.arange(2)}
+        return ParticleResult(self.status(), self.map, self.map / 2, self.map / 3, 0.5, atoms, tuple(self.poses), extra)
+
+
+class FakeParts:
+    """Makes the stand-ins."""
+
+    def __init__(self, particles: int = 1, **of_particle) -> None:
+        self.particles, self.of_particle = particles, of_particle
+
+    def front_end(self, height, width, pixel_size_A):
+        return FakeFrontEnd(height, width, particles=self.particles)
+
+    def particle(self, number, pixel_size_A, diameter_A, noise):
+        return FakeParticle(number, **(self.of_particle if number == 1 else {}))
+
+
+@pytest.fixture
+def fake_parts() -> type[FakeParts]:
+    """Factory of stand-ins for front end and reconstruction."""
+    return FakeParts
+
+
+def make_events(
+    count: int, *, blank: tuple[int, ...] = (), skip: tuple[int, ...] = (), end: bool = True, size: int = 16
+):
+    """A small series: a start, frames of Poisson counts, an end."""
+    rng = np.random.default_rng(3)
+    physics = {"tumble": {"pixel_size_angstrom": 0.5}}
+    dtype = np.dtype(np.uint16)
+    yield SeriesStart(
+        1,
+        width=size,
+        height=size,
+        dtype=dtype,
+        number_of_images=count,
+        frame_time_s=0.0025,
+        pixel_size_A=0.5,
+        user_data=physics,
+    )
+    for index in range(count):
+        data = rng.poisson(10.0, (size, size)).astype(np.uint16)
+        if index in blank:
+            data[:] = 0
+        if index not in skip:
+            yield Frame(1, index, data, index * 0.0025)
+    if end:
+        yield SeriesEnd(1)
+
+
+@pytest.fixture
+def series() -> Callable:
+    """Factory of small series of events."""
+    return make_events
+
+
+@pytest.fixture(autouse=True)
+def _own_runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Daemons of a test are found by that test only."""
+    folder = tmp_path / "runtime"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+
+
+@contextmanager
+def publishing(events, **options) -> Iterator[str]:
+    """Publish events from a thread over a real socket; gives the source address."""
+    with Publisher(linger_s=5.0, **options) as publisher:
+        stop = threading.Event()
+        thread = threading.Thread(target=lambda: publisher.publish(events, "max", stop), daemon=True)
+        thread.start()
+        try:
+            yield publisher.source_uri
+        finally:
+            stop.set()
+            thread.join(10.0)
+
+
+@pytest.fixture
+def publish() -> Callable:
+    """A context that publishes events."""
+    return publishing
+
+
+@pytest.fixture
+def run_service(tmp_path: Path) -> Callable:
+    """Run a whole service on a source in this process; returns (exit code, lines, session folder, service)."""
+
+    def run(uri: str, parts=None, *, folder: str = "session", during=lambda service, intake: None, **stream):
+        record = stream.pop("record", False)
+        settings = Settings.model_validate(
+            {
+                "stream": {"source": uri, "when_full": "block", "timeout_s": 5.0, "ring_MiB": 4.0, **stream},
+                "session": {"files_every_s": 0.0, "record": record},
+            }
+        )
+        path = prepare(tmp_path / folder, overwrite=False)
+        lines: list[str] = []
+        with (
+            Session(path, settings, "test") as session,
+            ControlServer(settings.status.endpoint, str(path)) as control,
+            Intake(settings.stream, path / "frames.h5" if record else None) as intake,
+        ):
+            reporter = Reporter(settings, intake, session, control, lines.append)
+            service = Service(settings, parts or FakeParts(), intake, reporter)
+            during(service, intake)
+            code = service.run()
+        return SimpleNamespace(code=code, lines=lines, folder=path, service=service, text="\n".join(lines))
+
+    return run
