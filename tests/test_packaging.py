@@ -75,7 +75,7 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
     assert metadata["Version"] == tumble.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
     assert any(name.endswith("/LICENSE") for name in names)
-    assert "tumble = tumble.daemon.cli:main" in scripts
+    assert "tumble = tumble.__main__:main" in scripts
 
 
 def test_every_module_of_the_wheel_imports(wheel: Path, tmp_path: Path) -> None:
