@@ -40,6 +40,7 @@ class SeriesTracker:
     _dtype: np.dtype[Any] | None = None
     _steps: deque[int] = field(default_factory=lambda: deque(maxlen=_STRIDE_SAMPLES))
     _stride_told: int = 0
+    _told_shape: bool = False
 
     def feed(self, event: WireEvent) -> list[WireEvent]:
         """Take one event from the wire, return what has to be delivered, in order."""
@@ -67,30 +68,40 @@ class SeriesTracker:
         if self.current is None or frame.series_id != self.current.series_id:
             opened = self._open_for(frame)
             if opened is None:
-                return self._reject("of a series that is over")
+                self.rejected["of a series that is over"] += 1
+                return []
             before = opened
-        if self._shape is None or self._dtype is None:
-            self._shape, self._dtype = self._shape or frame.shape, frame.dtype
-        if frame.shape != self._shape or frame.dtype != self._dtype:
-            height, width = self._shape
-            self.warn(
-                f"frame {frame.index} of series {frame.series_id} is {frame.shape[1]} x {frame.shape[0]} "
-                f"{frame.dtype}, but the series is {width} x {height} {self._dtype}: rejected"
-            )
-            self.rejected["shape or type changed within the series"] += 1
+        problem = self._number_problem(frame) or self._shape_problem(frame)
+        if problem:
+            self.rejected[problem] += 1
             return before
-        if frame.index < self._next_index:
-            self.rejected["image number repeated or out of order"] += 1
-            return before
+        return [*before, self._with_time(frame)]
+
+    def _number_problem(self, frame: EncodedFrame) -> str:
         gap = frame.index - self._next_index
+        if gap < 0:
+            return "image number repeated or out of order"
         if gap > _IMPLAUSIBLE_GAP:
-            self.rejected["implausible image number"] += 1
-            return before
+            return "implausible image number"
         self.missing += gap
         self._steps.append(gap + 1)
         self._look_for_theft()
         self._next_index = frame.index + 1
-        return [*before, self._with_time(frame)]
+        return ""
+
+    def _shape_problem(self, frame: EncodedFrame) -> str:
+        if self._shape is None or self._dtype is None:
+            self._shape, self._dtype = self._shape or frame.shape, frame.dtype
+        if frame.shape == self._shape and frame.dtype == self._dtype:
+            return ""
+        if not self._told_shape:
+            self._told_shape = True
+            height, width = self._shape
+            self.warn(
+                f"frame {frame.index} of series {frame.series_id} is {frame.shape[1]} x {frame.shape[0]} "
+                f"{frame.dtype}, but the series is {width} x {height} {self._dtype}: such frames are rejected"
+            )
+        return "shape or type changed within the series"
 
     def _open_for(self, frame: EncodedFrame) -> list[WireEvent] | None:
         """A frame without a start of its own: we came late, or the start was lost. None: the frame is a stale one."""
@@ -122,6 +133,7 @@ class SeriesTracker:
         self._dtype = None  # the arrays know better than the header
         self._steps.clear()
         self._stride_told = 0
+        self._told_shape = False
         return start
 
     def _close(self, reason: str) -> list[WireEvent]:
@@ -130,10 +142,6 @@ class SeriesTracker:
         self._ended, self._ended_reason = self.current, reason
         self.current = None
         return [SeriesEnd(self._ended.series_id, reason)]
-
-    def _reject(self, reason: str) -> list[WireEvent]:
-        self.rejected[reason] += 1
-        return []
 
     def _with_time(self, frame: EncodedFrame) -> EncodedFrame:
         if math.isfinite(frame.time_s) or self.current is None:

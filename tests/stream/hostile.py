@@ -15,11 +15,12 @@ import numpy as np
 from tumble.stream.compression import compress
 
 PIXELS = np.arange(48, dtype=np.uint16).reshape(6, 8)
+PLAIN = PIXELS.tobytes()
 BSLZ4 = compress(PIXELS, "bslz4")
 LZ4 = compress(PIXELS, "lz4")
 
 
-def array(dimensions: Any = (6, 8), content: Any = PIXELS.tobytes(), tag: int = 69, outer: int = 40) -> cbor2.CBORTag:
+def array(dimensions: Any = (6, 8), content: Any = PLAIN, tag: int = 69, outer: int = 40) -> cbor2.CBORTag:
     """A multi-dimensional typed array, right by default."""
     return cbor2.CBORTag(outer, [list(dimensions), cbor2.CBORTag(tag, content)])
 
@@ -123,8 +124,8 @@ def _damaged() -> dict[str, bytes]:
         "lz4 with distance zero": (LZ4[:12] + b"\x00\x00\x00\x06" + b"\x1fA\x00\x00\x20\x00", "lz4"),
     }
     frames = {name: image({"a": array(content=compressed(*blob))}) for name, blob in blobs.items()}
-    frames["plain too short"] = image({"a": array(content=PIXELS.tobytes()[:-1])})
-    frames["plain too long"] = image({"a": array(content=PIXELS.tobytes() + b"x")})
+    frames["plain too short"] = image({"a": array(content=PLAIN[:-1])})
+    frames["plain too long"] = image({"a": array(content=PLAIN + b"x")})
     frames["small blob, large shape"] = image({"a": array((2**14, 2**14), compressed(BSLZ4))})
     return frames
 
@@ -151,8 +152,8 @@ V1: dict[str, list[bytes]] = {
     "image of two parts": [_DIMAGE, _described()],
     "image without description": [_DIMAGE, b"[]", b""],
     "image with another description": [_DIMAGE, _json(htype="dflatfield-1.0"), b""],
-    "image without series": [_json(htype="dimage-1.0", frame=0), _described(), PIXELS.tobytes()],
-    "image with a strange number": [_json(htype="dimage-1.0", series=1, frame="x"), _described(), PIXELS.tobytes()],
+    "image without series": [_json(htype="dimage-1.0", frame=0), _described(), PLAIN],
+    "image with a strange number": [_json(htype="dimage-1.0", series=1, frame="x"), _described(), PLAIN],
     "unknown encoding": [_DIMAGE, _described(encoding="bs16-zstd<"), b""],
     "encoding of another size": [_DIMAGE, _described(encoding="bs32-lz4<"), BSLZ4],
     "unknown type": [_DIMAGE, _described(type="complex64"), b""],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-import pickle
 import struct
 import tracemalloc
 
@@ -129,7 +129,8 @@ def test_column_major_arrays(compression, dtype):
 
 
 def test_every_type_tag_of_rfc_8746_is_known():
-    for tag, dtype in {**{64: "u1", 68: "u1", 72: "i1"}, **{65: ">u2", 71: "<u8", 75: ">i8", 84: "<f2"}}.items():
+    known = {64: "u1", 68: "u1", 72: "i1", 65: ">u2", 71: "<u8", 75: ">i8", 84: "<f2"}
+    for tag, dtype in known.items():
         pixels = np.arange(4).astype(dtype)
         data = {"a": hostile.array((2, 2), pixels.tobytes(), tag)}
         np.testing.assert_array_equal(dectris2.decode(hostile.image(data)).decode().data, [[0, 1], [2, 3]])
@@ -171,7 +172,7 @@ def test_start_survives_the_round_trip():
     np.testing.assert_array_equal(back.flatfield, start.flatfield)
     assert back.user_data["sample"] == "Pt"
     assert back.user_data["tumble"]["operator"] == "someone"
-    assert pickle.loads(pickle.dumps(back)).user_data == back.user_data  # plain types: it goes to other processes
+    assert type(back.user_data) is type(back.user_data["tumble"]) is dict  # it goes to other processes
 
 
 def test_what_a_start_does_not_say_is_none():
@@ -222,10 +223,8 @@ def test_damaged_frames_are_refused_when_expanded(payload):
 @settings(max_examples=300, deadline=None)
 @given(payload=st.binary(max_size=200))
 def test_random_bytes(payload):
-    try:
+    with contextlib.suppress(WireError):
         dectris2.decode(payload)
-    except WireError:
-        pass
 
 
 @settings(max_examples=300, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 
@@ -160,7 +161,5 @@ def test_hostile_messages_are_refused(parts):
 @settings(max_examples=200, deadline=None)
 @given(parts=st.lists(st.binary(max_size=60), min_size=1, max_size=5))
 def test_random_bytes(parts):
-    try:
+    with contextlib.suppress(WireError):
         simplon1.Decoder().decode([b"{" + parts[0], *parts[1:]])
-    except WireError:
-        pass
