@@ -104,12 +104,13 @@ def wulff_crystal(
         raise ValueError(f"a crystal needs at least 13 atoms, got {atoms}")
     spacing = lattice_constant if lattice_constant is not None else lattice_constant_A(element)
     rng = np.random.default_rng([seed, 0x57554C46])
-    spare = 1.0 + 3.0 * asymmetry + 0.12 * terraces + 0.5 * missing_surface
+    # what will be taken away below: half a layer per terrace, a share of the surface
+    before = atoms + round((0.6 * terraces + 2.5 * missing_surface) * atoms ** (2.0 / 3.0)) + 4 * terraces
     cluster = wulff_construction(
         element,
         list(surface_energies),
         list(surface_energies.values()),
-        int(atoms * spare) + 8,
+        round(before * (1.0 + 3.0 * asymmetry)) + 8,
         "fcc",
         rounding="above",
         latticeconstant=spacing,
@@ -118,7 +119,7 @@ def wulff_crystal(
     positions -= positions.mean(axis=0)
     bond = spacing / np.sqrt(2.0)
     if asymmetry > 0:
-        positions = _move_facets(positions, atoms * (1.0 + 0.12 * terraces + 0.5 * missing_surface), asymmetry, rng)
+        positions = _move_facets(positions, before, asymmetry, rng)
     for _ in range(terraces):
         positions = _remove_terrace(positions, spacing, rng)
     positions = _remove_surface(positions, bond, missing_surface, rng)
@@ -139,14 +140,14 @@ def _facet_normals() -> NDArray[np.float64]:
 
 
 def _move_facets(
-    positions: NDArray[np.float64], target: float, asymmetry: float, rng: np.random.Generator
+    positions: NDArray[np.float64], target: int, asymmetry: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Cut with randomly displaced {100} and {111} planes, as deep as leaves about `target` atoms."""
     heights = positions @ _facet_normals().T
     distance = heights.max(axis=0) * (1.0 + asymmetry * rng.uniform(-1.0, 0.6, size=heights.shape[1]))
     centre = rng.uniform(-0.7, 0.7, size=3)  # the cut's centre off any lattice site: no mirror planes left
     depth = ((positions - centre) @ _facet_normals().T / distance).max(axis=1)
-    keep = np.argsort(depth, kind="stable")[: max(13, round(target))]
+    keep = np.argsort(depth, kind="stable")[:target]
     return positions[np.sort(keep)]
 
 

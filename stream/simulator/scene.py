@@ -63,15 +63,14 @@ class Scene:
         self._graphene = Graphene(sheets, shape, recipe.pixel_size_A, recipe.optics)
         self._liquid = Liquid(recipe.liquid_thickness_A, shape, recipe.pixel_size_A, recipe.optics, field_rng)
         self._particles = self._move()
-        self._renderer = self._make_renderer()
-        self._species = [self._renderer.species(crystal.elements) for crystal in self.crystals]
+        self._renderer = self._make_renderer() if self.crystals else None
 
     def _make_renderer(self) -> Renderer:
         recipe = self.options
         elements = sorted({element for crystal in self.crystals for element in crystal.elements})
-        radius = max((crystal.radius_A for crystal in self.crystals), default=1.0)
+        radius = max(crystal.radius_A for crystal in self.crystals)
         if recipe.mode == "linear":
-            height = radius + max((float(np.abs(p.heights_A).max()) for p in self._particles), default=0.0)
+            height = radius + max(float(np.abs(particle.heights_A).max()) for particle in self._particles)
             return LinearRenderer(elements, recipe.pixel_size_A, recipe.optics, height)
         if recipe.mode == "multislice":
             from .multislice import MultisliceRenderer  # here, because it is an extra
@@ -164,22 +163,22 @@ class Scene:
         field = self._graphene.contrast(index, self._drift[index])
         self._liquid.add(field, np.random.default_rng([recipe.seed, 3, index]))
         field += 1.0
-        if self.crystals:
-            field *= self._particles_intensity(index)
+        if self._renderer is not None:
+            field *= self._particles_intensity(index, self._renderer)
         electrons = recipe.dose_e_per_A2 * recipe.pixel_size_A**2 * self._beam[index]
         field *= np.float32(electrons)
         field *= self._gain
         return np.maximum(field, 0.0, out=field)
 
-    def _particles_intensity(self, index: int) -> NDArray[np.float32]:
+    def _particles_intensity(self, index: int, renderer: Renderer) -> NDArray[np.float32]:
         recipe = self.options
         shape = (recipe.height_px, recipe.width_px)
         total = np.zeros(shape, dtype=np.float32)
         for part in range(recipe.sub_frames):
             offset = (part + 0.5) / recipe.sub_frames - 0.5
             intensity = np.ones(shape, dtype=np.float32)
-            for number, species in enumerate(self._species):
-                self._renderer.render(intensity, species, self.pose(number, index, offset))
+            for number, crystal in enumerate(self.crystals):
+                renderer.render(intensity, renderer.species(crystal.elements), self.pose(number, index, offset))
             total += intensity
         total /= recipe.sub_frames
         return total
@@ -247,8 +246,8 @@ def _homes(crystals: Sequence[Crystal], recipe: SceneOptions) -> tuple[list[NDAr
         room = 0.5 * min(width / columns, height / rows) - needed
         if room < 0:
             raise ValueError(
-                f"{len(crystals)} particles do not fit into {width} x {height} px: particle {number + 1} has a "
-                f"radius of {crystal.radius_A:.1f} A; take a larger field, fewer particles or smaller crystals"
+                f"the particles do not fit into {width} x {height} px side by side: particle {number + 1} of "
+                f"{len(crystals)} has a radius of {crystal.radius_A:.1f} A; take a larger field or fewer"
             )
         rooms.append(float(room))
     return homes, rooms
