@@ -7,20 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates, median_filter
 
-from .bands import Sampling, frequencies
+from .bands import frequencies
 from .tracking import Background
 
 GRAPHENE_PER_A = (0.462, 0.477)  # first order, 2.13 A, with 1.5 % for the calibration of the pixel size
 NOTCH_PER_A = 0.01
-GRAPHENE_Z = 8.0
+SHEET_Z, FURTHER_SHEET_Z = 7.0, 4.5
 MAX_SHEETS = 3
 
 
-def measure_background(
-    maps: NDArray[np.float32], centres: list[tuple[float, float, float]], mean: float, sampling: Sampling
-) -> Background:
+def measure_background(maps: NDArray[np.float32], centres: list[tuple[float, float, float]], mean: float) -> Background:
     """Measure energy floors and low-map noise where there is no particle.
 
     Parameters
@@ -103,6 +101,7 @@ class PowerSpectrum:
         imitate; a generic peak finder would also take (111) of the particles.
         """
         nyquist = 0.5 / self.pixel_size_A
+        resolution = 1 / (self.side * self.pixel_size_A)
         if self.frames == 0 or nyquist < GRAPHENE_PER_A[1] + 0.02:
             return []
         angles = np.arange(0, 60, 0.1)
@@ -110,23 +109,30 @@ class PowerSpectrum:
         summed = np.zeros((len(radii), len(angles)))
         scale = self.pixel_size_A * self.padded
         for turn in (0, 60, 120):
-            angle = np.deg2rad(angles + turn)
-            rows, columns = radii[:, None] * np.sin(angle), radii[:, None] * np.cos(angle)
+            turned = np.deg2rad(angles + turn)
+            rows, columns = radii[:, None] * np.sin(turned), radii[:, None] * np.cos(turned)
             flip = np.where(columns < 0, -1, 1)
             places = [(rows * flip * scale) % self.padded, columns * flip * scale]
             # The weakest of the three decides as much as the strongest: a geometric mean refuses one bright spot.
             summed += np.log(map_coordinates(self._sum, places, order=1, mode="grid-wrap") + 1e-300) / 3
         best = summed.max(axis=0)
-        middle = float(np.median(best))
-        spread = 1.4826 * float(np.median(np.abs(best - middle))) + 1e-12
+        at = summed.argmax(axis=0)
+        # Compared with the neighbouring angles: a crystal's rim reaches into the ring smoothly, a sheet is a needle.
+        local = best - median_filter(best, 61, mode="wrap")
+        spread = 1.4826 * float(np.median(np.abs(local))) + 1e-12
+        inside = (at > 0) & (at < len(radii) - 1)
         found: list[GrapheneSheet] = []
-        for place in np.argsort(-best):
-            z_score = float((best[place] - middle) / spread)
-            if z_score < GRAPHENE_Z or len(found) == MAX_SHEETS:
+        for place in np.argsort(-local):
+            z_score = float(local[place] / spread)
+            if z_score < (FURTHER_SHEET_Z if found else SHEET_Z) or len(found) == MAX_SHEETS:
                 break
-            angle_deg = float(angles[place])
-            if all(min(abs(angle_deg - s.angle_deg), 60 - abs(angle_deg - s.angle_deg)) > 3 for s in found):
-                found.append(GrapheneSheet(angle_deg, float(radii[int(summed[:, place].argmax())]), z_score))
+            angle = float(angles[place])
+            apart = all(min(abs(angle - s.angle_deg), 60 - abs(angle - s.angle_deg)) > 3 for s in found)
+            radius = float(radii[at[place]])
+            # All sheets share the pixel size, so their spots lie on one circle within the resolution of the patch.
+            alike = all(abs(radius - s.frequency_per_A) < resolution / 4 for s in found)
+            if apart and alike and inside[place]:
+                found.append(GrapheneSheet(angle, radius, z_score))
         return found
 
 

@@ -19,6 +19,7 @@ MEMORY = 100  # frames over which amplitude, excess and local dose are averaged
 REBUILD = 50  # frames between two rebuilds of the likelihood filters
 PRESENCE_MEMORY = 20
 LOW_PRESENT, ENERGY_PRESENT = 0.4, 0.3  # shares of the usual amplitude and energy that still count as being there
+SYSTEMATIC_A = 0.18  # what the model of a disc leaves out: facets, twins (per axis; from recordings with known truth)
 START_VARIANCE = 4.0  # bins^2
 MAX_VARIANCE = 9.0
 LEFT_RADII = 0.5  # closer to the edge than this many radii a particle has left
@@ -136,7 +137,8 @@ class Followers:
             np.array([state.step_variance for state in history]),
         )
         state = history.pop(0)
-        deviation = float(np.sqrt(0.5 * (covariance[0, 0] + covariance[1, 1]))) * self.sampling.bin_px
+        variance_A2 = 0.5 * float(covariance[0, 0] + covariance[1, 1]) * self.sampling.bin_A**2 + SYSTEMATIC_A**2
+        deviation = variance_A2**0.5 / self.sampling.pixel_size_A
         return Place(self.sampling.to_px(float(mean[1])), self.sampling.to_px(float(mean[0])), deviation, state.flag)
 
     def particles(self) -> tuple[TrackedParticle, ...]:

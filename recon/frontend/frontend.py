@@ -160,14 +160,14 @@ class FrontEnd:
         window, self._window, self._searching_window = self._window, [], False
         found = self._searcher.first_search([(held.data, held.mean) for held in window])
         self._dead = found.dead
-        self._start(found, window[0].mean)
+        self._start(found)
         self._events.extend(found.events)
         if not found.detections:
             self._events.append(f"no particle in the first {len(window)} frames; still looking")
         for held in window:
             self._advance(held, observations, analysed)
 
-    def _start(self, found: Found, mean: float) -> None:
+    def _start(self, found: Found) -> None:
         """Begin a track for every detection."""
         if found.background is not None:
             self._followers.set_background(found.background)
@@ -182,7 +182,7 @@ class FrontEnd:
     def _advance(self, held: _Held, observations: list[Observation], analysed: list[int]) -> None:
         """Track one frame, take empty boxes from it, and release the frame that has waited for the lag."""
         self._events.extend(self._followers.advance(held.index, held.data, held.mean, self._dead))
-        self._events.extend(self._noise.add_frame(held.data, held.mean, self._followers.places_px(), self._dead))
+        self._events.extend(self._noise.add_frame(held.data, self._followers.places_px(), self._dead))
         self._ring.append(held)
         if len(self._ring) > self.options.lag_frames:
             self._release(observations, analysed)
@@ -191,14 +191,13 @@ class FrontEnd:
         """Give a frame to the running search now and then; its cost per frame is bounded by `search_every`."""
         found = self._searcher.next_search(held.data, held.mean, self._followers.active)
         if found is not None:
-            self._start(found, held.mean)
+            self._start(found)
             self._events.extend(found.events)
 
     def _release(self, observations: list[Observation], analysed: list[int]) -> None:
         """Cut the boxes of the oldest waiting frame around the smoothed centres."""
         held = self._ring.popleft()
-        for track in self._followers.tracks_at(held.index):
-            observations.append(self._observe(track, held))
+        observations.extend(self._observe(track, held) for track in self._followers.tracks_at(held.index))
         analysed.append(held.index)
         if len(self._spare) < 2:
             self._spare.append(held.data)

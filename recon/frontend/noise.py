@@ -42,7 +42,6 @@ class NoiseBank:
     def add_frame(
         self,
         data: NDArray[Any],
-        mean: float,
         particles: list[tuple[float, float, float]],
         dead: NDArray[np.bool_] | None,
     ) -> list[str]:
@@ -50,7 +49,7 @@ class NoiseBank:
 
         Parameters
         ----------
-        data : (rows, columns) counts; mean : its mean count.
+        data : (rows, columns) counts.
         particles : (x, y, radius) of every particle, px.
         dead : (rows, columns) bool of bad pixels, or None.
         """

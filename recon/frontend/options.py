@@ -12,11 +12,11 @@ class FrontEndOptions:
     Attributes
     ----------
     window_frames : frames gathered before the first full-field detection; they are tracked afterwards.
-    window_bytes : upper bound of the memory that the detection window may hold; large frames shorten the window.
-    lag_frames : fixed lag of the smoother, frames; a box is cut this many frames after its frame came in.
+    window_bytes : upper bound of the memory that the detection window may hold; large frames shorten it.
+    lag_frames : fixed lag of the smoother; a box is cut this many frames after its frame came in.
     z_threshold : detection threshold, robust standard deviations above the field's floor.
-    min_excess : least rise of the lattice-band energy over its floor, as a fraction (guards against faint structure that
-        averaging over many frames makes significant).
+    min_excess : least rise of the lattice-band energy over its floor, as a fraction (guards against faint structure
+        that averaging over many frames makes significant).
     min_diameter_A, max_diameter_A : particles outside are not taken.
     walk_A : random-walk step of a particle per axis and frame, standard deviation, A.
     energy_weight : weight of the lattice-energy log-likelihood against that of the disc (neighbouring bins are not

@@ -115,7 +115,7 @@ class Searcher:
         to_bins, bin_A = self.sampling.to_bins, self.sampling.bin_A
         centres = [(to_bins(d.y_px), to_bins(d.x_px), d.diameter_A / 2 / bin_A) for d in detections]
         mean = float(np.mean([mean for _, mean in frames]))
-        self._background = measure_background(maps, centres, mean, self.sampling)
+        self._background = measure_background(maps, centres, mean)
         return Found(tuple(detections), mean_maps[:-1], mean_maps[-1], self._background, self._dead, tuple(events))
 
     def next_search(self, data: NDArray[Any], mean: float, tracks: list[Track]) -> Found | None:

@@ -22,7 +22,10 @@ SOFT_EDGE_A = 1.29  # softness of the disc's rim
 GRID_BINS = 6.0  # half width of the posterior grid
 GRID_STEP_BINS = 0.25
 ENERGY_CAP = 12.0  # of the floor: a single bright bin must not decide
-DISC_TO_EXCESS = 1.2  # the template is flat, the energy peaks in the middle
+DISC_TO_EXCESS = 2.0  # from the mean excess to the template: bright orientations carry most of the information
+RING_BINS = 0.75
+PROFILE_FRAMES = 50  # ring means of this many frames replace the disc
+PROFILE_MEMORY = 200
 SYSTEMATIC_VARIANCE_BINS2 = 1e-4
 
 
@@ -96,6 +99,32 @@ def grid_posterior(
         (1 - fx) * score[iy + 1, ix] + fx * score[iy + 1, ix + 1]
     )
     return mean_r, mean_c, var_r, cov, var_c, at_mean
+
+
+@njit(cache=True)
+def radial_means(
+    field: NDArray[np.float32], row: float, column: float, width: float, count: int
+) -> NDArray[np.float64]:
+    """Means over rings around (row, column), (count,) float64; rings outside the field give 0.
+
+    Parameters
+    ----------
+    field : (rows, columns) float32.
+    width : width of a ring in elements; an element goes to its two nearest rings in proportion.
+    """
+    sums, weights = np.zeros(count), np.full(count, 1e-3)
+    for i in range(field.shape[0]):
+        for j in range(field.shape[1]):
+            place = np.sqrt((i - row) ** 2 + (j - column) ** 2) / width
+            ring = int(place)
+            if ring + 1 < count:
+                share = place - ring
+                weights[ring] += 1 - share
+                weights[ring + 1] += share
+                sums[ring] += (1 - share) * field[i, j]
+                sums[ring + 1] += share * field[i, j]
+    sums /= weights
+    return sums
 
 
 @njit(cache=True)
@@ -204,8 +233,6 @@ class Template:
     """Likelihood filters of one particle on its crop."""
 
     filters: NDArray[Any]  # (bands + 1, size, size // 2 + 1) complex64
-    disc: NDArray[np.float32]  # (size, size) centred on [0, 0] with wrap
-    low_norm: float  # disc^T P^-1 disc
     baseline: float  # score of the template's own position-independent terms
 
 
@@ -230,6 +257,8 @@ class Track:
     measured: int = 0
     dose_ratio: float = 1.0
     template: Template | None = None
+    profile: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    profile_frames: int = 0
     history: list[State] = field(default_factory=list)
 
     def radius_bins(self, sampling: Sampling) -> float:
@@ -268,19 +297,32 @@ class CropTracker:
         size = track.crop_bins
         radius, softness = track.radius_bins(self.sampling), SOFT_EDGE_A / self.sampling.bin_A
         disc = np.fft.ifftshift(soft_disc((size, size), size // 2, size // 2, radius, softness))
+        learned = track.profile_frames >= PROFILE_FRAMES
+        low = self._learned(track, radius) if learned else track.amplitude * disc
+        # The energy keeps its flat disc: it wanders inside the particle (a twin lights up one half at a time), and a
+        # learned, peaked profile would follow it.
+        gains = [1 + DISC_TO_EXCESS * max(0.05, float(excess)) * disc for excess in track.excess]
         power = background.low_power_on(size)
-        disc_spectrum = scipy.fft.rfft2(disc)
-        whitened = scipy.fft.irfft2(disc_spectrum / power, s=(size, size))
-        low_norm = float(np.vdot(whitened, disc))
-        filters = [np.conj(disc_spectrum) * np.float32(track.amplitude) / power]
-        baseline = -0.5 * track.amplitude**2 * low_norm
-        energy_filters = []
+        low_spectrum = scipy.fft.rfft2(low)
+        baseline = -0.5 * float(np.vdot(scipy.fft.irfft2(low_spectrum / power, s=(size, size)), low))
+        filters = []
         weight = self.options.energy_weight
-        for excess, shape in zip(track.excess, background.shapes, strict=True):
-            gain = 1 + DISC_TO_EXCESS * max(0.05, float(excess)) * disc
-            energy_filters.append(np.conj(scipy.fft.rfft2(1 - 1 / gain)) * np.float32(weight * shape))
+        for gain, shape in zip(gains, background.shapes, strict=True):
+            filters.append(np.conj(scipy.fft.rfft2(1 - 1 / gain)) * np.float32(weight * shape))
             baseline -= weight * float(shape) * float(np.log(gain).sum())
-        track.template = Template(np.asarray(energy_filters + filters, np.complex64), disc, low_norm, baseline)
+        filters.append(np.conj(low_spectrum) / power)
+        track.template = Template(np.asarray(filters, np.complex64), baseline)
+
+    def _learned(self, track: Track, radius: float) -> NDArray[np.float32]:
+        """Low map of a particle from its own ring means, (size, size) float32, centred on [0, 0] with wrap."""
+        size = track.crop_bins
+        axis = np.fft.fftfreq(size, 1 / size)
+        distance = np.hypot(axis[:, None], axis[None])
+        place = np.arange(len(track.profile)) * RING_BINS
+        rim = 1 / (1 + np.exp(np.clip((place - 1.25 * radius) / 0.5, -60, 60)))
+        outside = (place > 1.35 * radius) & (place < size / 2)
+        level = float(track.profile[outside].mean()) if outside.any() else 0.0
+        return np.asarray(np.interp(distance, place, (track.profile - level) * rim), np.float32)
 
     def corner(self, track: Track) -> tuple[int, int]:
         """First (row, column) of the crop, bins, held inside the field."""
@@ -349,6 +391,13 @@ class CropTracker:
         """Amplitude and excess of the particle at its posterior mean."""
         size = track.crop_bins
         row, column = float(track.mean[0]) - corner[0], float(track.mean[1]) - corner[1]
+        rings = int(size * 0.7 / RING_BINS)
+        profile = radial_means(maps[-1], row, column, RING_BINS, rings)
+        track.profile_frames += 1
+        if track.profile_frames == 1:
+            track.profile = profile
+        else:
+            track.profile += (profile - track.profile) / min(track.profile_frames, PROFILE_MEMORY)
         inside = soft_disc((size, size), row, column, 0.6 * track.radius_bins(self.sampling), 0.3) > 0.5
         ring = soft_disc((size, size), row, column, 1.35 * track.radius_bins(self.sampling), 0.3) < 0.5
         count = max(1, int(inside.sum()))
