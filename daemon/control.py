@@ -25,6 +25,7 @@ from .particle_files import write_text
 from .snapshot import Snapshot, from_json
 
 MAX_REQUEST = 256  # bytes
+NO_SNAPSHOT = "no snapshot yet"
 REPEAT_S = 1.0  # a snapshot is published again after this long, so that a new viewer does not wait for the next one
 
 
@@ -147,7 +148,7 @@ class ControlServer:
     def _answer(self, parts: list[bytes]) -> None:
         identity, *_, request = parts if len(parts) > 1 else (parts[0], b"")
         if request == b"snapshot":
-            reply = self._latest or b'{"error":"no snapshot yet"}'
+            reply = self._latest or json.dumps({"error": NO_SNAPSHOT}).encode()
         elif request == b"hello":
             reply = json.dumps({"publication": self.publication, "session": self._session, "pid": os.getpid()}).encode()
         else:
@@ -213,7 +214,10 @@ class Viewer:
         self._sub.setsockopt(zmq.CONFLATE, 1)  # only the newest counts, however slow the terminal is
         self._sub.setsockopt_string(zmq.SUBSCRIBE, "")
         try:
-            self._sub.connect(str(self._ask(b"hello")["publication"]))
+            publication = self._ask(b"hello").get("publication")
+            if publication is None:
+                raise TumbleError(f"what answers at {endpoint} is not a Tumble daemon")
+            self._sub.connect(str(publication))
         except BaseException:
             self.close()
             raise
@@ -245,10 +249,8 @@ class Viewer:
             raise TumbleError(f"what answers at {self.endpoint} is not a Tumble daemon") from None
         finally:
             socket.close()
-        if not isinstance(answer, dict) or "error" in answer:
-            raise TumbleError(
-                f"{self.endpoint}: {answer.get('error') if isinstance(answer, dict) else 'not a Tumble daemon'}"
-            )
+        if not isinstance(answer, dict):
+            raise TumbleError(f"what answers at {self.endpoint} is not a Tumble daemon")
         return answer
 
     def latest(self) -> Snapshot:
@@ -258,8 +260,13 @@ class Viewer:
         ------
         TumbleError : no answer, none there yet, or one of another version.
         """
+        deadline = time.monotonic() + self._timeout_ms / 1e3
+        answer = self._ask(b"snapshot")
+        while answer.get("error") == NO_SNAPSHOT and time.monotonic() < deadline:  # it has only just begun
+            time.sleep(0.05)
+            answer = self._ask(b"snapshot")
         try:
-            return from_json(json.dumps(self._ask(b"snapshot")))
+            return from_json(json.dumps(answer))
         except ValueError as error:
             raise TumbleError(f"{self.endpoint}: {error}") from None
 

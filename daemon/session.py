@@ -123,6 +123,7 @@ class Session:
                 "detector": start.detector,
             }
         )
+        self._facts["phase"] = "RUNNING"
         self._write_facts()
 
     def timeline(self, snapshot: Snapshot) -> None:

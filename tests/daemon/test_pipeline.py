@@ -1,0 +1,120 @@
+"""The pipeline without threads, sockets or processes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tumble.daemon.pipeline import Pipeline
+from tumble.stream.frame import Frame
+
+
+def frames(series, count, **options):
+    return [event for event in series(count, **options) if isinstance(event, Frame)]
+
+
+def test_every_frame_is_somewhere_at_every_moment(series, fake_parts):
+    pipeline = Pipeline(fake_parts(), 16, 16, 0.5)
+    for given, frame in enumerate(frames(series, 60, blank=(4, 30)), start=1):
+        pipeline.step(frame)
+        books = pipeline.books
+        assert books.stepped == given == books.used + sum(books.rejected.values()) + len(books.held)
+    pipeline.finish()
+    assert pipeline.books.held == set()
+    assert pipeline.books.used == 58
+    assert pipeline.books.rejected == {"blank": 2}
+    assert pipeline.books.problems == []
+
+
+def test_frames_that_cannot_be_are_rejected_by_name(series, fake_parts):
+    pipeline = Pipeline(fake_parts(), 16, 16, 0.5)
+    good = frames(series, 3)
+    pipeline.step(good[1])
+    pipeline.step(good[1])
+    pipeline.step(good[0])
+    pipeline.step(Frame(1, 2, np.ones((8, 8), np.uint16), 0.0))
+    pipeline.finish()
+    assert pipeline.books.rejected == {"repeated image number": 2, "wrong size": 1}
+    assert pipeline.books.used == 1
+
+
+def test_the_frame_may_be_overwritten_after_the_step(series, fake_parts):
+    maps = []
+    for overwrite in (False, True):
+        pipeline = Pipeline(fake_parts(), 16, 16, 0.5)
+        for frame in frames(series, 50):
+            pipeline.step(frame)
+            if overwrite:
+                frame.data[:] = 0
+        pipeline.finish()
+        maps.append(pipeline.particles[1].result().map)
+    assert np.array_equal(*maps)
+
+
+def test_a_front_end_that_loses_a_frame_is_found_out(series, fake_parts):
+    class Forgetful(fake_parts):
+        def front_end(self, height, width, pixel_size_A):
+            made = super().front_end(height, width, pixel_size_A)
+            step = made.step
+            made.step = lambda index, time_s, data: made._output() if index == 3 else step(index, time_s, data)
+            return made
+
+    pipeline = Pipeline(Forgetful(), 16, 16, 0.5)
+    for frame in frames(series, 20):
+        pipeline.step(frame)
+    pipeline.finish()
+    assert pipeline.books.problems == ["the front end kept 1 frames, the first is 3"]
+
+
+def test_a_particle_that_loses_an_observation_is_found_out(series, fake_parts):
+    class Forgetful(fake_parts):
+        def particle(self, number, pixel_size_A, diameter_A, noise):
+            made = super().particle(number, pixel_size_A, diameter_A, noise)
+            push = made.push
+            made.push = lambda observation: None if observation.frame == 15 else push(observation)
+            return made
+
+    pipeline = Pipeline(Forgetful(), 16, 16, 0.5)
+    for frame in frames(series, 30):
+        pipeline.step(frame)
+    pipeline.finish()
+    assert any("observations given" in words for words in pipeline.books.problems)
+
+
+def test_the_operator_hears_few_words(series, fake_parts):
+    said: list[str] = []
+    pipeline = Pipeline(fake_parts(), 16, 16, 0.5, say=said.append)
+    for frame in frames(series, 200):
+        pipeline.step(frame)
+    pipeline.finish()
+    assert said[0].startswith("particle 1 found")
+    assert said[1].startswith("P001 first map: resolution")
+    assert len(said) == 2
+
+
+def test_the_trend_is_bounded(series, fake_parts):
+    pipeline = Pipeline(fake_parts(), 16, 16, 0.5)
+    for frame in frames(series, 1500, size=8):
+        pipeline.step(Frame(1, frame.index, np.ones((16, 16), np.uint16), 0.0))
+    assert len(pipeline.particles[1].trend) <= 64
+
+
+def test_between_is_called_and_may_end_the_run(series, fake_parts):
+    class Stop(Exception):
+        pass
+
+    calls = []
+
+    def between() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise Stop
+
+    pipeline = Pipeline(fake_parts(), 16, 16, 0.5, between=between)
+
+    def run() -> None:
+        for frame in frames(series, 60):
+            pipeline.step(frame)
+
+    with pytest.raises(Stop):
+        run()

@@ -1,0 +1,145 @@
+"""Signals, sudden death and viewers of a daemon that is a process of its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mrcfile
+import pytest
+
+from tumble.daemon.control import Viewer, find, running
+
+LINUX = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks at processes through /proc")
+PROGRAM = Path(__file__).with_name("fake_daemon.py")
+
+
+@contextmanager
+def daemon(uri: str, folder: Path, delay_s: float = 0.002) -> Iterator[subprocess.Popen]:
+    words = [sys.executable, str(PROGRAM), uri, str(folder), str(delay_s)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(condition, what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited in vain for {what}")
+        time.sleep(0.02)
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def shared_memory() -> set[str]:
+    return {path.name for path in Path("/dev/shm").glob("psm_*")}
+
+
+def mapped(pid: int) -> str:
+    return Path(f"/proc/{pid}/maps").read_text()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_order(number, series, publish, tmp_path):
+    folder = tmp_path / "session"
+    with publish(series(100_000, end=False)) as uri, daemon(uri, folder) as process:
+        wait_for((folder / "particles" / "P001" / "map.mrc").exists, "a map")
+        process.send_signal(number)
+        text, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, text
+    assert "what was received is finished first" in text
+    facts = json.loads((folder / "session.json").read_text())
+    assert facts["phase"] == "DONE"
+    books = facts["accounting"]
+    assert books["in_flight"] == 0
+    assert books["received"] == books["used"] + sum(books["dropped"].values())
+
+
+def test_a_second_signal_ends_it_at_once(series, publish, tmp_path):
+    folder = tmp_path / "session"
+    with publish(series(100_000, end=False)) as uri, daemon(uri, folder, 0.05) as process:
+        wait_for((folder / "particles" / "P001" / "map.mrc").exists, "a map")
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        text, _ = process.communicate(timeout=30)
+    assert process.returncode == 1, text
+    assert "stopped at once" in text
+    assert json.loads((folder / "session.json").read_text())["phase"] == "FAILED"
+
+
+@LINUX
+def test_a_killed_daemon_leaves_the_last_map_and_no_processes(series, publish, tmp_path):
+    folder = tmp_path / "session"
+    with publish(series(100_000, end=False)) as uri, daemon(uri, folder) as process:
+        wait_for((folder / "particles" / "P001" / "summary.json").exists, "a map")
+        family = children(process.pid)
+        assert family
+        process.kill()
+        process.communicate()
+        wait_for(lambda: not any(map(alive, family)), "the receiver to end")
+    with mrcfile.open(folder / "particles" / "P001" / "map.mrc") as file:
+        assert file.data.any()
+    assert json.loads((folder / "session.json").read_text())["phase"] == "RUNNING"
+    assert (folder / "timeline.jsonl").read_text()
+
+
+def test_viewers_ask_and_follow(series, publish, tmp_path):
+    folder = tmp_path / "session"
+    with publish(series(600)) as uri, daemon(uri, folder) as process:
+        wait_for(running, "the address of the daemon")
+        with Viewer(find(None)) as one, Viewer(find(None)) as other:
+            wait_for(lambda: one.latest().stream.received > 50, "frames")
+            assert one.latest().stream.balance() == 0
+            phases = {snapshot.phase for snapshot in other.follow()}
+        process.communicate(timeout=30)
+    assert "DONE" in phases
+    assert process.returncode == 0
+    assert not running()
+
+
+def test_two_daemons_do_not_disturb_each_other(series, publish, tmp_path):
+    with (
+        publish(series(200)) as first,
+        publish(series(200)) as second,
+        daemon(first, tmp_path / "a") as one,
+        daemon(second, tmp_path / "b") as other,
+    ):
+        wait_for(lambda: len(running()) == 2, "both")
+        one.communicate(timeout=60)
+        other.communicate(timeout=60)
+    maps = [(tmp_path / name / "particles" / "P001" / "map.mrc").read_bytes() for name in "ab"]
+    assert maps[0] == maps[1]
+
+
+@LINUX
+def test_the_environment_is_cleaned_up(tmp_path):
+    before = shared_memory()
+    with daemon("zmq+tcp://127.0.0.1:9", tmp_path / "session") as process:
+        wait_for(running, "the daemon")
+        wait_for(lambda: shared_memory() - before, "its shared memory")
+        mine = {name for name in shared_memory() - before if name in mapped(process.pid)}
+        process.send_signal(signal.SIGTERM)
+        text, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, text
+    assert "received 0" in text
+    assert process.pid not in [card["pid"] for card in running()]
+    assert not (mine & shared_memory())
