@@ -1,8 +1,8 @@
 """Hidden Markov chains of poses: continuity of the tumbling over candidates of each frame.
 
-Transitions are Gaussian in the rotation angle between consecutive frames. "Modulo" chains identify the 48 poses that give
-the same lattice image; plain chains keep them apart. Emissions are tempered log-likelihoods: the projection model is not
-exact and neighbouring coefficients are correlated, so that the raw likelihood is overconfident.
+Transitions are Gaussian in the rotation angle between consecutive frames. "Modulo" chains identify the 48 poses that
+give the same lattice image; plain chains keep them apart. Emissions are tempered log-likelihoods: the projection model
+is not exact and neighbouring coefficients are correlated, so that the raw likelihood is overconfident.
 """
 
 from __future__ import annotations
@@ -145,7 +145,9 @@ def tempered(score: NDArray[np.floating], exponent: float, clip: float = 130.0) 
     return exponent * np.maximum(relative, -clip)
 
 
-def posterior_modulo(poses: Floats, score: Floats, sigma_deg: float, exponent: float = 0.3, jump: float = 1e-7) -> Floats:
+def posterior_modulo(
+    poses: Floats, score: Floats, sigma_deg: float, exponent: float = 0.3, jump: float = 1e-7
+) -> Floats:
     """Forward-backward probabilities (t, k) of candidates (t, k, 4) modulo the 48 equivalents."""
     transitions = _transitions(np.ascontiguousarray(poses), sigma_deg, math.log(jump), True)
     return np.asarray(_posterior(tempered(score, exponent, 200.0), transitions))
@@ -204,13 +206,13 @@ def decode(
 
     Parameters
     ----------
-    poses : (t, states, 4), equivalents kept apart. score : (t, states) log-likelihoods. anchor : (4,) pose accepted just
-        before the first frame.
+    poses : (t, states, 4), equivalents kept apart. score : (t, states) log-likelihoods. anchor : (4,) pose accepted
+        just before the first frame.
 
     Returns
     -------
-    chosen : (t,) state on the Viterbi path. mass : (t,) forward-backward probability, at half the exponent, of all states
-        within `within_deg` of the chosen pose.
+    chosen : (t,) state on the Viterbi path. mass : (t,) forward-backward probability, at half the exponent, of all
+        states within `within_deg` of the chosen pose.
     """
     emission = tempered(score, exponent)
     if anchor is not None:
@@ -245,7 +247,9 @@ def _distinct(poses, keep, cosine):  # type: ignore[no-untyped-def]
 
 
 def distinct_modulo(poses: Floats, keep: int, apart_deg: float = 4.0) -> NDArray[np.int64]:
-    """Indices (t, keep) of the first candidates that differ, modulo 48, by more than `apart_deg`; padded with the first."""
+    """Indices (t, keep) of the first candidates that differ, modulo 48, by more than `apart_deg`; padded with the
+    first.
+    """
     return np.asarray(_distinct(np.ascontiguousarray(poses), keep, math.cos(math.radians(apart_deg / 2))))
 
 

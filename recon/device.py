@@ -83,8 +83,10 @@ def gpu(index: int = 0) -> Device:
         from .kernels import cuda as kernels
 
         kernels.check()
-    except Exception as error:  # any failure of the driver, the compiler or the kernel means: not usable
-        raise RuntimeError(f"no GPU: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from None
+    except Exception as error:  # noqa: BLE001  # any failure of the driver, the compiler or the kernel means: not usable
+        raise RuntimeError(
+            f"no GPU: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        ) from None
     if got != 332833500.0:
         raise RuntimeError(f"no GPU: wrong sum on the device ({got})")
     return Device(f"cuda:{index}", cupy, kernels)

@@ -74,9 +74,7 @@ def half_plane(box_px: int, k_max: int) -> HalfPlane:
     keep = (radius <= k_max) & (radius >= 1) & ((ky > 0) | ((ky == 0) & (kx > 0)))
     kx, ky, radius = kx[keep], ky[keep], radius[keep]
     order = np.lexsort((kx, ky, radius))
-    return HalfPlane(
-        box_px, kx[order].astype(np.int16), ky[order].astype(np.int16), radius[order].astype(np.float32)
-    )
+    return HalfPlane(box_px, kx[order].astype(np.int16), ky[order].astype(np.int16), radius[order].astype(np.float32))
 
 
 def raised_cosine(distance: NDArray[np.floating], radius: float, edge: float) -> NDArray[np.float32]:

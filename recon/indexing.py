@@ -1,6 +1,7 @@
 """The lattice stage: every frame indexed modulo 48 on an O_h-symmetrised map that sharpens round by round.
 
-The symmetrised map has full coverage whatever the trajectory, so no frame is favoured by what others happened to measure.
+The symmetrised map has full coverage whatever the trajectory, so no frame is favoured by what others happened to
+measure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The fcc lattice as first model: template, lattice constant, and indexing of every frame on a pose grid.
 
-The image of a centrosymmetric lattice has a real transform and repeats 48 times over SO(3); both are used: only the real
-part of the moved-back coefficients enters, and only one 48th of the poses is scored, as one matrix product per batch.
+The image of a centrosymmetric lattice has a real transform and repeats 48 times over SO(3); both are used: only the
+real part of the moved-back coefficients enters, and only one 48th of the poses is scored, as one matrix product per
+batch.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from .volume import PAD, Grid, as_kernel_volume, radius_grid
 
 Floats = NDArray[np.float64]
 
-# Metals with an fcc structure and their lattice constants at room temperature, A (CRC Handbook of Chemistry and Physics).
+# Metals with an fcc structure and their lattice constants at room temperature, A (CRC Handbook of Chemistry and
+# Physics).
 FCC_METALS = {
     "Ni": 3.524, "Cu": 3.615, "Rh": 3.803, "Ir": 3.839, "Pd": 3.891, "Pt": 3.924, "Al": 4.050, "Au": 4.078, "Ag": 4.086,
 }  # fmt: skip
@@ -48,8 +50,12 @@ def fcc_ball(lattice_constant_A: float, diameter_A: float) -> Floats:
     return np.asarray(atoms[np.linalg.norm(atoms, axis=1) <= diameter_A / 2])
 
 
-def lattice_volume(lattice_constant_A: float, diameter_A: float, grid: Grid, pixel_size_A: float, device: Device) -> Any:
-    """Fourier volume (edge,)*3 complex64 of an fcc ball of Gaussian atoms, ready for slicing, real-valued by symmetry."""
+def lattice_volume(
+    lattice_constant_A: float, diameter_A: float, grid: Grid, pixel_size_A: float, device: Device
+) -> Any:
+    """Fourier volume (edge,)*3 complex64 of an fcc ball of Gaussian atoms, ready for slicing, real-valued by
+    symmetry.
+    """
     atoms = fcc_ball(lattice_constant_A, diameter_A) / pixel_size_A
     k = np.arange(-grid.half, grid.half + 1) / PAD
     waves = [np.exp(-2j * np.pi / grid.box_px * np.outer(k, atoms[:, axis])) for axis in range(3)]
@@ -57,7 +63,9 @@ def lattice_volume(lattice_constant_A: float, diameter_A: float, grid: Grid, pix
     boost = (np.sinc(atoms / (PAD * grid.box_px)) ** 2).prod(axis=1)
     zy = (waves[2][:, None, :] * waves[1][None, :, :] / boost).astype(np.complex64)
     volume = (zy.reshape(-1, len(atoms)) @ waves[0].T.astype(np.complex64)).reshape((grid.edge,) * 3)
-    radius2 = (k[:, None, None] ** 2 + k[None, :, None] ** 2 + k[None, None, :] ** 2) / (grid.box_px * pixel_size_A) ** 2
+    radius2 = (k[:, None, None] ** 2 + k[None, :, None] ** 2 + k[None, None, :] ** 2) / (
+        grid.box_px * pixel_size_A
+    ) ** 2
     volume *= np.exp(-2 * np.pi**2 * ATOM_SIGMA_A**2 * radius2)
     return device.asarray(volume.astype(np.complex64))
 
@@ -122,7 +130,9 @@ def pose_grid(spacing_deg: float, sigma_deg: float) -> PoseGrid:
     reach = 2 * math.sin(math.radians(3.2 * sigma_deg) / 4)
     found = tree.query_ball_point(poses, reach, workers=-1, return_sorted=True)
     start = np.concatenate([[0], np.cumsum([len(f) for f in found])]).astype(np.int64)
-    column = owner[np.fromiter(itertools.chain.from_iterable(found), np.int64, start[-1]) % len(images)].astype(np.int32)
+    column = owner[np.fromiter(itertools.chain.from_iterable(found), np.int64, start[-1]) % len(images)].astype(
+        np.int32
+    )
     weight = transition_weights(poses, start, column, sigma_deg)
     return PoseGrid(poses, to_matrix(poses).astype(np.float32), start, column, weight, sigma_deg)
 
@@ -166,7 +176,12 @@ class LatticeIndexer:
         self.model = device.xp.ascontiguousarray(slices[:, :, 0])  # (g, n): imaginary part is zero by symmetry
         self.weight = device.asarray(weight[first:last])
         self.energy = (self.model**2) @ self.weight
-        angle = 2 * np.pi / plane.box_px * (shifts @ np.stack([plane.kx[first:last], plane.ky[first:last]]).astype(np.float32))
+        angle = (
+            2
+            * np.pi
+            / plane.box_px
+            * (shifts @ np.stack([plane.kx[first:last], plane.ky[first:last]]).astype(np.float32))
+        )
         self.cosine = device.asarray(np.cos(angle).astype(np.float32))
         self.sine = device.asarray(np.sin(angle).astype(np.float32))
         self.penalty = (0.25 * (shifts.astype(np.float64) ** 2).sum(axis=1) / shift_sd_px**2).astype(np.float32)

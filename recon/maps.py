@@ -71,9 +71,9 @@ def filled_map(
     """Maps in which unmeasured Fourier voxels hold the map's own O_h symmetrisation.
 
     A map of a few hundred views has holes; in them a right pose scores nothing while a wrong one that falls on measured
-    lattice spots scores much. With ``V = (A + lambda Vs) / (W + lambda)``, Vs the symmetrisation about the lattice centre
-    and ``lambda = PRIOR_WEIGHT / (asymmetric power per shell)`` from the cross term of the two halves, all 48 branches
-    compete on equal terms.
+    lattice spots scores much. With ``V = (A + lambda Vs) / (W + lambda)``, Vs the symmetrisation about the lattice
+    centre and ``lambda = PRIOR_WEIGHT / (asymmetric power per shell)`` from the cross term of the two halves, all 48
+    branches compete on equal terms.
 
     Parameters
     ----------
@@ -149,7 +149,9 @@ def solve_halves(first: tuple[Any, Any], second: tuple[Any, Any], grid: Grid, de
     return SolvedMap(joint, solve(*first), solve(*second), fsc)
 
 
-def half_correlation(first: tuple[Any, Any], second: tuple[Any, Any], grid: Grid, device: Device) -> NDArray[np.float64]:
+def half_correlation(
+    first: tuple[Any, Any], second: tuple[Any, Any], grid: Grid, device: Device
+) -> NDArray[np.float64]:
     """Half-map FSC alone, cheaper than `solve_halves`."""
     inside = device.asarray(radius_grid(grid) <= grid.k_max + 0.5)
     halves = []

@@ -1,11 +1,11 @@
 """Rotations, quaternions and the symmetry of a cubic lattice image; the one place where conventions are written down.
 
-Lab frame right-handed: x = column, y = row, electrons travel along +z. ``r_lab = R(q) r_body + centre``. Quaternions are
-``(w, x, y, z)``, unit length, q and -q the same rotation; arrays of them are ``(..., 4)`` float64.
+Lab frame right-handed: x = column, y = row, electrons travel along +z. ``r_lab = R(q) r_body + centre``. Quaternions
+are ``(w, x, y, z)``, unit length, q and -q the same rotation; arrays of them are ``(..., 4)`` float64.
 
 A projection of a centrosymmetric crystal lattice is unchanged by 48 operations on its pose: the 24 proper rotations of
-the cube acting in the body frame (``q -> q c``) times a half turn about the beam (``q -> C2Z q``), because the image of a
-centrosymmetric body is centrosymmetric.
+the cube acting in the body frame (``q -> q c``) times a half turn about the beam (``q -> C2Z q``), because the image of
+a centrosymmetric body is centrosymmetric.
 """
 
 from __future__ import annotations

@@ -70,7 +70,9 @@ def noise_from_boxes(boxes: NDArray[np.float32]) -> NoiseSpectrum:
     return NoiseSpectrum(np.fft.fftshift(power).astype(np.float32), len(boxes))
 
 
-def excess_profile(coefficients: NDArray[np.float32], plane: HalfPlane, weight: NDArray[np.float32]) -> NDArray[np.float64]:
+def excess_profile(
+    coefficients: NDArray[np.float32], plane: HalfPlane, weight: NDArray[np.float32]
+) -> NDArray[np.float64]:
     """Mean power above the noise per shell (index = cycles per box) of (t, n, 2) coefficients."""
     count = coefficients.shape[1]
     power = (coefficients.astype(np.float64) ** 2).sum(axis=2).mean(axis=0) - 1 / weight[:count]

@@ -1,8 +1,9 @@
 """3D Fourier volumes: accumulators, symmetry, the filled map, Wiener solve, shell correlations.
 
-A volume lives on a centred cubic grid ``[z, y, x]`` of odd edge ``2 half + 1`` with `PAD` steps per cycle per box, so that
-trilinear interpolation is accurate. Its real-space twin covers `PAD` boxes; only the central box is kept, under a soft
-spherical mask. Trilinear insertion and slicing attenuate the real map by sinc^2 of the position; it is divided out.
+A volume lives on a centred cubic grid ``[z, y, x]`` of odd edge ``2 half + 1`` with `PAD` steps per cycle per box, so
+that trilinear interpolation is accurate. Its real-space twin covers `PAD` boxes; only the central box is kept, under a
+soft spherical mask. Trilinear insertion and slicing attenuate the real map by sinc^2 of the position; it is divided
+out.
 """
 
 from __future__ import annotations
@@ -159,7 +160,9 @@ def shell_correlation(a: Any, b: Any, grid: Grid, device: Device) -> NDArray[np.
     return cross / np.sqrt(np.maximum(power, 1e-30))
 
 
-def resolution_A(correlation: NDArray[np.float64], box_A: float, threshold: float = 0.143, first: int = 8) -> float | None:
+def resolution_A(
+    correlation: NDArray[np.float64], box_A: float, threshold: float = 0.143, first: int = 8
+) -> float | None:
     """Where the correlation first drops below `threshold`, interpolated, in A; None when it starts below.
 
     Shells below `first` are skipped: the transfer function passes almost nothing there.

@@ -58,8 +58,8 @@ class Whitened:
         kx, ky, weight = self._arrays(band=False)
         score, shift = device.kernels.score_poses(
             volume, PAD, device.asarray(frames), device.asarray(to_matrix(poses).astype(np.float32)),
-            device.asarray(np.ascontiguousarray(starts, np.float32)), device.asarray(offsets), self.coefficients, kx, ky,
-            weight, self.plane.count(k_max), self.plane.box_px,
+            device.asarray(np.ascontiguousarray(starts, np.float32)), device.asarray(offsets), self.coefficients, kx,
+            ky, weight, self.plane.count(k_max), self.plane.box_px,
         )  # fmt: skip
         shift = device.to_host(shift).astype(np.float64)
         return device.to_host(score).astype(np.float64) - self._penalty(shift), shift

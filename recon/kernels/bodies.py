@@ -1,11 +1,12 @@
-"""Scalar kernel bodies, written once. `build(jit)` compiles them: numba.njit for the CPU, cuda.jit(device=True) for CUDA.
+"""Scalar kernel bodies, written once. `build(jit)` compiles them: numba.njit for the CPU, cuda.jit(device=True) for
+CUDA.
 
 Conventions. `volume` is the oversampled 3D Fourier transform of a real map: ``(s, s, s, 2)`` float32, ``[z, y, x,
-real/imaginary]``, s odd, zero frequency at ``[half, half, half]``, `pad` grid steps per cycle per box. The image of pose R
-has the coefficient ``volume(R^T k)`` at ``k = (kx, ky, 0)`` (projection-slice theorem), times ``exp(-i step k.s)`` for a
-particle shifted by s pixels, ``step = 2 pi / box_px``. `rotation` is R, (3, 3) float32. `coefficients` ``(n, 2)`` float32 are
-those of one box, `weight` ``(n,)`` the inverse noise power. The log-likelihood, against no particle at all, is
-``sum_j weight_j (2 Re(conj(F_j) M_j) - |M_j|^2)`` over a half plane.
+real/imaginary]``, s odd, zero frequency at ``[half, half, half]``, `pad` grid steps per cycle per box. The image of
+pose R has the coefficient ``volume(R^T k)`` at ``k = (kx, ky, 0)`` (projection-slice theorem), times ``exp(-i step
+k.s)`` for a particle shifted by s pixels, ``step = 2 pi / box_px``. `rotation` is R, (3, 3) float32. `coefficients`
+``(n, 2)`` float32 are those of one box, `weight` ``(n,)`` the inverse noise power. The log-likelihood, against no
+particle at all, is ``sum_j weight_j (2 Re(conj(F_j) M_j) - |M_j|^2)`` over a half plane.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ NORMAL_SIZE = 20  # five gradients, then the upper triangle of the 5 x 5 normal 
 
 
 def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> SimpleNamespace:
-    """Compile all bodies with `jit` and return them by name; `add(array, index, value)` accumulates (atomically on a GPU)."""
+    """Compile all bodies with `jit` and return them by name; `add(array, index, value)` accumulates (atomically on a
+    GPU).
+    """
 
     @jit
     def interpolate(volume, x, y, z):
@@ -34,14 +37,26 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
         jx, jy, jz = ix + np.uint32(1), iy + np.uint32(1), iz + np.uint32(1)
         a, b, c, d = gz * gy, gz * fy, fz * gy, fz * fy
         real = gx * (
-            a * volume[iz, iy, ix, 0] + b * volume[iz, jy, ix, 0] + c * volume[jz, iy, ix, 0] + d * volume[jz, jy, ix, 0]
+            a * volume[iz, iy, ix, 0]
+            + b * volume[iz, jy, ix, 0]
+            + c * volume[jz, iy, ix, 0]
+            + d * volume[jz, jy, ix, 0]
         ) + fx * (
-            a * volume[iz, iy, jx, 0] + b * volume[iz, jy, jx, 0] + c * volume[jz, iy, jx, 0] + d * volume[jz, jy, jx, 0]
+            a * volume[iz, iy, jx, 0]
+            + b * volume[iz, jy, jx, 0]
+            + c * volume[jz, iy, jx, 0]
+            + d * volume[jz, jy, jx, 0]
         )
         imaginary = gx * (
-            a * volume[iz, iy, ix, 1] + b * volume[iz, jy, ix, 1] + c * volume[jz, iy, ix, 1] + d * volume[jz, jy, ix, 1]
+            a * volume[iz, iy, ix, 1]
+            + b * volume[iz, jy, ix, 1]
+            + c * volume[jz, iy, ix, 1]
+            + d * volume[jz, jy, ix, 1]
         ) + fx * (
-            a * volume[iz, iy, jx, 1] + b * volume[iz, jy, jx, 1] + c * volume[jz, iy, jx, 1] + d * volume[jz, jy, jx, 1]
+            a * volume[iz, iy, jx, 1]
+            + b * volume[iz, jy, jx, 1]
+            + c * volume[jz, iy, jx, 1]
+            + d * volume[jz, jy, jx, 1]
         )
         return real, imaginary
 
@@ -133,7 +148,8 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
 
     @jit
     def score_pose(volume, half, pad, rotation, coefficients, kx, ky, weight, count, limit, step, start, offsets, work):
-        """Log-likelihood of a pose, maximised over its shift: best of `offsets` (m, 2) about `start`, then two Newton steps.
+        """Log-likelihood of a pose, maximised over its shift: best of `offsets` (m, 2) about `start`, then two Newton
+        steps.
 
         `work` is (count + 4 limit + 2, 2) float32 scratch. Returns (log-likelihood, shift x, shift y).
         """
@@ -283,7 +299,21 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
         """
         normal, trial_normal = normals[0], normals[1]
         best = normal_equations(
-            volume, half, pad, rotation, coefficients, kx, ky, weight, count, limit, step, shift[0], shift[1], tables, normal
+            volume,
+            half,
+            pad,
+            rotation,
+            coefficients,
+            kx,
+            ky,
+            weight,
+            count,
+            limit,
+            step,
+            shift[0],
+            shift[1],
+            tables,
+            normal,
         )
         damping = 0.03
         for _ in range(rounds):
@@ -320,7 +350,22 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
 
     @jit
     def insert_slice(
-        numerator, denominator, half, pad, rotation, coefficients, kx, ky, weight, count, limit, step, shift, share, table_x, table_y
+        numerator,
+        denominator,
+        half,
+        pad,
+        rotation,
+        coefficients,
+        kx,
+        ky,
+        weight,
+        count,
+        limit,
+        step,
+        shift,
+        share,
+        table_x,
+        table_y,
     ):
         """Adjoint of slicing: spread the coefficients of a box, moved back by its shift, over their grid neighbours.
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import get_num_threads, get_thread_id, njit, prange
+from numba import get_num_threads, get_thread_id, njit, prange  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
 from .bodies import build
 
 
 @njit(cache=True, fastmath=True, inline="always")
-def _add(array, index, value):  # type: ignore[no-untyped-def]
+def _add(array, index, value):
     array[index] += value
 
 
@@ -29,7 +29,7 @@ Floats = NDArray[np.float32]
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def _slice_all(volume, half, pad, rotations, kx, ky, count, out):  # type: ignore[no-untyped-def]
+def _slice_all(volume, half, pad, rotations, kx, ky, count, out):
     for i in prange(rotations.shape[0]):
         r = rotations[i]
         for j in range(count):
@@ -52,8 +52,24 @@ def slice_volume(volume: Floats, pad: int, rotations: Floats, kx: Any, ky: Any, 
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def _score_all(  # type: ignore[no-untyped-def]
-    volume, half, pad, frames, rotations, starts, offsets, coefficients, kx, ky, weight, count, limit, step, work, score, shift
+def _score_all(
+    volume,
+    half,
+    pad,
+    frames,
+    rotations,
+    starts,
+    offsets,
+    coefficients,
+    kx,
+    ky,
+    weight,
+    count,
+    limit,
+    step,
+    work,
+    score,
+    shift,
 ):
     states = rotations.shape[1]
     for i in prange(frames.shape[0] * states):
@@ -104,7 +120,7 @@ def score_poses(
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def _refine_all(  # type: ignore[no-untyped-def]
+def _refine_all(
     volume, half, pad, frames, rotations, shifts, coefficients, kx, ky, weight, count, limit, step, rounds,
     tables, normals, matrices, deltas, trials, score,
 ):  # fmt: skip
@@ -148,7 +164,7 @@ def refine_poses(
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def _insert_all(  # type: ignore[no-untyped-def]
+def _insert_all(
     numerators, denominators, target, half, pad, frames, rotations, shifts, shares, coefficients, kx, ky, weight, count,
     limit, step, tables,
 ):  # fmt: skip
@@ -188,6 +204,7 @@ def insert_poses(
     limit = int(max(np.abs(kx[:count]).max(), ky[:count].max()))
     _insert_all(
         numerators, denominators, target, numerators.shape[1] // 2, np.float32(pad), frames,
-        rotations.astype(np.float32), shifts.astype(np.float32), shares.astype(np.float32), coefficients, kx, ky, weight,
-        count, limit, np.float32(2 * np.pi / box_px), np.empty((len(numerators), 2, 2 * limit + 1, 2), np.float32),
+        rotations.astype(np.float32), shifts.astype(np.float32), shares.astype(np.float32), coefficients, kx, ky,
+        weight, count, limit, np.float32(2 * np.pi / box_px), np.empty((len(numerators), 2, 2 * limit + 1, 2),
+        np.float32),
     )  # fmt: skip
