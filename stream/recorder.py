@@ -7,6 +7,7 @@ when the writer is killed: `open_recording` reads such a file, plain h5py does w
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -62,13 +63,9 @@ class Recorder:
         RecordingError : the frame has another shape or type than the first one, or the disk is full.
         CompressionError : a frame that cannot be stored as it came turned out to be damaged.
         """
-        encoded = self._storable(frame)
+        encoded = self._fitting(frame)
         if self._data is None:
             self._data = self._create(encoded)
-        if encoded.shape != self._data.shape[1:] or encoded.dtype != self._data.dtype:
-            raise RecordingError(f"frame {frame.index} has another shape or type than the recording {self.path}")
-        if encoded.algorithm != self._algorithm:
-            encoded = encode_frame(encoded.decode(), self._algorithm)
         try:
             self._data.resize(self.frames + 1, axis=0)
             self._data.id.write_direct_chunk((self.frames, 0, 0), encoded.blob)
@@ -110,12 +107,22 @@ class Recorder:
     ) -> None:
         self.close()
 
-    def _storable(self, frame: Frame | EncodedFrame) -> EncodedFrame:
-        if isinstance(frame, Frame):
-            return encode_frame(frame, self._algorithm or "bslz4")
-        if not frame.storable or frame.algorithm == "none":
-            return encode_frame(frame.decode(), self._algorithm or "bslz4")
-        return frame
+    def _fitting(self, frame: Frame | EncodedFrame) -> EncodedFrame:
+        """The frame as this file holds frames: it has one filter and one byte order; what differs is recompressed."""
+        pixels = frame if isinstance(frame, EncodedFrame) else frame.data
+        shape, dtype = pixels.shape, pixels.dtype
+        if self._data is not None:
+            same_type = dtype.newbyteorder("=") == self._data.dtype.newbyteorder("=")
+            if shape != self._data.shape[1:] or not same_type:
+                raise RecordingError(f"frame {frame.index} has another shape or type than the recording {self.path}")
+            dtype = self._data.dtype
+        if isinstance(frame, EncodedFrame):
+            right_filter = frame.algorithm == self._algorithm if self._algorithm else frame.algorithm != "none"
+            if frame.storable and right_filter and frame.dtype == dtype:
+                return frame
+            frame = frame.decode()
+        data = frame.data.astype(dtype, copy=False)
+        return encode_frame(replace(frame, data=data), self._algorithm or "bslz4")
 
     def _create(self, first: EncodedFrame) -> h5py.Dataset:
         """Everything has to exist before SWMR begins, and shape and type are known with the first frame only."""

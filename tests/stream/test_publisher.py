@@ -84,7 +84,7 @@ def test_the_wire_is_plain_stream_v2():
         thread.join()
     context.destroy(linger=0)
     assert (start["type"], start["series_id"], start["image_dtype"]) == ("start", 1, "uint16")
-    assert (start["channels"], start["image_size_x"], start["image_size_y"]) == (["threshold_1"], 32, 24)
+    assert (list(start["channels"]), start["image_size_x"], start["image_size_y"]) == (["threshold_1"], 32, 24)
     assert start["user_data"]["tumble"]["pixel_size_angstrom"] == 0.4
     (dimensions, typed) = image["data"]["threshold_1"].value
     assert (image["data"]["threshold_1"].tag, list(dimensions), typed.tag) == (40, [24, 32], 69)

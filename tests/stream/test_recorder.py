@@ -1,0 +1,215 @@
+"""Recordings: the bytes of the detector, readable by anybody, and nothing that was flushed is ever lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import hdf5plugin  # noqa: F401  # plain readers register the filters like this
+import numpy as np
+import pytest
+
+from tumble.stream.compression import compress
+from tumble.stream.encoded import EncodedFrame, encode_frame
+from tumble.stream.errors import RecordingError
+from tumble.stream.frame import Frame, SeriesStart
+from tumble.stream.readers import open_recording
+from tumble.stream.recorder import Recorder
+from tumble.stream.repair import lookup3, repair_recording
+
+PIXELS = np.random.default_rng(2).poisson(1.5, (20, 30)).astype(np.uint16)
+START = SeriesStart(
+    series_id=6,
+    unique_id="abc",
+    frame_time_s=0.0025,
+    pixel_size_A=0.358,
+    dose_e_per_A2=80.0,
+    voltage_kV=300.0,
+    detector="simulated",
+    pixel_mask=np.eye(20, 30, dtype=np.uint32),
+)
+
+
+def encoded(index: int, algorithm: str = "bslz4", dtype: str = "<u2") -> EncodedFrame:
+    return encode_frame(Frame(6, index, (PIXELS + index).astype(dtype), index * 0.0025), algorithm)
+
+
+def test_what_is_written_is_read(tmp_path):
+    with Recorder(tmp_path / "a.h5", START) as recorder:
+        for index in (0, 1, 5, 6):  # three frames were lost on the way
+            recorder.write(encoded(index))
+        assert recorder.frames == 4
+    with open_recording(tmp_path / "a.h5", series_id=6) as recording:
+        assert [recording.frame(position).index for position in range(4)] == [0, 1, 5, 6]
+        assert recording.frame(2).time_s == pytest.approx(5 * 0.0025)
+        np.testing.assert_array_equal(recording.frame(2).data, PIXELS + 5)
+        for name in ("unique_id", "frame_time_s", "pixel_size_A", "dose_e_per_A2", "voltage_kV", "detector"):
+            assert getattr(recording.start, name) == getattr(START, name)
+        np.testing.assert_array_equal(recording.start.pixel_mask, START.pixel_mask)
+        assert recording.forwards
+
+
+def test_blobs_are_stored_as_they_came(tmp_path):
+    """Compressed by somebody else, with other block sizes: the chunk in the file is the very same bytes."""
+    blob = compress(PIXELS, "bslz4")
+    with Recorder(tmp_path / "a.h5", START) as recorder:
+        recorder.write(EncodedFrame(6, 0, 0.0, (20, 30), np.dtype("<u2"), "bslz4", blob))
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["/entry/data/data"].id.read_direct_chunk((0, 0, 0))[1] == blob
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2", "<u4", "<f4", "<i4"])
+@pytest.mark.parametrize("algorithm", ["bslz4", "lz4", "none"])
+def test_plain_h5py_reads_it(tmp_path, dtype, algorithm):
+    with Recorder(tmp_path / "a.h5", START) as recorder:
+        for index in range(3):
+            recorder.write(encoded(index, algorithm, dtype))
+    with h5py.File(tmp_path / "a.h5") as file:
+        data = file["/entry/data/data"]
+        assert (data.chunks, data.dtype, data.maxshape) == ((1, 20, 30), np.dtype(dtype), (None, 20, 30))
+        np.testing.assert_array_equal(data[:], np.stack([PIXELS, PIXELS + 1, PIXELS + 2]))
+        np.testing.assert_array_equal(file["/entry/data/image_id"][:], [0, 1, 2])
+        np.testing.assert_allclose(file["/entry/data/time_s"][:], [0, 0.0025, 0.005])
+        assert file["/entry"].attrs["NX_class"] == "NXentry"
+
+
+def test_frames_of_mixed_form(tmp_path):
+    """One file has one filter: what does not fit it is compressed again."""
+    column_major = EncodedFrame(6, 4, 0.0, (20, 30), PIXELS.dtype, "none", np.asfortranarray(PIXELS).T.tobytes(), True)
+    forms = [encoded(0), encoded(1, "lz4"), encoded(2, "none"), Frame(6, 3, PIXELS, 0.0), column_major]
+    with Recorder(tmp_path / "a.h5", START) as recorder:
+        for form in forms:
+            recorder.write(form)
+    with open_recording(tmp_path / "a.h5") as recording:
+        for position, expected in enumerate((PIXELS, PIXELS + 1, PIXELS + 2, PIXELS, PIXELS)):
+            np.testing.assert_array_equal(recording.frame(position).data, expected)
+
+
+def test_one_file_has_one_byte_order(tmp_path):
+    with Recorder(tmp_path / "a.h5", START) as recorder:
+        for frame in (encoded(0, dtype=">u2"), encoded(1, "none", ">u2"), encoded(2, dtype="<u2"), encoded(3, "lz4")):
+            recorder.write(frame)
+    with h5py.File(tmp_path / "a.h5") as file:
+        data = file["/entry/data/data"]
+        assert data.dtype == np.dtype(">u2")
+        np.testing.assert_array_equal(data[:], np.stack([PIXELS + index for index in range(4)]))
+
+
+def test_a_frame_of_another_shape_is_refused(tmp_path):
+    with Recorder(tmp_path / "a.h5", START) as recorder:
+        recorder.write(encoded(0))
+        for other in (PIXELS[1:], PIXELS.astype("u4")):
+            with pytest.raises(RecordingError, match="another shape or type"):
+                recorder.write(Frame(6, 1, other, 0.0))
+        recorder.write(encoded(1))
+        assert recorder.frames == 2
+
+
+def test_recordings_are_never_overwritten(tmp_path):
+    (tmp_path / "a.h5").write_text("precious")
+    with pytest.raises(RecordingError, match="exists already"):
+        Recorder(tmp_path / "a.h5", START)
+    with pytest.raises(RecordingError, match="cannot write"):
+        Recorder(tmp_path / "no" / "a.h5", START)
+
+
+def test_without_frames(tmp_path):
+    with Recorder(tmp_path / "a.h5", START) as recorder:
+        recorder.flush()
+    recorder.close()
+    with pytest.raises(RecordingError, match="no 3D dataset"):
+        open_recording(tmp_path / "a.h5")
+
+
+def test_a_reader_can_look_while_it_is_written(tmp_path):
+    with Recorder(tmp_path / "a.h5", START) as recorder:
+        recorder.write(encoded(0))
+        recorder.flush()
+        code = (
+            "import sys; from tumble.stream.readers import open_recording\n"
+            "with open_recording(sys.argv[1]) as recording: print(len(recording), recording.frame(0).data.sum())"
+        )
+        seen = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "a.h5"], capture_output=True, text=True, check=True
+        )
+    assert seen.stdout.split() == ["1", str(PIXELS.sum())]
+
+
+WRITER = """
+import sys
+import numpy as np
+from tumble.stream.frame import Frame, SeriesStart
+from tumble.stream.recorder import Recorder
+
+rng = np.random.default_rng(0)
+recorder = Recorder(sys.argv[1], SeriesStart(6, pixel_size_A=0.358), flush_every_s=0.02)
+index = flushed = 0
+while True:
+    recorder.write(Frame(6, 2 * index, np.full((64, 64), index % 60000, np.uint16), index * 0.5))
+    index += 1
+    if index % 100 == 0:
+        recorder.flush()
+        print(index, flush=True)
+"""
+
+
+def killed_recording(path: Path) -> int:
+    """Record in a process of its own, kill it in the middle of its work, return how many frames it had flushed."""
+    with subprocess.Popen([sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(20):
+            process.stdout.readline()
+        os.kill(process.pid, signal.SIGKILL)
+        rest = process.stdout.read().split("\n")
+        process.wait()
+    return max(int(line) for line in ["2000", *rest] if line)
+
+
+def test_a_killed_writer_loses_nothing_that_was_flushed(tmp_path):
+    flushed = killed_recording(tmp_path / "a.h5")
+    with open_recording(tmp_path / "a.h5") as recording:
+        assert len(recording) >= flushed >= 2000
+        for position in range(0, flushed, 7):
+            frame = recording.frame(position)
+            assert (frame.index, frame.time_s) == (2 * position, position * 0.5)
+            assert (frame.data == position).all()
+        assert recording.start.pixel_size_A == 0.358
+
+
+def test_a_repaired_recording_is_an_ordinary_file(tmp_path):
+    path = tmp_path / "a.h5"
+    flushed = killed_recording(path)
+    with pytest.raises(OSError, match="already open"):
+        h5py.File(path)
+    assert repair_recording(path)
+    assert not repair_recording(path)
+    with h5py.File(path, "r+") as file:
+        data = file["/entry/data/data"]
+        assert len(data) >= flushed
+        assert (data[flushed - 1] == flushed - 1).all()
+        file.attrs["note"] = "can be written to again"
+    assert not repair_recording(path)
+
+
+def test_repair_touches_nothing_else(tmp_path):
+    (tmp_path / "text").write_text("not HDF5")
+    for name in ("text", "missing"):
+        with pytest.raises(RecordingError):
+            repair_recording(tmp_path / name)
+    with Recorder(tmp_path / "a.h5", START) as recorder:
+        recorder.write(encoded(0))
+    before = (tmp_path / "a.h5").read_bytes()
+    assert not repair_recording(tmp_path / "a.h5")
+    assert (tmp_path / "a.h5").read_bytes() == before
+    (tmp_path / "a.h5").write_bytes(before[:20] + b"\xee" + before[21:])
+    with pytest.raises(RecordingError, match="damaged"):
+        repair_recording(tmp_path / "a.h5")
+
+
+def test_checksum_against_the_values_its_author_gives():
+    assert lookup3(b"") == 0xDEADBEEF
+    assert lookup3(b"Four score and seven years ago") == 0x17770551
