@@ -13,6 +13,7 @@ from ..records import NoiseSpectrum
 
 ROOM_BOXES = 16  # fewer empty boxes than this are no spectrum
 TRIES = 24
+LEAST_FREE = 0.12  # share of a box that must be free of particles when nothing better is to be had
 
 
 def cut_box(
@@ -70,19 +71,49 @@ def full_plane(half: NDArray[np.float32], box_px: int) -> NDArray[np.float32]:
     return np.asarray(np.fft.fftshift(full))
 
 
+def radial(power: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Centred (n, n) power with every coefficient replaced by the mean of its ring."""
+    half = len(power) // 2
+    axis = np.arange(len(power)) - half
+    radius = np.hypot(axis[:, None], axis[None])
+    ring = np.rint(radius).astype(int).ravel()
+    means = np.bincount(ring, power.ravel()) / np.maximum(np.bincount(ring), 1)
+    return np.asarray(np.interp(radius, np.arange(len(means)), means), np.float32)
+
+
 class NoiseMean:
     """Running mean power of empty boxes of one size; forgets exponentially after `memory` boxes."""
 
     def __init__(self, box_px: int, memory: int) -> None:
         self.box_px = box_px
         self.memory = memory
+        self.tried = 0
         self.boxes = 0
         self._mean = np.zeros((box_px, box_px // 2 + 1))
 
     def add(self, box: NDArray[np.float32]) -> None:
         """Add one empty box, (box_px, box_px) float32 contrast."""
+        self._add(masked_power(box))
+
+    def add_part(self, box: NDArray[np.float32], free: NDArray[np.float32]) -> bool:
+        """Add what is free of particles in a box; False when it is too little.
+
+        Parameters
+        ----------
+        box : (box_px, box_px) float32 contrast.
+        free : (box_px, box_px) float32, 1 where there is no particle, soft edges.
+        """
+        mask = box_mask(self.box_px) * free
+        norm = float(np.square(mask).sum())
+        if norm < LEAST_FREE * float(np.square(box_mask(self.box_px)).sum()):
+            return False
+        spectrum = scipy.fft.rfft2((box - (box * mask).sum() / mask.sum()) * mask)
+        self._add(np.asarray((spectrum.real**2 + spectrum.imag**2) / norm, np.float32))
+        return True
+
+    def _add(self, power: NDArray[np.float32]) -> None:
         self.boxes += 1
-        self._mean += (masked_power(box) - self._mean) / min(self.boxes, self.memory)
+        self._mean += (power - self._mean) / min(self.boxes, self.memory)
 
     def spectrum(self) -> NoiseSpectrum | None:
         """Return the mean so far, or None while there are too few boxes."""

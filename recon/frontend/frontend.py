@@ -182,7 +182,7 @@ class FrontEnd:
     def _advance(self, held: _Held, observations: list[Observation], analysed: list[int]) -> None:
         """Track one frame, take empty boxes from it, and release the frame that has waited for the lag."""
         self._events.extend(self._followers.advance(held.index, held.data, held.mean, self._dead))
-        self._events.extend(self._noise.add_frame(held.data, self._followers.places_px(), self._dead))
+        self._events.extend(self._noise.add_frame(held.data, held.mean, self._followers.places_px(), self._dead))
         self._ring.append(held)
         if len(self._ring) > self.options.lag_frames:
             self._release(observations, analysed)

@@ -8,14 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..records import NoiseSpectrum
-from .boxes import NoiseMean, cut_box, empty_corners
+from .boxes import NoiseMean, cut_box, empty_corners, radial
 from .options import FrontEndOptions
+from .tracking import soft_disc
 
 MAX_SIZES = 12
+PATIENCE = 40  # frames without one empty box before parts of boxes are taken
+ENOUGH = 100  # whole boxes from which on parts are no longer needed
 
 
 class NoiseBank:
-    """One running mean per box size.
+    """One running mean per box size; parts of boxes where the field has no room for whole ones.
 
     Parameters
     ----------
@@ -25,23 +28,28 @@ class NoiseBank:
     def __init__(self, shape: tuple[int, int], options: FrontEndOptions) -> None:
         self.shape = shape
         self.options = options
-        self._means: dict[int, NoiseMean] = {}
+        self._whole: dict[int, NoiseMean] = {}
+        self._parts: dict[int, NoiseMean] = {}
         self._draw = 0
 
     def register(self, box_px: int) -> None:
         """Measure boxes of this size from now on (at most `MAX_SIZES` sizes, so that the cost stays bounded)."""
-        if box_px not in self._means and len(self._means) < MAX_SIZES:
-            self._means[box_px] = NoiseMean(box_px, self.options.noise_memory)
+        if box_px not in self._whole and len(self._whole) < MAX_SIZES:
+            self._whole[box_px] = NoiseMean(box_px, self.options.noise_memory)
 
     def spectrum(self, box_px: int) -> NoiseSpectrum | None:
         """Mean spectrum of this size, or None while there are too few boxes."""
         self.register(box_px)
-        mean = self._means.get(box_px)
-        return None if mean is None else mean.spectrum()
+        whole, parts = self._whole.get(box_px), self._parts.get(box_px)
+        if whole is not None and (parts is None or whole.boxes >= ENOUGH):
+            return whole.spectrum()
+        spectrum = parts.spectrum() if parts is not None else None
+        return None if spectrum is None else NoiseSpectrum(radial(spectrum.power), spectrum.boxes)
 
     def add_frame(
         self,
         data: NDArray[Any],
+        mean: float,
         particles: list[tuple[float, float, float]],
         dead: NDArray[np.bool_] | None,
     ) -> list[str]:
@@ -49,14 +57,48 @@ class NoiseBank:
 
         Parameters
         ----------
-        data : (rows, columns) counts.
+        data : (rows, columns) counts; mean : its mean count.
         particles : (x, y, radius) of every particle, px.
         dead : (rows, columns) bool of bad pixels, or None.
         """
         self._draw += 1
-        for box_px, running in self._means.items():
-            for x, y in empty_corners(self.shape, box_px, particles, self._draw, self.options.noise_boxes):
-                local = float(data[y : y + box_px, x : x + box_px].mean(dtype=np.float64))
-                if local > 0:
-                    running.add(cut_box(data, (x, y), box_px, local, dead)[0])
-        return []
+        events = []
+        for box_px, whole in self._whole.items():
+            corners = empty_corners(self.shape, box_px, particles, self._draw, self.options.noise_boxes)
+            for corner in corners:
+                whole.add(local_contrast(data, corner, box_px, mean, dead))
+            whole.tried += 1
+            if whole.boxes == 0 and whole.tried == PATIENCE and self.options.noise_boxes:
+                self._parts[box_px] = NoiseMean(box_px, self.options.noise_memory)
+                events.append(
+                    f"no room for empty boxes of {box_px} px beside the particles: "
+                    "the noise spectrum is a radial mean over what is free"
+                )
+            if box_px in self._parts and whole.boxes < ENOUGH:
+                self._add_part(self._parts[box_px], data, mean, particles, dead)
+        return events
+
+    def _add_part(
+        self,
+        parts: NoiseMean,
+        data: NDArray[Any],
+        mean: float,
+        particles: list[tuple[float, float, float]],
+        dead: NDArray[np.bool_] | None,
+    ) -> None:
+        """Take the free part of one box of the frame, the first of a few places that has enough."""
+        for corner in empty_corners(self.shape, parts.box_px, [], self._draw, 4):
+            free = np.ones((parts.box_px, parts.box_px), np.float32)
+            for x, y, radius in particles:
+                free *= 1 - soft_disc(free.shape, y - corner[1], x - corner[0], 1.15 * radius, 0.04 * radius)
+            if parts.add_part(local_contrast(data, corner, parts.box_px, mean, dead), free):
+                return
+
+
+def local_contrast(
+    data: NDArray[Any], corner: tuple[int, int], box_px: int, mean: float, dead: NDArray[np.bool_] | None
+) -> NDArray[np.float32]:
+    """Contrast of a box against its own mean, (box_px, box_px) float32; arguments as in `cut_box`."""
+    box, _ = cut_box(data, corner, box_px, mean, dead)
+    level = 1 + float(box.mean())
+    return box if level <= 0 else np.asarray((box + 1) / np.float32(level) - 1, np.float32)

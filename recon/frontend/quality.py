@@ -51,9 +51,9 @@ class FrameGate:
             return "blank"
         if self._same_as_last(usable_mean, data):
             return "duplicate"
-        usual = float(np.median(self._top_shares)) if self._top_shares else 0.0
+        # Detectors mark bad pixels with the highest value: a constant share is a mask, not saturation.
+        usual = float(np.median(self._top_shares)) if self._top_shares else min(top_share, 0.5)
         if top_share > usual + self.options.saturated_fraction:
-            # Detectors mark bad pixels with the highest value: a constant share is a mask, not saturation.
             self._top_shares.append(top_share)
             return "saturated"
         if self._is_jump(usable_mean):
