@@ -37,6 +37,11 @@ class Decoder:
     def __init__(self) -> None:
         self._header: dict[str, Any] | None = None
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a header has come whose configuration is still to come."""
+        return self._header is not None
+
     def decode(self, parts: Sequence[Buffer]) -> list[WireEvent]:
         """Read one multipart message; an empty list where it says nothing (yet).
 

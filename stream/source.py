@@ -273,7 +273,7 @@ class PullSource:
                 if self._malformed <= _TOLD_MALFORMED:
                     size = sum(part.nbytes for part in parts)
                     self._tracker.warn(f"message {self._messages} ({size} bytes) cannot be read: {problem}")
-            elif not events:
+            elif not events and not self._simplon.waiting:
                 self._unknown += 1
             return [delivered for event in events for delivered in self._tracker.feed(event)]
 
