@@ -30,6 +30,7 @@ from .reporter import Reporter
 from .service import Service
 from .session import Session, prepare
 from .snapshot import Snapshot
+from .stops import StopRequests
 from .threads import size_thread_pools
 
 LAST_LINES = 12
@@ -55,6 +56,7 @@ class Job:
     settings: Settings
     plan: Plan | None
     command: str
+    make_parts: Callable[[Settings], Parts] = RealParts
 
 
 def run_here(
@@ -63,7 +65,6 @@ def run_here(
     *,
     opened: Callable[[str], None] = lambda _: None,
     watch_parent: bool = False,
-    make_parts: Callable[[Settings], Parts] = RealParts,
 ) -> int:
     """Run a job in this process; returns the exit code.
 
@@ -77,13 +78,21 @@ def run_here(
     ------
     TumbleError : it could not begin, or files cannot be written.
     """
+    stops = StopRequests()
+    with stops.listening():  # from the first moment: an end that is asked for while things start is an orderly one too
+        if watch_parent:
+            _stop_with_parent(stops)
+        return _run(job, write, opened, stops)
+
+
+def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], stops: StopRequests) -> int:
     settings = job.settings
     size_thread_pools(settings.reconstruction.threads)
     check_loopback(settings.status.endpoint)
     folder = settings.session.folder
     if folder is None:
         raise UsageError("a run needs a session folder")
-    parts = make_parts(settings)
+    parts = job.make_parts(settings)
     with ExitStack() as stack:
         health: Callable[[], str] = lambda: ""  # noqa: E731
         if job.plan is not None:
@@ -95,21 +104,18 @@ def run_here(
         control = stack.enter_context(ControlServer(settings.status.endpoint, str(folder)))
         intake = stack.enter_context(Intake(settings.stream, folder / "frames.h5" if settings.session.record else None))
         reporter = Reporter(settings, intake, session, control, write)
-        service = Service(settings, parts, intake, reporter, health)
         opened(control.endpoint)
-        if watch_parent:
-            _stop_with_parent(service)
-        return service.run()
+        return Service(settings, parts, intake, reporter, stops, health).run()
 
 
-def _stop_with_parent(service: Service) -> None:
+def _stop_with_parent(stops: StopRequests) -> None:
     parent = multiprocessing.parent_process()
     if parent is None:
         return
 
     def watch() -> None:
         parent.join()
-        service.request_stop()
+        stops.request()
 
     threading.Thread(target=watch, name="parent watch", daemon=True).start()
 

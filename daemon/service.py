@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 
 from ..stream.frame import SeriesEnd, SeriesStart
 from .books import in_words
@@ -17,6 +13,7 @@ from .intake import Batch, Geometry, Intake, ReceiverDied
 from .parts import Parts
 from .pipeline import Pipeline, particle_name
 from .reporter import Reporter
+from .stops import StopRequests
 
 POLL_S = 0.1
 _END_WORDS = {
@@ -38,6 +35,7 @@ class Service:
     ----------
     settings, parts : configuration, and where front end and reconstructions come from.
     intake, reporter : the receiver's end, and what tells the world.
+    stops : who asks for an end asks there.
     health : looks after other processes that are needed; returns words when one has failed.
     """
 
@@ -47,6 +45,7 @@ class Service:
         parts: Parts,
         intake: Intake,
         reporter: Reporter,
+        stops: StopRequests,
         health: Callable[[], str] = lambda: "",
     ) -> None:
         self._settings = settings
@@ -54,7 +53,7 @@ class Service:
         self._intake = intake
         self._reporter = reporter
         self._health = health
-        self._stops = 0
+        self._stops = stops
         self._stopping = False
         self._pipeline: Pipeline | None = None
         self.failures: list[str] = []
@@ -68,36 +67,29 @@ class Service:
         Exception : a mistake in the program, after the files have been written.
         """
         self._reporter.say(f"waiting for a stream from {self._settings.stream.source}")
-        with self._signals():
-            try:
-                code = self._series()
-            except (
-                TumbleError
-            ) as error:  # what has come so far is still worth finishing, unless that is what was refused
-                self.failures.append(str(error))
-                code = error.code
-                self._write_off(error)
-                if isinstance(error, Interrupted):
-                    return self._close(code)
-            except Exception:
-                self.failures.append("a mistake in the program stopped the series; --debug shows where")
-                self._close(FAILED)
-                raise
-            try:
-                self._finish()
-            except Interrupted as error:
-                self.failures.append(str(error))
-                code = error.code
-            return self._close(code)
+        try:
+            code = self._series()
+        except TumbleError as error:  # what has come so far is still worth finishing
+            self.failures.append(str(error))
+            code = error.code
+            self._write_off(error)
+            if isinstance(error, Interrupted):
+                return self._close(code)
+        except Exception:
+            self.failures.append("a mistake in the program stopped the series; --debug shows where")
+            self._close(FAILED)
+            raise
+        try:
+            self._finish()
+        except Interrupted as error:
+            self.failures.append(str(error))
+            code = error.code
+        return self._close(code)
 
     @property
     def frames(self) -> int:
         """How many frames have come to the pipeline."""
         return 0 if self._pipeline is None else self._pipeline.books.stepped
-
-    def request_stop(self) -> None:
-        """The same as SIGTERM, from another thread."""
-        self._stops += 1
 
     def _series(self) -> int:
         while True:
@@ -161,9 +153,9 @@ class Service:
 
     def _between(self) -> None:
         """Between pieces of work: signals, viewers, files. Nothing here touches what is computed."""
-        if self._stops > 1:
+        if self._stops.count > 1:
             raise Interrupted("stopped at once: what was not yet computed is missing from the files")
-        if self._stops and not self._stopping:
+        if self._stops.count and not self._stopping:
             self._stopping = True
             self._reporter.say("asked to stop: what was received is finished first (ask again to stop at once)")
             self._intake.stop()
@@ -190,21 +182,3 @@ class Service:
         self._reporter.say(in_words(books))
         self._reporter.close()
         return code
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask for an orderly end; the handler only counts."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def handler(number: int, frame: FrameType | None) -> None:
-            del number, frame
-            self._stops += 1
-
-        before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, old in before.items():
-                signal.signal(number, old)

@@ -17,6 +17,7 @@ from tumble.daemon.intake import Intake
 from tumble.daemon.reporter import Reporter
 from tumble.daemon.service import Service
 from tumble.daemon.session import Session, prepare
+from tumble.daemon.stops import StopRequests
 from tumble.recon.records import Atom, Observation, ParticleResult, ParticleStatus, PoseRow, TrackedParticle
 from tumble.stream.frame import Frame, SeriesEnd, SeriesStart
 from tumble.stream.publisher import Publisher
@@ -225,7 +226,7 @@ def publish() -> Callable:
 def run_service(tmp_path: Path) -> Callable:
     """Run a whole service on a source in this process; returns (exit code, lines, session folder, service)."""
 
-    def run(uri: str, parts=None, *, folder: str = "session", during=lambda service, intake: None, **stream):
+    def run(uri: str, parts=None, *, folder: str = "session", during=lambda service, intake, stops: None, **stream):
         record = stream.pop("record", False)
         settings = Settings.model_validate(
             {
@@ -241,8 +242,9 @@ def run_service(tmp_path: Path) -> Callable:
             Intake(settings.stream, path / "frames.h5" if record else None) as intake,
         ):
             reporter = Reporter(settings, intake, session, control, lines.append)
-            service = Service(settings, parts or FakeParts(), intake, reporter)
-            during(service, intake)
+            stops = StopRequests()
+            service = Service(settings, parts or FakeParts(), intake, reporter, stops)
+            during(service, intake, stops)
             code = service.run()
         return SimpleNamespace(code=code, lines=lines, folder=path, service=service, text="\n".join(lines))
 

@@ -21,8 +21,8 @@ PROGRAM = Path(__file__).with_name("fake_daemon.py")
 
 
 @contextmanager
-def daemon(uri: str, folder: Path, delay_s: float = 0.002) -> Iterator[subprocess.Popen]:
-    words = [sys.executable, str(PROGRAM), uri, str(folder), str(delay_s)]
+def daemon(uri: str, folder: Path, delay_s: float = 0.002, *more: str) -> Iterator[subprocess.Popen]:
+    words = [sys.executable, str(PROGRAM), uri, str(folder), str(delay_s), *more]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             yield process
@@ -143,3 +143,35 @@ def test_the_environment_is_cleaned_up(tmp_path):
     assert "received 0" in text
     assert process.pid not in [card["pid"] for card in running()]
     assert not (mine & shared_memory())
+
+
+def test_behind_a_dashboard_it_runs_to_the_end(series, publish, tmp_path):
+    folder = tmp_path / "session"
+    with publish(series(150)) as uri, daemon(uri, folder, 0.002, "watch") as process:
+        text, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, text
+    assert "received 150 = used 150 + rejected 0 + dropped 0 + in flight 0" in text
+    assert (folder / "particles" / "P001" / "map.mrc").exists()
+
+
+def test_leaving_the_dashboard_finishes_in_order(series, publish, tmp_path):
+    folder = tmp_path / "session"
+    with publish(series(100_000, end=False)) as uri, daemon(uri, folder, 0.002, "quit") as process:
+        text, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, text
+    assert "operator quits" in text
+    facts = json.loads((folder / "session.json").read_text())
+    assert facts["phase"] == "DONE"
+    assert facts["accounting"]["in_flight"] == 0
+
+
+@LINUX
+def test_when_the_terminal_dies_the_daemon_behind_it_finishes(series, publish, tmp_path):
+    folder = tmp_path / "session"
+    with publish(series(100_000, end=False)) as uri, daemon(uri, folder, 0.002, "watch") as process:
+        wait_for((folder / "particles" / "P001" / "summary.json").exists, "a map")
+        family = children(process.pid)
+        process.kill()
+        process.communicate()
+        wait_for(lambda: not any(map(alive, family)), "the daemon to end")
+    assert json.loads((folder / "session.json").read_text())["phase"] == "DONE"

@@ -137,10 +137,10 @@ class Endless:
 def test_asked_to_stop_it_finishes_what_it_has(series, publish, run_service):
     endless = Endless(series)
 
-    def during(service, intake) -> None:
+    def during(service, intake, stops) -> None:
         def later() -> None:
             wait_for_frames(service, 100)
-            service.request_stop()
+            stops.request()
 
         threading.Thread(target=later, daemon=True).start()
 
@@ -156,7 +156,7 @@ def test_asked_to_stop_it_finishes_what_it_has(series, publish, run_service):
 def test_a_killed_receiver_is_noticed_and_the_rest_is_written(series, publish, run_service):
     endless = Endless(series)
 
-    def during(service, intake) -> None:
+    def during(service, intake, stops) -> None:
         def later() -> None:
             wait_for_frames(service, 100)
             os.kill(intake.pid, signal.SIGKILL)

@@ -1,0 +1,38 @@
+"""Being asked to stop: by a signal or by another thread. A handler only counts; who works looks at the count."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class StopRequests:
+    """How often somebody has asked: once means finish in order, more often means at once."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def request(self) -> None:
+        """Ask."""
+        self.count += 1
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.count += 1
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Count SIGINT and SIGTERM, those that are not ignored already; only in the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, self._handle) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, old in before.items():
+                signal.signal(number, old)
