@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -49,6 +50,10 @@ class Decoder:
         ------
         WireError : the message is not SIMPLON v1, or one of its fields is not what it has to be.
         """
+        starts = [0, *(at for at in range(1, len(parts)) if _starts_message(parts[at])), len(parts)]
+        return [event for first, last in pairwise(starts) for event in self._decode_one(parts[first:last])]
+
+    def _decode_one(self, parts: Sequence[Buffer]) -> list[WireEvent]:
         head = _json(parts[0])
         kind = str(head.get("htype", ""))
         if kind.startswith("dheader-"):
@@ -69,6 +74,12 @@ class Decoder:
     def _flush(self, parts: Sequence[Buffer] = ()) -> list[WireEvent]:
         header, self._header = self._header, None
         return [] if header is None else [_read_start(header, parts)]
+
+
+def _starts_message(part: Buffer) -> bool:
+    """Whether a part is the first of a message; a sender that fell behind puts several messages into one."""
+    head = bytes(memoryview(part)[:256])
+    return head[:1] == b"{" and any(name in head for name in (b'"dheader-', b'"dimage-', b'"dseries_end-'))
 
 
 def encode_start(start: SeriesStart, separate: bool = True) -> list[list[bytes]]:

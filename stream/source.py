@@ -280,10 +280,8 @@ class PullSource:
     def _decode_message(self, parts: list[memoryview]) -> list[WireEvent]:
         if simplon1.looks_like(parts[0]):
             return self._simplon.decode(parts)
-        if len(parts) != 1:
-            raise WireError(f"{len(parts)} parts, of which the first is not JSON")
-        event = dectris2.decode(parts[0], self._channel)
-        return [] if event is None else [event]
+        events = (dectris2.decode(part, self._channel) for part in parts)  # one by the book, several were seen
+        return [event for event in events if event is not None]
 
     def _put(self, events: list[WireEvent]) -> None:
         for event in events:

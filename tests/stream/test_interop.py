@@ -1,4 +1,4 @@
-"""Against detector simulators that were not written here. TUMBLE_INTEROP_PYTHON names an interpreter that has them.
+"""Against detector simulators that were not written here. TUMBLE_INTEROP_PYTHON names interpreters that have them.
 
 libertem-dectris (MIT, `pip install libertem-live`) sends SIMPLON v1, with the header in two messages and the 12-byte
 header of every bitshuffle payload left zero.
@@ -41,7 +41,8 @@ if sys.argv[2] == "wait":
 
 @lru_cache
 def interpreter_with(module: str) -> str | None:
-    for python in (sys.executable, os.environ.get("TUMBLE_INTEROP_PYTHON", "")):
+    """This interpreter, or one of those named (separated as in PATH), or None: they want other versions of things."""
+    for python in (sys.executable, *os.environ.get("TUMBLE_INTEROP_PYTHON", "").split(os.pathsep)):
         if (
             python
             and subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0

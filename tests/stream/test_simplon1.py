@@ -48,6 +48,15 @@ def test_header_without_configuration_is_a_start_when_something_else_follows():
     assert start.series_id == 4
 
 
+def test_several_messages_in_one():
+    """A simulator that fell behind sends all it has as the parts of one message."""
+    frames = [encode_frame(Frame(3, index, hostile.PIXELS, 0.0), "bslz4") for index in range(2)]
+    header, *images = (*simplon1.encode_start(START, separate=False), *map(simplon1.encode_frame, frames))
+    parts = [*header, *images[0], *images[1], *simplon1.encode_end(SeriesEnd(3))]
+    start, first, second, end = simplon1.Decoder().decode(parts)
+    assert (start.width, first.index, second.index, end.reason) == (8, 0, 1, "end")
+
+
 def test_configuration_without_header_says_nothing():
     assert simplon1.Decoder().decode([dumps(nimages=4)]) == []
 

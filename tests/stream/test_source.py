@@ -115,6 +115,14 @@ def test_version_1_is_recognised_per_message(sender, separate):
         assert source.counters.balance() == source.counters.ignored == 0
 
 
+def test_several_messages_in_one(sender):
+    start, *frames, end = whole(4)
+    with PullSource(sender.uri) as source:
+        sender.send([start, frames[0]], frames[1:], end)
+        assert len(until_end(source)) == 6
+        assert source.counters.received == 4
+
+
 def test_encoded_frames_are_delivered_as_they_came(sender):
     with PullSource(sender.uri, encoded=True) as source:
         messages = whole(2)
