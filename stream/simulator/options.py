@@ -23,6 +23,7 @@ class SceneOptions:
     slices : slices of the exit wave in ``"phase"`` mode; 1 is a phase object.
     rotation_deg_per_axis : standard deviation of the rotation per lab axis and frame.
     step_px : standard deviation of a particle's Brownian step per axis and frame.
+    homes_px : home (x, y) of every particle; None spreads them over the field.
     wander_px : radius of the disc around its home in which a particle stays; None takes all the room there is.
     height_spread_A, height_memory_frames : standard deviation and correlation time of a particle's height.
     stage_drift_A : largest excursion of the slow, smooth stage drift, which carries everything along.
@@ -48,6 +49,7 @@ class SceneOptions:
     slices: int = 1
     rotation_deg_per_axis: float = 2.0
     step_px: float = 0.6
+    homes_px: tuple[tuple[float, float], ...] | None = None
     wander_px: float | None = 20.0
     height_spread_A: float = 4.0
     height_memory_frames: float = 150.0

@@ -26,8 +26,14 @@ def demo_crystal(seed: int = 0) -> Crystal:
 
 
 def demo_scene(seed: int = 0) -> Scene:
-    """The scene of ``tumble demo``: one tumbling Pt crystal in a graphene liquid cell, 800 frames of 192 x 192 px."""
-    return Scene((demo_crystal(seed),), SceneOptions(frames=DEMO_FRAMES, seed=seed))
+    """The scene of ``tumble demo``: one tumbling Pt crystal in a graphene liquid cell, 800 frames of 256 x 256 px.
+
+    The crystal keeps to the left, so that boxes of its size fit beside it: the background is measured there.
+    """
+    return Scene(
+        (demo_crystal(seed),),
+        SceneOptions(frames=DEMO_FRAMES, height_px=256, width_px=256, homes_px=((86.0, 118.0),), seed=seed),
+    )
 
 
 def scene_from_options(

@@ -231,19 +231,19 @@ def _sheets(recipe: SceneOptions, rng: np.random.Generator) -> tuple[GrapheneShe
     return sheets[: recipe.graphene_sheets]
 
 
-def _homes(crystals: Sequence[Crystal], recipe: SceneOptions) -> tuple[list[NDArray[np.float64]], list[float]]:
-    """Home (x, y) of every particle on a grid of equal cells and the radius in pixels that it may wander."""
-    if not crystals:
-        return [], []
+def _homes(crystals: Sequence[Crystal], recipe: SceneOptions) -> tuple[NDArray[np.float64], list[float]]:
+    """Home x, y (n, 2) of every particle and the radius in pixels of the disc around it that is its own."""
     height, width = recipe.height_px, recipe.width_px
-    columns = min(range(1, len(crystals) + 1), key=lambda n: abs(np.log(width / n / (height / -(-len(crystals) // n)))))
-    rows = -(-len(crystals) // columns)
-    homes, rooms = [], []
-    for number, crystal in enumerate(crystals):
-        row, column = divmod(number, columns)
-        homes.append(np.array([(column + 0.5) * width / columns - 0.5, (row + 0.5) * height / rows - 0.5]))
-        needed = (crystal.radius_A + EDGE_A + np.sqrt(2.0) * recipe.stage_drift_A) / recipe.pixel_size_A
-        room = 0.5 * min(width / columns, height / rows) - needed
+    homes = _spread(len(crystals), height, width) if recipe.homes_px is None else np.array(recipe.homes_px, dtype=float)
+    if homes.shape != (len(crystals), 2):
+        raise ValueError(f"homes_px must hold x, y of {len(crystals)} particles, got {recipe.homes_px}")
+    rooms = []
+    for number, (crystal, home) in enumerate(zip(crystals, homes, strict=True)):
+        others = np.linalg.norm(np.delete(homes, number, axis=0) - home, axis=1)
+        edge = min(home[0], home[1], width - 1 - home[0], height - 1 - home[1])
+        reach = max(other.radius_A for other in crystals) if len(others) else crystal.radius_A
+        needed = (reach + EDGE_A + np.sqrt(2.0) * recipe.stage_drift_A) / recipe.pixel_size_A
+        room = min(edge, 0.5 * others.min(initial=np.inf)) - needed
         if room < 0:
             raise ValueError(
                 f"the particles do not fit into {width} x {height} px side by side: particle {number + 1} of "
@@ -251,3 +251,13 @@ def _homes(crystals: Sequence[Crystal], recipe: SceneOptions) -> tuple[list[NDAr
             )
         rooms.append(float(room))
     return homes, rooms
+
+
+def _spread(particles: int, height: int, width: int) -> NDArray[np.float64]:
+    """Centres x, y (n, 2) of as many equal, nearly square cells."""
+    columns = min(
+        range(1, particles + 1), key=lambda n: abs(np.log(width / n / (height / -(-particles // n)))), default=1
+    )
+    rows = -(-particles // columns)
+    row, column = np.divmod(np.arange(particles), columns)
+    return np.stack([(column + 0.5) * width / columns - 0.5, (row + 0.5) * height / rows - 0.5], axis=1)

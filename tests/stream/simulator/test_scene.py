@@ -155,6 +155,13 @@ def test_particles_stay_inside_and_apart(particles: int) -> None:
             assert gap > first.crystal.radius_A + second.crystal.radius_A
 
 
+def test_homes_are_where_they_were_put() -> None:
+    scene = small_scene(homes_px=((60.0, 50.0),), step_px=0.0, stage_drift_A=0.0)
+    np.testing.assert_array_equal(scene.truth.particles[0].centres_px, np.tile([[60.0, 50.0]], (12, 1)))
+    with pytest.raises(ValueError, match="homes_px"):
+        small_scene(homes_px=((60.0, 50.0), (1.0, 2.0)))
+
+
 def test_too_many_particles_are_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match="do not fit") as caught:
         scene_from_options(particles=9, height_px=96, width_px=96)
@@ -219,8 +226,10 @@ def test_demo_scene_is_one_rough_platinum_crystal() -> None:
     crystal = scene.crystals[0]
     assert set(crystal.elements) == {"Pt"}
     assert 16 < 2 * crystal.radius_A < 26
+    reach = scene.truth.particles[0].centres_px[:, 0].max() + crystal.radius_A / 0.358
+    assert 256 - reach > 1.4 * 2 * crystal.radius_A / 0.358  # an empty box of the particle's size fits beside it
     counts = scene.counts(0)
-    assert counts.shape == (192, 192)
+    assert counts.shape == (256, 256)
     assert counts.mean() == pytest.approx(80 * 0.358**2, rel=0.05)
 
 
