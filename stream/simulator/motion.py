@@ -128,5 +128,6 @@ def smooth_wave(
     period = period_frames * rng.uniform(0.6, 2.0, size=waves)
     phase = rng.uniform(0.0, 2 * np.pi, size=waves)
     weight = rng.uniform(0.5, 1.0, size=waves)
-    wave: NDArray[np.float64] = amplitude * (np.sin(2 * np.pi * time / period + phase) @ (weight / weight.sum()))
+    waves_of_time = np.sin(2 * np.pi * time / period + phase) * (weight / weight.sum())
+    wave: NDArray[np.float64] = amplitude * waves_of_time.sum(axis=1)
     return wave

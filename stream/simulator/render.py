@@ -50,15 +50,11 @@ def make_stamps(transform: NDArray[np.float64], sampling_A: float, radius_A: flo
     """
     size = transform.shape[0]
     half = min(math.ceil(radius_A / sampling_A), size // 2 - 1)
-    cycles = np.fft.fftfreq(size)
-    shift = np.exp(-2j * np.pi * np.outer(np.arange(SUBPIXELS) / SUBPIXELS, cycles))
-    offsets = np.arange(-half, half + 1)
-    back = np.exp(2j * np.pi * np.outer(offsets, cycles))  # evaluates only the pixels that are kept
-    factors = (shift[:, None, :] * back[None]).reshape(-1, size)
-    image = (factors @ transform @ factors.T).real / (size * sampling_A) ** 2
-    width = 2 * half + 1
-    image = image.reshape(SUBPIXELS, width, SUBPIXELS, width).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(image, dtype=np.float32)
+    shift = np.exp(-2j * np.pi * np.outer(np.arange(SUBPIXELS) / SUBPIXELS, np.fft.fftfreq(size)))
+    # not as a matrix product: the rounding of BLAS depends on the number of threads
+    image = np.fft.ifft2(transform * shift[:, None, :, None] * shift[None, :, None, :]).real / sampling_A**2
+    kept = np.arange(-half, half + 1)
+    return np.ascontiguousarray(image[:, :, kept[:, None], kept[None, :]], dtype=np.float32)
 
 
 def frequency_grid(

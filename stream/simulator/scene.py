@@ -144,7 +144,7 @@ class Scene:
             quaternion = between(quaternion, known.quaternions_wxyz[other], share)
             centre = centre + share * (known.centres_px[other] - centre)
             height = height + share * (known.heights_A[other] - height)
-        positions: NDArray[np.float64] = known.crystal.positions_A @ rotation_matrix(quaternion).T
+        positions: NDArray[np.float64] = np.einsum("ai,xi->ax", known.crystal.positions_A, rotation_matrix(quaternion))
         positions[:, :2] += centre * self.options.pixel_size_A
         positions[:, 2] += height
         return positions
