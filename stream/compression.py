@@ -54,7 +54,7 @@ def decompress(
     ------
     CompressionError : for every payload that is not exactly what the arguments say.
     """
-    source = np.frombuffer(blob, np.uint8)
+    source = _read_only(np.frombuffer(blob, np.uint8))
     _check_sizes(source.size, algorithm, element_size, raw_bytes)
     if out is not None and (out.dtype != np.uint8 or out.shape != (raw_bytes,) or not out.flags.c_contiguous):
         raise CompressionError(f"the output buffer has to be a contiguous uint8 array of {raw_bytes} bytes")
@@ -80,7 +80,7 @@ def decompress(
 
 def decompress_lz4_block(blob: Buffer, raw_bytes: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """Expand one bare LZ4 block (SIMPLON v1 sends those); parameters and errors as for `decompress`."""
-    source = np.frombuffer(blob, np.uint8)
+    source = _read_only(np.frombuffer(blob, np.uint8))
     _check_sizes(source.size, "lz4", 1, raw_bytes)
     target = np.empty(raw_bytes, np.uint8) if out is None else out
     if decompress_block(source, 0, source.size, target, 0, raw_bytes) != raw_bytes:
@@ -99,7 +99,7 @@ def compress(data: NDArray[Any], algorithm: str) -> bytes:
         raise CompressionError(f"unknown compression {algorithm!r}; known are {', '.join(ALGORITHMS)}")
     if data.nbytes > MAX_RAW_BYTES:
         raise CompressionError(f"{data.nbytes} bytes are more than the {MAX_RAW_BYTES} a frame may have")
-    source = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+    source = _read_only(np.ascontiguousarray(data).reshape(-1).view(np.uint8))
     if algorithm == "none":
         return source.tobytes()
     if algorithm == "lz4":
@@ -115,6 +115,21 @@ def compress(data: NDArray[Any], algorithm: str) -> bytes:
     else:
         used = _shrink_bslz4(source, target, block_bytes, data.itemsize)
     return target[:used].tobytes()
+
+
+def prepare() -> None:
+    """Compile everything above (once; later it comes from a cache), so that the first frame does not wait for it."""
+    for algorithm in ("lz4", "bslz4"):
+        pixels = np.zeros(64, np.uint16)
+        decompress(compress(pixels, algorithm), algorithm, 2, pixels.nbytes)
+    decompress_lz4_block(b"\x10\x00", 1)
+
+
+def _read_only(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Arrays one may write to are another type to the compiler, and every type is compiled anew."""
+    values = values.view()
+    values.flags.writeable = False
+    return values
 
 
 def default_block_bytes(element_size: int) -> int:

@@ -16,7 +16,7 @@ from typing import Literal, Self
 import zmq
 
 from . import dectris2, simplon1
-from .compression import MAX_RAW_BYTES
+from .compression import MAX_RAW_BYTES, prepare
 from .encoded import EncodedFrame
 from .errors import CompressionError, WireError
 from .frame import Event, Frame
@@ -77,6 +77,7 @@ class PullSource:
     ----------
     uri : ``zmq+tcp://host:port`` or ``zmq+ipc://path``.
     capacity : frames the queue holds, compressed as they came.
+    capacity_bytes : and how much memory they may take; one frame always fits.
     policy : what happens when the queue is full. ``"block"``: the receiver waits, ZeroMQ fills up and the sender is
         slowed down. ``"drop"``: the newest frame is dropped and counted.
     end_timeout_s : silence after which a running series counts as ended; time spent waiting for the queue is not.
@@ -94,6 +95,7 @@ class PullSource:
         uri: str,
         *,
         capacity: int = 256,
+        capacity_bytes: int = 512 << 20,
         policy: Policy = "block",
         end_timeout_s: float = 10.0,
         encoded: bool = False,
@@ -102,7 +104,8 @@ class PullSource:
     ) -> None:
         self.uri = uri
         self._endpoint = zmq_endpoint(uri)
-        self._capacity, self._policy, self._end_timeout_s = capacity, policy, end_timeout_s
+        self._capacity, self._capacity_bytes, self._policy = capacity, capacity_bytes, policy
+        self._end_timeout_s = end_timeout_s
         self._encoded, self._channel, self._high_water_mark = encoded, channel, high_water_mark
         self._queue: deque[WireEvent] = deque()
         self._changed = threading.Condition()
@@ -111,8 +114,9 @@ class PullSource:
         self._failure: BaseException | None = None
         self._tracker = SeriesTracker()
         self._simplon = simplon1.Decoder()
-        self._messages = self._malformed = self._unknown = self._queued = self._delivered = 0
+        self._messages = self._malformed = self._unknown = self._queued = self._queued_bytes = self._delivered = 0
         self._dropped: Counter[str] = Counter()
+        prepare()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._connect()
         self._thread = threading.Thread(target=self._run, name="tumble-receiver", daemon=True)
@@ -220,6 +224,7 @@ class PullSource:
             event = self._queue.popleft()
             if isinstance(event, EncodedFrame):
                 self._queued -= 1
+                self._queued_bytes -= len(event.blob)
                 self._delivered += 1
             self._changed.notify_all()
             return event
@@ -285,19 +290,25 @@ class PullSource:
 
     def _put(self, events: list[WireEvent]) -> None:
         for event in events:
-            is_frame = isinstance(event, EncodedFrame)
             with self._changed:
-                room = self._capacity if is_frame else self._capacity + _CONTROL_ROOM
-                while len(self._queue) >= room and not self._stopping.is_set():
-                    if is_frame and self._policy == "drop":
-                        break
-                    self._changed.wait(_POLL_S)
-                if is_frame and len(self._queue) >= room and self._policy == "drop":
-                    self._dropped["queue full"] += 1
-                    continue
+                if isinstance(event, EncodedFrame):
+                    while self._full(event) and self._policy == "block" and not self._stopping.is_set():
+                        self._changed.wait(_POLL_S)
+                    if self._full(event) and self._policy == "drop":
+                        self._dropped["queue full"] += 1
+                        continue
+                    self._queued += 1
+                    self._queued_bytes += len(event.blob)
+                else:
+                    while len(self._queue) >= self._capacity + _CONTROL_ROOM and not self._stopping.is_set():
+                        self._changed.wait(_POLL_S)
                 self._queue.append(event)
-                self._queued += is_frame
                 self._changed.notify_all()
+
+    def _full(self, frame: EncodedFrame) -> bool:
+        if len(self._queue) >= self._capacity:
+            return True
+        return self._queued > 0 and self._queued_bytes + len(frame.blob) > self._capacity_bytes
 
     def _count_abandoned(self) -> None:
         """Frames ZeroMQ had already taken from the sender when we were stopped: nobody else will get them."""

@@ -187,6 +187,19 @@ def test_full_queue_drops_the_newest_and_counts_them(sender):
         assert counters.balance() == 0
 
 
+def test_queue_is_bounded_in_bytes_too(sender):
+    size = len(dectris2.decode(v2(0, 1, compression="none")[0]).blob)
+    with PullSource(sender.uri, capacity_bytes=3 * size, policy="drop") as source:
+        sender.send(*v2(0, 10, compression="none"), dectris2.encode(SeriesEnd(1)))
+        wait_for(lambda: source.counters.messages == 11)
+        assert source.counters.queued == 3
+        assert len(until_end(source)) == 5
+        assert source.counters.dropped == {"queue full": 7}
+    with PullSource(sender.uri, capacity_bytes=1) as source:  # smaller than any frame: one at a time
+        sender.send(*whole(5, series=2))
+        assert len(until_end(source)) == 7
+
+
 def test_full_queue_slows_the_sender_down(sender):
     """With back pressure the sender cannot run ahead further than the queues, and nothing is lost."""
     count = 400
