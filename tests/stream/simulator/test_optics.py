@@ -65,7 +65,7 @@ def test_detector_keeps_the_total_and_damps_the_rest() -> None:
 
 
 def test_scattering_factor_of_platinum_is_the_published_one() -> None:
-    """International Tables C, table 4.3.1.1: f(Pt) is 10.81 A at s = 0 and 5.29 A at s = 0.25 (Doyle-Turner 5.3)."""
+    """Peng 1996: the five Gaussians of Pt add up to 10.81 A at s = 0; a frequency k is s = k / 2."""
     amplitudes, exponents = gaussians("Pt")
     assert amplitudes.sum() == pytest.approx(10.81, abs=0.01)
     at_quarter = projected_potential_transform("Pt", np.array(0.5)) / 47.87801
