@@ -17,8 +17,12 @@ from .followers import Followers
 from .noise import NoiseBank
 from .options import FrontEndOptions
 from .quality import FrameGate
-from .search import Found, Searcher
+from .rotation import MOST_SUMMED, frames_to_sum, rotation_step_deg, speckle
+from .search import MIN_FRAMES, Found, Searcher
+from .summing import FrameSummer, Held
 from .tracking import Track
+
+REST = "rest of a sum"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,16 +41,6 @@ class FrontEndOutput:
     analysed: tuple[int, ...] = ()
     rejected: tuple[tuple[int, str], ...] = ()
     events: tuple[str, ...] = ()
-
-
-@dataclass(slots=True, eq=False)
-class _Held:
-    """A good frame that waits: for the detection window to fill, or for the smoothing lag."""
-
-    index: int
-    time_s: float
-    data: NDArray[Any]
-    mean: float
 
 
 class FrontEnd:
@@ -69,16 +63,17 @@ class FrontEnd:
             raise ValueError(f"frame size must be positive, not {height} x {width} px")
         self.options = options or FrontEndOptions()
         self.pixel_size_A = pixel_size_A
-        sampling = sampling_for(pixel_size_A)
+        sampling = self._sampling = sampling_for(pixel_size_A)
         self._gate = FrameGate(height, width, self.options)
         self._followers = Followers(height, width, sampling, self.options)
         self._searcher = Searcher(height, width, sampling, self.options)
         self._noise = NoiseBank((height, width), self.options)
-        self._window: list[_Held] = []
-        self._ring: deque[_Held] = deque()
+        self._window: list[Held] = []
+        self._ring: deque[Held] = deque()
         self._spare: list[NDArray[Any]] = []
         self._dead: NDArray[np.bool_] | None = None
         self._searching_window = True
+        self._summer = FrameSummer(1 if self.options.sum_frames is None else self.options.sum_frames)
         self._events: list[str] = []
         smallest = 0.9 * min(height, width) * pixel_size_A
         if not sampling.resolves_lattice:
@@ -109,28 +104,31 @@ class FrontEnd:
             return FrontEndOutput(rejected=((index, reason),), events=self._take_events())
         if not self._usable:
             return FrontEndOutput(analysed=(index,), events=self._take_events())
-        held = _Held(index, time_s, self._keep(data), self._gate.mean)
+        held, left_over = self._summer.add(Held(index, time_s, self._keep(data), self._gate.mean, (index,)))
         observations: list[Observation] = []
         analysed: list[int] = []
-        if self._searching_window:
+        rejected = [(number, REST) for number in left_over]
+        if held is not None and self._searching_window:
             self._window.append(held)
-            limit = max(8, min(self.options.window_frames, self.options.window_bytes // max(1, data.nbytes)))
+            limit = max(8, min(self.options.window_frames, self.options.window_bytes // max(1, held.data.nbytes)))
             if len(self._window) >= limit:
-                self._close_window(observations, analysed)
-        else:
+                rejected.extend(self._close_window(observations, analysed))
+        elif held is not None:
             self._advance(held, observations, analysed)
             self._look_for_newcomers(held)
-        return FrontEndOutput(tuple(observations), tuple(analysed), (), self._take_events())
+        return FrontEndOutput(tuple(observations), tuple(analysed), tuple(rejected), self._take_events())
 
     def flush(self) -> FrontEndOutput:
         """End of the series: give back everything that is still held."""
         observations: list[Observation] = []
         analysed: list[int] = []
+        rejected: list[tuple[int, str]] = []
         if self._searching_window and self._window:
-            self._close_window(observations, analysed)
+            rejected.extend(self._close_window(observations, analysed))
+        rejected.extend((number, REST) for number in self._summer.rest())
         while self._ring:
             self._release(observations, analysed)
-        return FrontEndOutput(tuple(observations), tuple(analysed), (), self._take_events())
+        return FrontEndOutput(tuple(observations), tuple(analysed), tuple(rejected), self._take_events())
 
     def noise(self, box_px: int) -> NoiseSpectrum | None:
         """Mean power spectrum of particle-free boxes of this size so far, or None while there are too few.
@@ -155,10 +153,20 @@ class FrontEnd:
         events, self._events = tuple(self._events), []
         return events
 
-    def _close_window(self, observations: list[Observation], analysed: list[int]) -> None:
-        """Detect on the gathered frames, then track through them as if they came now."""
+    def _close_window(self, observations: list[Observation], analysed: list[int]) -> list[tuple[int, str]]:
+        """Detect on the gathered frames, then track through them as if they came now; returns what was left over."""
         window, self._window, self._searching_window = self._window, [], False
+        rejected: list[tuple[int, str]] = []
         found = self._searcher.first_search([(held.data, held.mean) for held in window])
+        if found.detections and self.options.sum_frames is None and self._decide_sum(window, found) > 1:
+            sums = []
+            for held in window:
+                total, left_over = self._summer.add(held)
+                rejected.extend((number, REST) for number in left_over)
+                if total is not None:
+                    sums.append(total)
+            window = sums
+            found = self._searcher.first_search([(held.data, held.mean) for held in window])
         self._dead = found.dead
         self._start(found)
         self._events.extend(found.events)
@@ -166,6 +174,27 @@ class FrontEnd:
             self._events.append(f"no particle in the first {len(window)} frames; still looking")
         for held in window:
             self._advance(held, observations, analysed)
+        return rejected
+
+    def _decide_sum(self, window: list[Held], found: Found) -> int:
+        """Measure the rotation of every particle in the window and set how many frames are summed from now on.
+
+        Decided once per series: boxes and noise spectra of different sums do not belong together. A particle whose
+        rotation cannot be measured counts as fast.
+        """
+        frames = [(held.data, held.mean) for held in window]
+        counts, steps = [], []
+        for d in found.detections:
+            speckles = speckle(frames, (d.x_px, d.y_px), d.diameter_A, self._sampling, list(found.sheets))
+            steps.append(rotation_step_deg(speckles, d.diameter_A))
+            counts.append(frames_to_sum(steps[-1], d.diameter_A))
+        # A sum must leave enough of the window to detect on.
+        count = min(*counts, len(window) // MIN_FRAMES, MOST_SUMMED)
+        words = ", ".join("unknown" if step is None else f"{step:.1f}" for step in steps)
+        verdict = "frames are not summed" if count <= 1 else f"{count} frames are summed"
+        self._events.append(f"rotation per frame about {words} deg: {verdict}")
+        self._summer = FrameSummer(max(1, count))
+        return self._summer.count
 
     def _start(self, found: Found) -> None:
         """Begin a track for every detection."""
@@ -179,7 +208,7 @@ class FrontEnd:
                 f"diameter {detection.diameter_A:.1f} A"
             )
 
-    def _advance(self, held: _Held, observations: list[Observation], analysed: list[int]) -> None:
+    def _advance(self, held: Held, observations: list[Observation], analysed: list[int]) -> None:
         """Track one frame, take empty boxes from it, and release the frame that has waited for the lag."""
         self._events.extend(self._followers.advance(held.index, held.data, held.mean, self._dead))
         self._events.extend(self._noise.add_frame(held.data, held.mean, self._followers.places_px(), self._dead))
@@ -187,7 +216,7 @@ class FrontEnd:
         if len(self._ring) > self.options.lag_frames:
             self._release(observations, analysed)
 
-    def _look_for_newcomers(self, held: _Held) -> None:
+    def _look_for_newcomers(self, held: Held) -> None:
         """Give a frame to the running search now and then; its cost per frame is bounded by `search_every`."""
         found = self._searcher.next_search(held.data, held.mean, self._followers.active)
         if found is not None:
@@ -198,11 +227,11 @@ class FrontEnd:
         """Cut the boxes of the oldest waiting frame around the smoothed centres."""
         held = self._ring.popleft()
         observations.extend(self._observe(track, held) for track in self._followers.tracks_at(held.index))
-        analysed.append(held.index)
+        analysed.extend(held.members)
         if len(self._spare) < 2:
             self._spare.append(held.data)
 
-    def _observe(self, track: Track, held: _Held) -> Observation:
+    def _observe(self, track: Track, held: Held) -> Observation:
         """Make the observation of one particle in the oldest waiting frame."""
         place = self._followers.smoothed(track)
         box_px = box_size_px(track.diameter_A, self.pixel_size_A)

@@ -13,6 +13,8 @@ class FrontEndOptions:
     ----------
     window_frames : frames gathered before the first full-field detection; they are tracked afterwards.
     window_bytes : upper bound of the memory that the detection window may hold; large frames shorten it.
+    sum_frames : frames summed before anything else; None: decided once from the measured rotation, 1 when that is fast
+        or unknown.
     lag_frames : fixed lag of the smoother; a box is cut this many frames after its frame came in.
     z_threshold : detection threshold, robust standard deviations above the field's floor.
     min_excess : least rise of the lattice-band energy over its floor, as a fraction (guards against faint structure
@@ -33,6 +35,7 @@ class FrontEndOptions:
 
     window_frames: int = 50
     window_bytes: int = 256 * 2**20
+    sum_frames: int | None = None
     lag_frames: int = 10
     z_threshold: float = 8.0
     min_excess: float = 0.02
@@ -56,5 +59,7 @@ class FrontEndOptions:
                 raise ValueError(f"front end: {name} must be positive, not {getattr(self, name)}")
         if self.lag_frames < 0 or self.noise_boxes < 0:
             raise ValueError("front end: lag_frames and noise_boxes must not be negative")
+        if self.sum_frames is not None and self.sum_frames < 1:
+            raise ValueError(f"front end: sum_frames must be at least 1, not {self.sum_frames}")
         if self.max_diameter_A <= self.min_diameter_A:
             raise ValueError("front end: max_diameter_A must be larger than min_diameter_A")

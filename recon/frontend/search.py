@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
-from .background import PowerSpectrum, measure_background, notch_filter
+from .background import GrapheneSheet, PowerSpectrum, measure_background, notch_filter
 from .bands import MapMaker, Sampling
 from .detection import Detection, detect, flatten_illumination
 from .options import FrontEndOptions
@@ -31,6 +31,7 @@ class Found:
     energy : (bands, bin rows, bin columns) float32, mean energy of every band; low : (bin rows, bin columns).
     background : measured floors and noise, or None when they were not measured anew.
     dead : (rows, columns) bool of bad pixels, or None when there are none.
+    sheets : graphene sheets seen.
     """
 
     detections: tuple[Detection, ...]
@@ -38,6 +39,7 @@ class Found:
     low: NDArray[np.float32]
     background: Background | None
     dead: NDArray[np.bool_] | None
+    sheets: tuple[GrapheneSheet, ...] = ()
     events: tuple[str, ...] = ()
 
 
@@ -116,7 +118,9 @@ class Searcher:
         centres = [(to_bins(d.y_px), to_bins(d.x_px), d.diameter_A / 2 / bin_A) for d in detections]
         mean = float(np.mean([mean for _, mean in frames]))
         self._background = measure_background(maps, centres, mean)
-        return Found(tuple(detections), mean_maps[:-1], mean_maps[-1], self._background, self._dead, tuple(events))
+        return Found(
+            tuple(detections), mean_maps[:-1], mean_maps[-1], self._background, self._dead, tuple(sheets), tuple(events)
+        )
 
     def next_search(self, data: NDArray[Any], mean: float, tracks: list[Track]) -> Found | None:
         """Look at one frame in `every`; once enough were looked at, return what is new (None in between)."""

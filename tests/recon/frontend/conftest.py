@@ -86,10 +86,11 @@ def make_twin(
     pixel_A: float = 0.358,
     counts: float = 10.0,
     step_px: float = 0.6,
+    turn_deg: float = 2.5,
     velocity: tuple[tuple[float, float], ...] | None = None,
     seed: int = 0,
 ) -> Twin:
-    """Make the scene; `counts` is the mean dose per pixel, `step_px` the random walk per axis and frame."""
+    """Make the scene; `counts` is the mean dose per pixel, `step_px` and `turn_deg` the random walk per axis and frame."""
     rng = np.random.default_rng(seed)
     walks = np.cumsum(rng.normal(0, step_px, (len(starts), count, 2)), axis=1)
     walks -= walks[:, :1]
@@ -104,7 +105,7 @@ def make_twin(
         field = 0.01 * film + 0.04 * speckle(rng, shape, pixel_A)
         for number, diameter in enumerate(diameters_A[: len(starts)]):
             add_ball(field, centres[number, frame], poses[number], diameter, pixel_A)
-            poses[number] = Rotation.from_rotvec(rng.normal(0, np.deg2rad(2.5), 3)) * poses[number]
+            poses[number] = Rotation.from_rotvec(rng.normal(0, np.deg2rad(turn_deg), 3)) * poses[number]
         beam = counts * (1 + 0.03 * np.sin(frame / 7))
         frames[frame] = rng.poisson(np.clip(beam * (1 + field) * gain, 0, None))
     return Twin(frames, centres)

@@ -62,7 +62,7 @@ def test_a_particle_that_vanishes_is_lost_and_another_gets_a_new_number(twin_mak
     second = twin_maker(count=500, shape=(200, 200), starts=((135.0, 130.0),), diameters_A=(22.0,), seed=4, step_px=0.3)
     front, merged = feed(np.concatenate([first.frames, second.frames]))
     assert [p.state for p in front.particles()] == ["lost", "tracked"]
-    error, seen, mine = errors_px(merged, 2, np.concatenate([first.centres[0], second.centres[0]]))
+    error, seen, _ = errors_px(merged, 2, np.concatenate([first.centres[0], second.centres[0]]))
     assert np.sqrt(np.mean(error[5:] ** 2)) < 2.0
     assert seen[-1] == 599
     gone = [o for o in merged.observations if o.particle == 1 and o.frame > 140]

@@ -30,7 +30,7 @@ def settled(rng, frames=30, dtype=np.uint16):
         (lambda good: good[None], "wrong shape"),
         (lambda good: good.astype(complex), "wrong type"),
         (lambda good: good.astype(str), "wrong type"),
-        (lambda good: np.zeros_like(good), "blank"),
+        (np.zeros_like, "blank"),
         (lambda good: good // 10, "blank"),
         (lambda good: np.where(good > 0, np.nan, 1.0), "not finite"),
         (lambda good: np.where(good > 20, np.inf, good), "not finite"),
