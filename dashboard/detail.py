@@ -86,22 +86,29 @@ def _priority(ticks: Sequence[tuple[float, str]], columns: int, edge: float) -> 
     return kept
 
 
+def _trend_points(particle: ParticleView) -> list[tuple[float, float]]:
+    return [(float(frames), value) for frames, value in particle.resolution_trend if math.isfinite(value) and value > 0]
+
+
 def trend_panel(particle: ParticleView, width: int, height: int, look: Look = LOOK) -> Block:
     """Resolution against the number of frames used; lower is better."""
-    usable = [point for point in particle.resolution_trend if math.isfinite(point[1]) and point[1] > 0]
-    points = [(float(frames), value) for frames, value in usable]
+    points = _trend_points(particle)
     if len(points) < 2:
         return _empty("Resolution", "needs two maps", width, height, look)
     low, high = min(value for _, value in points), max(value for _, value in points)
     pad = max(0.02, 0.08 * (high - low))
     bottom, top = max(0.0, low - pad), high + pad
     middle = (bottom + top) / 2
-    last = max(frames for frames, _ in points)
+    first, last = points[0][0], max(frames for frames, _ in points)
     plot = Plot(
         points,
-        (0.0, last),
+        (first, last),
         (bottom, top),
-        x_ticks=((0.0, "0"), (last / 2, short(last / 2)), (last, short(last) + " frames")),
+        x_ticks=(
+            (first, short(first)),
+            ((first + last) / 2, short((first + last) / 2)),
+            (last, short(last) + " frames"),
+        ),
         y_ticks=tuple((value, _axis_number(value)) for value in (bottom, middle, top)),
     )
     word = trend(particle.resolution_trend)
@@ -132,11 +139,11 @@ def facts(particle: ParticleView, width: int, height: int, look: Look = LOOK) ->
     turn = "-" if particle.step_deg is None else f"{particle.step_deg:.1f} deg per frame"
     rejected = sum(particle.frames_rejected.values())
     why = f" ({clean(reasons(particle.frames_rejected))})" if rejected else ""
+    waiting = f", {count(particle.frames_in_flight)} in flight" if particle.frames_in_flight else ""
     word = trend(particle.resolution_trend)
     entries: list[tuple[str, str]] = [
         ("resolution", f"{angstrom(particle.resolution_A, look)} {arrow(word, look)} {word}"),
-        ("frames", f"{count(particle.frames_used)} used of {count(particle.frames_seen)}"),
-        ("in flight", count(particle.frames_in_flight)),
+        ("frames", f"{count(particle.frames_used)} used of {count(particle.frames_seen)}{waiting}"),
         ("rejected", f"{count(rejected)}{why}"),
         ("lattice", f"{angstrom(particle.lattice_constant_A, look, 3)}, rotation {turn}"),
         ("atoms", count(particle.atoms)),
@@ -152,11 +159,12 @@ def facts(particle: ParticleView, width: int, height: int, look: Look = LOOK) ->
 def essentials(particle: ParticleView, width: int, height: int = 2, look: Look = LOOK) -> Block:
     """Two lines for low terminals: course of the resolution, rotation, cost; then the note and what was not used."""
     first: list[Part] = [" "]
-    if len(particle.resolution_trend) >= 2:
+    points = _trend_points(particle)
+    if len(points) >= 2:
         word = trend(particle.resolution_trend)
-        frames, before = particle.resolution_trend[0]
+        frames, before = points[0]
         words = f"{angstrom(before, look)} at {short(frames)} frames, now {angstrom(particle.resolution_A, look)}"
-        first += [words, " ", (f"{arrow(word, look)} {word}", BOLD)]
+        first += [words, " ", (f"{arrow(word, look)} {word}".rstrip(), BOLD)]
     else:
         first.append(f"{count(particle.frames_seen)} frames seen")
     each = [] if particle.step_deg is None else [f"{particle.step_deg:.1f} deg"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # bit of the dot at [row][column] within a cell, as the Unicode block 2800 counts them
-_BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 _UPPER, _LOWER = 0x1B, 0xE4
 _BLANK = 0x2800
 
@@ -35,7 +35,7 @@ class Dots:
     def put(self, x: int, y: int) -> None:
         """Set a dot; outside the raster nothing happens."""
         if 0 <= x < 2 * self.columns and 0 <= y < 4 * self.rows:
-            self.cells[(y >> 2) * self.columns + (x >> 1)] |= _BITS[y & 3][x & 1]
+            self.cells[(y >> 2) * self.columns + (x >> 1)] |= BITS[y & 3][x & 1]
 
     def line(self, x0: float, y0: float, x1: float, y1: float) -> None:
         """Set the dots of a straight line."""

@@ -141,20 +141,23 @@ def help_screen(width: int, height: int, look: Look = LOOK) -> Block:
 
 
 _HELP = """\
-Keys   q  quit this viewer (the daemon goes on)      ?  this page, any key closes it
-       Tab, arrows  next or previous particle        p  freeze the display, again to go on
-       z  map slice closer, twice as close, whole    Ctrl-L  draw the screen anew
+Keys   q       quit this viewer; the daemon goes on
+       ?       this page; any key closes it
+       Tab     next particle, as arrow down; arrow up: the one before
+       p       freeze the display; again: go on
+       z       map slice closer, closer still, whole
+       Ctrl-L  draw the screen anew
 
-States COLLECTING  gathers its first frames          MAPPING  map exists and grows
-       INDEXING    looks for lattice and path        DONE     stream over, final map written
-       FAILED      no lattice found                  LOST     the track was lost
+States COLLECTING  gathers its first frames      MAPPING  map exists and grows
+       INDEXING    looks for lattice and path    DONE     final map is written
+       FAILED      no lattice found              LOST     the track was lost
 
-Views  The sphere of viewing directions, one hemisphere (a view and its opposite are the same),
-       drawn so that equal areas are equal. Blank: never seen. Denser: seen more often.
-       "gap" is the radius of the largest patch without a view.
-FSC    Agreement of the two half maps against resolution; the dotted line is 0.143. It never
-       stands alone: an unseen side does not lower it.
-Trend  Resolution in angstrom against frames used: lower is better.
-Stream received = used + rejected + dropped + in flight, always; missing were lost before
-       they reached Tumble. Lag is the age of the newest frame that has been worked in.
+Views  Hemisphere of viewing directions (a view and its opposite are the same),
+       equal areas drawn equal. Blank: never seen; denser: seen more often.
+       "gap" is the radius of the widest patch without a view.
+FSC    Agreement of the two half maps; dotted: 0.143. It never stands alone:
+       a side that was never seen does not lower it.
+Resolution  in angstrom against frames used: lower is better.
+Stream received = used + rejected + dropped + in flight, always. Missing were
+       lost before they came here. Lag: age of the newest frame worked in.
 """

@@ -17,7 +17,7 @@ from .look import NULL, Look
 Picture = tuple[tuple[int, ...], ...]
 # quadrant blocks; bits: upper left, upper right, lower left, lower right
 _QUADRANTS = " ▘▝▀▖▌▞▛▗▚▐▜▄▙▟█"
-FINE_CELLS = 700  # up to this size the picture is small enough to need, and cheap enough to get, the finer drawing
+FINE_CELLS = 1500  # up to this size the picture is small enough to need, and cheap enough to get, the finer drawing
 _RAMP = " .:-=+*#%@"
 
 
@@ -63,7 +63,7 @@ def resample(picture: Sequence[Sequence[int]], share: float, width: int, height:
         parts = [(narrow[first + offset], weight) for offset, weight in enumerate(weights)]
         image.append([sum([line[x] * weight for line, weight in parts]) for x in range(width)])
     low, high = min(map(min, image)), max(map(max, image))
-    scale = 1 / (high - low) if high > low else 0.0
+    scale = 1 / (high - low) if high - low > 1e-9 * (abs(high) + abs(low)) else 0.0
     return [[(value - low) * scale for value in line] for line in image]
 
 

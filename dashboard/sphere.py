@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .block import Block, fit, runs
-from .dots import BAYER, Dots
-from .look import AXIS, GOOD, WARN, Look
+from .dots import BAYER, BITS, Dots
+from .look import AXIS, GOOD, LIMIT, Look
 
+# a view cell within a terminal cell: its number, its dots for each level of density, how many dots it has at most
+Patch = tuple[int, tuple[int, ...], int]
+LEVELS = 16
 GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 
 
@@ -79,8 +82,7 @@ def _gap(coverage: Sequence[int], seen: list[int]) -> float:
     return math.degrees(math.acos(min(1.0, widest)))
 
 
-@lru_cache(maxsize=16)
-def _raster(cells: int, columns: int, rows: int) -> tuple[tuple[int, int, int], ...]:
+def _nearest(cells: int, columns: int, rows: int) -> list[tuple[int, int, int]]:
     """Dots (x, y, nearest cell) of a disc that fills columns x rows terminal cells."""
     size = min(2 * columns, 4 * rows)
     radius = size / 2 - 0.5
@@ -108,23 +110,38 @@ def _raster(cells: int, columns: int, rows: int) -> tuple[tuple[int, int, int], 
                         cosine = point[0] * p + point[1] * q + point[2] * r
                         if (x, y) not in best or cosine > best[x, y][0]:
                             best[x, y] = (cosine, cell)
-    return tuple((x, y, cell) for (x, y), (_, cell) in best.items())
+    return [(x, y, cell) for (x, y), (_, cell) in best.items()]
 
 
 @lru_cache(maxsize=16)
-def _rim(columns: int, rows: int) -> tuple[tuple[int, int], ...]:
+def _raster(cells: int, columns: int, rows: int) -> tuple[tuple[Patch, ...], ...]:
+    """For each terminal cell the view cells that show in it, with their dots for every level of density.
+
+    All that does not depend on the counts is done here, once per size: the disc is the costliest part of the screen.
+    """
+    patches: dict[tuple[int, int], list[int]] = {}
+    for x, y, cell in _nearest(cells, columns, rows):
+        order = patches.setdefault(((y >> 2) * columns + (x >> 1), cell), [0] * (LEVELS + 1))
+        rank = int(BAYER[y & 3][x & 3] * LEVELS)
+        for level in range(rank + 1, LEVELS + 1):
+            order[level] |= BITS[y & 3][x & 1]
+    raster: list[list[Patch]] = [[] for _ in range(columns * rows)]
+    for (place, cell), order in patches.items():
+        raster[place].append((cell, tuple(order), order[LEVELS].bit_count()))
+    return tuple(tuple(found) for found in raster)
+
+
+@lru_cache(maxsize=16)
+def _rim(columns: int, rows: int) -> tuple[int, ...]:
+    """The dots of the circle around the disc, per terminal cell."""
     size = min(2 * columns, 4 * rows)
     radius = size / 2 - 0.5
     steps = max(8, 4 * size)
-    return tuple(
-        {
-            (
-                round(columns - 0.5 + radius * math.cos(2 * math.pi * step / steps)),
-                round(2 * rows - 0.5 + radius * math.sin(2 * math.pi * step / steps)),
-            )
-            for step in range(steps)
-        }
-    )
+    raster = Dots(columns, rows)
+    for step in range(steps):
+        angle = 2 * math.pi * step / steps
+        raster.put(round(columns - 0.5 + radius * math.cos(angle)), round(2 * rows - 0.5 + radius * math.sin(angle)))
+    return tuple(raster.cells)
 
 
 @lru_cache(maxsize=16)
@@ -139,26 +156,23 @@ def sphere(coverage: tuple[int, ...], width: int, height: int, look: Look) -> Bl
     """
     columns, rows = max(1, min(width, 2 * height)), max(1, min(height, (width + 1) // 2))
     raster = Dots(columns, rows)
-    top = math.log1p(max(coverage, default=0)) or 1.0
-    density = [0.3 + 0.7 * math.log1p(views) / top if views > 0 else 0.0 for views in coverage]
-    total = [0.0] * (columns * rows)
-    dots = [0] * (columns * rows)
+    raster.cells[:] = _rim(columns, rows)
+    styles = [AXIS] * (columns * rows)
     if coverage:
-        for x, y, cell in _raster(len(coverage), columns, rows):
-            value = density[cell]
-            place = (y >> 2) * columns + (x >> 1)
-            total[place] += value
-            dots[place] += 1
-            if value > BAYER[y & 3][x & 3]:
-                raster.put(x, y)
-    for x, y in _rim(columns, rows):
-        raster.put(x, y)
+        top = math.log1p(max(0, *coverage)) or 1.0
+        levels = [int(LEVELS * (0.3 + 0.7 * math.log1p(views) / top)) if views > 0 else 0 for views in coverage]
+        for place, patches in enumerate(_raster(len(coverage), columns, rows)):
+            bits = total = dots = 0
+            for cell, order, number in patches:
+                level = levels[cell]
+                bits |= order[level]
+                total += level * number
+                dots += number
+            if bits:
+                raster.cells[place] |= bits
+                styles[place] = GOOD if total >= 0.6 * LEVELS * dots else LIMIT
     lines = []
     for number, text in enumerate(raster.text(look.unicode)):
         start = number * columns
-        cells = []
-        for column, character in enumerate(text):
-            share = total[start + column] / dots[start + column] if dots[start + column] else 0.0
-            cells.append((character, GOOD if share >= 0.6 else WARN if share > 0.1 else AXIS))
-        lines.append(tuple(runs(cells)))
+        lines.append(tuple(runs(list(zip(text, styles[start : start + columns], strict=True)))))
     return fit(Block(columns, tuple(lines)), width, height, centre=True)

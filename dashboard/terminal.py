@@ -195,9 +195,14 @@ class Terminal:
         if self._in is not None and os.isatty(self._in):
             with contextlib.suppress(termios.error):
                 self._saved = termios.tcgetattr(self._in)
-                tty.setcbreak(self._in, termios.TCSADRAIN)
+                self._cbreak()
         self._write(_ENTER)
         self._shown = []
+
+    def _cbreak(self) -> None:
+        if self._in is not None:
+            with contextlib.suppress(termios.error):
+                tty.setcbreak(self._in, termios.TCSADRAIN)
 
     def _stop(self) -> None:
         with contextlib.suppress(OSError):
@@ -248,12 +253,16 @@ class Terminal:
     def _on_suspend(self, number: int, _: FrameType | None) -> None:
         self._stop()
         signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)  # here the process stops; or not, where no shell could ever continue it
+        signal.signal(number, self._on_suspend)
+        self._start()
+        self._nudge()
 
     def _on_continue(self, *_: object) -> None:
-        signal.signal(signal.SIGTSTP, self._on_suspend)
-        if self._saved is None:
-            self._start()
+        if self._saved is not None:  # after SIGSTOP, of which nobody was told: the shell may have changed the terminal
+            self._cbreak()
+            self._write(_ENTER)
+            self._shown = []
         self._nudge()
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import random
+import sys
+import time
 from dataclasses import replace
 from functools import lru_cache
 
 from tumble.daemon.snapshot import SCHEMA_VERSION, ParticleView, Snapshot, StreamHealth
+from tumble.dashboard.app import run
 from tumble.dashboard.sphere import directions
 
 CELLS = 400
@@ -110,29 +114,39 @@ def _fsc(k: float, resolution: float) -> float:
 
 @lru_cache(maxsize=256)
 def _coverage(number: int, frames: int) -> tuple[int, ...]:
+    """Views per cell after so many frames; every step of the walk stands for four frames."""
+    counts = [0] * CELLS
+    walk = _walk(number)
+    for step in range(frames // 4):
+        counts[walk[step % len(walk)]] += 4
+    return tuple(counts)
+
+
+@lru_cache(maxsize=32)
+def _walk(number: int, steps: int = FRAMES // 4) -> tuple[int, ...]:
     """A rotational random walk over the hemisphere; particle 2 never shows one side."""
     dice = random.Random(number)
     cells = directions(CELLS)
-    counts = [0] * CELLS
+    walk = []
     x, y, z = cells[37 * number % CELLS]
-    for _ in range(frames // 4):
+    for _ in range(steps):
         x, y, z = x + dice.gauss(0, 0.09), y + dice.gauss(0, 0.09), z + dice.gauss(0, 0.09)
-        size = math.sqrt(x * x + y * y + z * z)
-        x, y, z = x / size, y / size, z / size
-        if z < 0:
-            x, y, z = -x, -y, -z
         if number == 2 and x > 0.55:
             x -= 0.2
-        best = max(range(CELLS), key=lambda cell: cells[cell][0] * x + cells[cell][1] * y + cells[cell][2] * z)
-        counts[best] += 4
-    return tuple(counts)
+        size = math.copysign(math.sqrt(x * x + y * y + z * z), z)
+        x, y, z = x / size, y / size, z / size
+        near = int(CELLS * (1 - z))  # the cells are sorted by z
+        near_cells = range(max(0, near - 35), min(CELLS, near + 35))
+        best = max((cells[cell][0] * x + cells[cell][1] * y + cells[cell][2] * z, cell) for cell in near_cells)
+        walk.append(best[1])
+    return tuple(walk)
 
 
 @lru_cache(maxsize=32)
 def crystal_slice(number: int, sharpness: int, size: int = 64) -> tuple[tuple[int, ...], ...]:
     """A (110)-like slice of atoms in a round particle, blurred as the resolution says."""
     width_A, radius = 34.4, 10.5 + (2 * number) % 4
-    spread = (1.25, 1.1, 0.95, 0.8, 0.68, 0.6)[max(0, min(5, sharpness))]
+    spread = (1.2, 1.0, 0.8, 0.65, 0.55, 0.48)[max(0, min(5, sharpness))]
     step_x, step_y, turn = 3.93, 2.78, 0.35 * number
     dice = random.Random(7)
     rows = []
@@ -229,3 +243,31 @@ def huge() -> Snapshot:
         verdict="words " * 100,
         step_ms={f"step {number}": 10.0**number for number in range(12)},
     )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Show the dashboard on fake snapshots: to look at it, and as the process behind the pseudo-terminal tests."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--speed", type=float, default=1.0, help="seconds of the movie per second")
+    parser.add_argument("--begin", type=float, default=0.0, help="second of the movie to begin with")
+    parser.add_argument("--particles", type=int, default=2)
+    parser.add_argument("--frames", type=int, default=FRAMES)
+    parser.add_argument("--silent-after", type=float, default=math.inf, help="no news from this second on")
+    parser.add_argument("--fail-after", type=float, default=math.inf, help="phase FAILED from this second on")
+    parser.add_argument("--linger", type=float, default=5.0)
+    parser.add_argument("--stay", action="store_true", help="do not leave when the movie is over")
+    options = parser.parse_args(arguments)
+    started = time.monotonic()
+
+    def poll() -> Snapshot | None:
+        seconds = options.begin + (time.monotonic() - started) * options.speed
+        if seconds >= options.silent_after:
+            return None
+        now = snapshot(seconds, options.particles, options.frames)
+        return replace(now, phase="FAILED") if seconds >= options.fail_after else now
+
+    return run(poll, endpoint="tcp://127.0.0.1:31101", exit_when_done=not options.stay, linger_s=options.linger)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
