@@ -46,6 +46,10 @@ class FrameBooks:
         self.held.discard(index)
         return True
 
+    def copy(self) -> FrameBooks:
+        """These books as they are now."""
+        return FrameBooks(self.stepped, self.used, Counter(self.rejected), set(self.held), list(self.problems))
+
     def close(self) -> None:
         """The series is over: nothing may be held back any more."""
         if self.held:

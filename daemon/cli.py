@@ -146,7 +146,6 @@ def run(
     lattice_constant: LatticeOption = None,
     pixel_size: PixelOption = None,
     bootstrap_frames: BootstrapOption = None,
-    seed: SeedOption = None,
     threads: ThreadsOption = None,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Silence that ends a series, s.")] = None,
     status_endpoint: EndpointOption = None,
@@ -157,7 +156,7 @@ def run(
     settings = _settings(
         config,
         stream={"source": source, "timeout_s": timeout},
-        reconstruction=_known(element, lattice_constant, pixel_size, bootstrap_frames, seed, threads),
+        reconstruction=_known(element, lattice_constant, pixel_size, bootstrap_frames, threads),
         session={"record": record, "overwrite": overwrite or None},
         status={"endpoint": status_endpoint},
         defaults={"session": {"record": True}},
@@ -182,7 +181,6 @@ def replay(
     lattice_constant: LatticeOption = None,
     pixel_size: PixelOption = None,
     bootstrap_frames: BootstrapOption = None,
-    seed: SeedOption = None,
     threads: ThreadsOption = None,
     seconds: Annotated[float | None, typer.Option("--seconds", min=0.1, help="End the stream after this long.")] = None,
     status_endpoint: EndpointOption = None,
@@ -197,7 +195,7 @@ def replay(
     settings = _settings(
         config,
         stream={"when_full": "block", "timeout_s": 600.0},
-        reconstruction=_known(element, lattice_constant, pixel_size, bootstrap_frames, seed, threads),
+        reconstruction=_known(element, lattice_constant, pixel_size, bootstrap_frames, threads),
         session={"record": record, "overwrite": overwrite or None},
         status={"endpoint": status_endpoint},
     )
@@ -304,7 +302,6 @@ def _known(
     lattice: float | None,
     pixel: float | None,
     bootstrap: int | None,
-    seed: int | None,
     threads: int | None,
 ) -> dict[str, Any]:
     return {
@@ -312,7 +309,6 @@ def _known(
         "lattice_constant_A": lattice,
         "pixel_size_A": pixel,
         "bootstrap_frames": bootstrap,
-        "seed": seed,
         "threads": threads,
     }
 

@@ -41,7 +41,10 @@ class ReconstructionSettings(_Strict):
     lattice_constant_A: Annotated[float, Field(gt=1, lt=20)] | None = None
     pixel_size_A: Annotated[float, Field(gt=0, lt=100)] | None = None
     bootstrap_frames: Annotated[int, Field(ge=50)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    batch_frames: Annotated[int, Field(ge=1)] | None = None
+    lag_frames: Annotated[int, Field(ge=1)] | None = None  # how many of the newest frames stay provisional
+    buffer_frames: Annotated[int, Field(ge=100)] | None = None  # how many frames can still be decided anew
+    shift_sd_px: Annotated[float, Field(gt=0)] | None = None
     threads: Annotated[int, Field(ge=1)] | None = None
     device: Literal["auto", "cpu"] = "auto"  # auto: a GPU when one works
 

@@ -12,7 +12,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -76,6 +76,11 @@ class ControlServer:
     endpoint : where the ROUTER socket listens; port 0 takes a free one.
     session : shown to those who look for daemons.
 
+    Attributes
+    ----------
+    refresh : asked for a newer snapshot, from this thread, when none was published for a second; ``None``: the last
+        one is repeated.
+
     Raises
     ------
     UsageError : not a loopback address.
@@ -97,7 +102,9 @@ class ControlServer:
         self.endpoint = self._router.get_string(zmq.LAST_ENDPOINT)
         self.publication = self._pub.get_string(zmq.LAST_ENDPOINT)
         self._latest = b""
-        self._fresh = threading.Event()
+        self._fresh = False
+        self._lock = threading.Lock()
+        self.refresh: Callable[[], Snapshot | None] = lambda: None
         self._closing = False
         self._session = session
         self._card: Path | None = None
@@ -128,18 +135,36 @@ class ControlServer:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Make `snapshot` the one that viewers get."""
-        self._latest = snapshot.to_json().encode()
-        self._fresh.set()
+        text = snapshot.to_json().encode()
+        with self._lock:
+            self._latest, self._fresh = text, True
+
+    def _due(self, repeat_at: float) -> bytes:
+        """What has to be sent now: something new, or after a while what there is, refreshed."""
+        with self._lock:
+            if self._fresh:
+                self._fresh = False
+                return self._latest
+        if not self._latest or time.monotonic() < repeat_at:
+            return b""
+        try:
+            beat = self.refresh()
+        except Exception:  # noqa: BLE001  # viewers keep the last snapshot; the daemon itself will hear of it
+            beat = None
+        text = b"" if beat is None else beat.to_json().encode()
+        with self._lock:
+            if text and not self._fresh:  # what was published meanwhile is newer
+                self._latest = text
+            self._fresh = False
+            return self._latest
 
     def _serve(self) -> None:
         repeat_at = 0.0
         while True:
             closing = self._closing
-            clock = time.monotonic()
-            if self._latest and (self._fresh.is_set() or clock >= repeat_at):
-                self._fresh.clear()
-                repeat_at = clock + REPEAT_S
-                self._send(self._pub, [self._latest])
+            if text := self._due(repeat_at):
+                repeat_at = time.monotonic() + REPEAT_S
+                self._send(self._pub, [text])
             if self._router.poll(50):
                 self._answer(self._router.recv_multipart())
             elif closing:

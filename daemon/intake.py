@@ -151,14 +151,13 @@ class Intake:
 
     def books(self, stepped: int) -> IntakeBooks:
         """The receiver's latest books, brought up to the `stepped` frames that have come out of the ring."""
+        books = self._books
         if not self._ended:
             latest = self._ring.read()
             if latest is not None:
-                self._books = IntakeBooks(**latest)
-        behind = stepped - self._books.handed_over
-        if behind > 0:
-            self._books = replace(self._books, received=self._books.received + behind, handed_over=stepped)
-        return self._books
+                self._books = books = IntakeBooks(**latest)
+        behind = stepped - books.handed_over
+        return books if behind <= 0 else replace(books, received=books.received + behind, handed_over=stepped)
 
     def write_off(self, stepped: int, reason: str) -> None:
         """Nothing more will come out of the ring: what was received but not taken over is booked as dropped."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -85,13 +86,54 @@ def table_text(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def poses_text(poses: Iterable[PoseRow]) -> str:
-    """poses.csv: ``r_lab = R(q) r_body + centre``, one line per frame."""
+    """Lines of poses.csv without its header: ``r_lab = R(q) r_body + centre``, one line per frame."""
 
     def row(pose: PoseRow) -> list[str]:
         numbers = [f"{value:.7f}" for value in pose.quaternion] + [f"{value:.4f}" for value in pose.centre_px]
         return [str(pose.frame), f"{pose.time_s:.6f}", *numbers, f"{pose.score:.3f}", str(int(pose.used))]
 
-    return table_text(POSE_COLUMNS, map(row, poses))
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(map(row, poses))
+    return text.getvalue()
+
+
+class PosesFile:
+    """poses.csv: poses that are final, gathered in a file beside it, and after them those that may still change.
+
+    Parameters
+    ----------
+    folder : the particle's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "poses.csv"
+        self._settled = folder / ".poses_settled.csv"
+        self._any = False
+
+    def settle(self, poses: Iterable[PoseRow]) -> None:
+        """These poses will not change any more."""
+        text = poses_text(poses)
+        if text:
+            self._any = True
+            with self._settled.open("a", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+
+    def write(self, poses: Iterable[PoseRow]) -> None:
+        """Write poses.csv: the settled poses and then `poses`."""
+
+        def write(beside: Path) -> None:
+            with beside.open("wb") as file:
+                file.write((",".join(POSE_COLUMNS) + "\n").encode())
+                if self._any:
+                    with self._settled.open("rb") as settled:
+                        shutil.copyfileobj(settled, file, 1 << 20)
+                file.write(poses_text(poses).encode())
+
+        write_atomically(self._path, write)
+
+    def close(self) -> None:
+        """Remove what was gathered beside; poses.csv holds it."""
+        self._settled.unlink(missing_ok=True)
 
 
 def coverage_text(counts: NDArray[np.int32], axes: NDArray[np.floating[Any]] | None) -> str:
@@ -142,19 +184,47 @@ def plain(value: Any) -> Any:
     return finite(value) if isinstance(value, float) else value
 
 
-def write_particle(
-    folder: Path, status: ParticleStatus, result: ParticleResult | None, axes: NDArray[Any] | None, label: str
-) -> None:
-    """Write all files of one particle into `folder`; the summary comes last, so that it describes files that exist."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if result is not None:
+class ParticleFolder:
+    """Writes the files of one particle.
+
+    Parameters
+    ----------
+    folder : made when something is written.
+    label : for the headers of the maps.
+    axes : (n, 3) directions of the coverage cells, or ``None`` when they are not known.
+    """
+
+    def __init__(self, folder: Path, label: str, axes: NDArray[Any] | None) -> None:
+        self._folder = folder
+        self._label = label
+        self._axes = axes
+        self._poses = PosesFile(folder)
+        self._map: NDArray[np.float32] | None = None  # the one that is on disk
+
+    def write(self, status: ParticleStatus, result: ParticleResult | None, settled: Iterable[PoseRow] = ()) -> None:
+        """Bring the files up to date; `settled` poses are final and not part of `result`.
+
+        The summary comes last, so that it describes files that exist.
+        """
+        folder = self._folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._poses.settle(settled)
+        if result is not None:
+            self._write_maps(result)
+            self._poses.write(result.poses)
+            fsc = ((f"{k:.6f}", f"{value:.6f}") for k, value in zip(status.fsc_k, status.fsc, strict=True))
+            write_text(folder / "fsc.csv", table_text(("k_per_A", "fsc"), fsc))
+        write_text(folder / "coverage.csv", coverage_text(status.coverage, self._axes))
+        write_json(folder / "summary.json", summary(status, {} if result is None else result.extra))
+
+    def _write_maps(self, result: ParticleResult) -> None:
+        if result.map is self._map:
+            return
         for name, volume in (("map", result.map), ("half1", result.half1), ("half2", result.half2)):
-            write_map(folder / f"{name}.mrc", volume, result.voxel_A, f"{label} {name}")
-        write_text(folder / "atoms.xyz", atoms_text(result.atoms))
-        write_text(folder / "poses.csv", poses_text(result.poses))
-        fsc = zip(status.fsc_k, status.fsc, strict=True)
-        write_text(
-            folder / "fsc.csv", table_text(("k_per_A", "fsc"), ([f"{k:.6f}", f"{value:.6f}"] for k, value in fsc))
-        )
-    write_text(folder / "coverage.csv", coverage_text(status.coverage, axes))
-    write_json(folder / "summary.json", summary(status, {} if result is None else result.extra))
+            write_map(self._folder / f"{name}.mrc", volume, result.voxel_A, f"{self._label} {name}")
+        write_text(self._folder / "atoms.xyz", atoms_text(result.atoms))
+        self._map = result.map
+
+    def close(self) -> None:
+        """Remove what was only needed while writing."""
+        self._poses.close()

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from ..recon.records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, TrackedParticle
+from ..recon.records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow, TrackedParticle
 from .config import Settings, options_from
 
 
@@ -46,6 +46,7 @@ class ParticleLike(Protocol):
     def finish(self) -> None: ...
     def status(self) -> ParticleStatus: ...
     def result(self) -> ParticleResult | None: ...
+    def drain_poses(self) -> tuple[PoseRow, ...]: ...
 
 
 Noise = Callable[[], NoiseSpectrum | None]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..recon.records import Observation, ParticleResult, ParticleStatus, TrackedParticle
+from ..recon.records import Observation, ParticleResult, ParticleStatus, PoseRow, TrackedParticle
 from ..stream.frame import Frame
 from .books import FrameBooks, particle_problem
 from .parts import FrontEndOutputLike, ParticleLike, Parts
@@ -64,6 +64,10 @@ class ParticleEntry:
     def result(self) -> ParticleResult | None:
         """What can be written to files now; nothing after a failure."""
         return None if self.failure else self.reconstruction.result()
+
+    def drain_poses(self) -> tuple[PoseRow, ...]:
+        """Poses that are final since the last call and no longer part of `result`."""
+        return () if self.failure else self.reconstruction.drain_poses()
 
 
 def _no_status(number: int) -> ParticleStatus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable
@@ -45,7 +46,8 @@ class Reporter:
         self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._began = time.time()
         self._began_clock = time.monotonic()
-        self._sequence = 0
+        self._numbers = itertools.count(1)
+        self._last: tuple[Snapshot | None, FrameBooks] = (None, FrameBooks())
         self._published = self._filed = self._timelined = 0.0
         self._warnings = 0
         self._rates: deque[tuple[float, int]] = deque()
@@ -53,6 +55,7 @@ class Reporter:
         self.start: SeriesStart | None = None
         self.pipeline: Pipeline | None = None
         self.fresh = self._began_clock
+        control.refresh = self.heartbeat
 
     def begin(self, start: SeriesStart, pixel_size_A: float) -> None:
         """A series has begun."""
@@ -99,7 +102,9 @@ class Reporter:
 
     def stream(self) -> StreamHealth:
         """The books of the whole daemon."""
-        frames = FrameBooks() if self.pipeline is None else self.pipeline.books
+        return self._stream(FrameBooks() if self.pipeline is None else self.pipeline.books)
+
+    def _stream(self, frames: FrameBooks) -> StreamHealth:
         health = combine(self._intake.books(frames.stepped), frames)
         start = self.start
         return replace(
@@ -124,24 +129,42 @@ class Reporter:
 
     def snapshot(self) -> Snapshot:
         """The daemon at this moment."""
-        self._sequence += 1
         pipeline = self.pipeline
         entries = [] if pipeline is None else [entry for _, entry in sorted(pipeline.particles.items())]
         pixel_size_A = 0.0 if pipeline is None else pipeline.pixel_size_A
-        return Snapshot(
+        frames = FrameBooks() if pipeline is None else pipeline.books.copy()
+        snapshot = Snapshot(
             version=SCHEMA_VERSION,
             tumble=__version__,
-            sequence=self._sequence,
+            sequence=next(self._numbers),
             time_s=time.time(),
             uptime_s=round(time.monotonic() - self._began_clock, 3),
             phase=self.phase,
             session=str(self._session.folder),
-            stream=self.stream(),
+            stream=self._stream(frames),
             particles=tuple(particle_view(entry, pixel_size_A) for entry in entries),
             step_ms={} if pipeline is None else {name: round(spent, 3) for name, spent in pipeline.step_ms.items()},
             memory_MiB=memory_MiB(),
             log=tuple(self._log),
             verdict=verdict(self.statuses(), final=self.phase in ("DONE", "FAILED")),
+        )
+        self._last = (snapshot, frames)
+        return snapshot
+
+    def heartbeat(self) -> Snapshot | None:
+        """The last snapshot with the clock and the frame counts of now, for while a long piece of work runs.
+
+        Called from another thread: of what the pipeline owns it looks at a copy only.
+        """
+        last, frames = self._last
+        if last is None or last.phase in ("DONE", "FAILED"):
+            return None
+        return replace(
+            last,
+            sequence=next(self._numbers),
+            time_s=time.time(),
+            uptime_s=round(time.monotonic() - self._began_clock, 3),
+            stream=self._stream(frames),
         )
 
     def close(self) -> None:

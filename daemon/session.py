@@ -17,7 +17,7 @@ from .. import __version__
 from ..stream.frame import SeriesStart
 from .config import Settings
 from .errors import TumbleError, UsageError
-from .particle_files import plain, write_json, write_particle
+from .particle_files import ParticleFolder, plain, write_json
 from .pipeline import ParticleEntry, particle_name
 from .snapshot import Snapshot
 
@@ -76,6 +76,7 @@ class Session:
     def __init__(self, folder: Path, settings: Settings, command: str) -> None:
         self.folder = folder
         self._written: dict[int, tuple[int, str]] = {}
+        self._particles: dict[int, ParticleFolder] = {}
         self._axes: NDArray[Any] | None = None
         self._facts: dict[str, Any] = {
             "format": FORMAT_VERSION,
@@ -105,6 +106,8 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._timeline.close()
+        for files in self._particles.values():
+            files.close()
 
     def series(self, start: SeriesStart, pixel_size_A: float | None) -> None:
         """Note what the source said of the series."""
@@ -139,11 +142,12 @@ class Session:
         result = entry.result()
         if result is None and not final:
             return False
-        name = particle_name(number)
-        label = f"tumble {__version__} {name}"
-        self._attempt(
-            lambda: write_particle(self.folder / "particles" / name, status, result, self._view_axes(), label)
-        )
+        files = self._particles.get(number)
+        if files is None:
+            name = particle_name(number)
+            files = ParticleFolder(self.folder / "particles" / name, f"tumble {__version__} {name}", self._view_axes())
+            self._particles[number] = files
+        self._attempt(lambda: files.write(status, result, entry.drain_poses()))
         self._written[number] = state
         return True
 

@@ -134,12 +134,18 @@ class FakeParticle:
             ms_per_frame={"work": 0.1},
         )
 
+    def drain_poses(self):
+        settled, self.poses = tuple(self.poses[:-30]), self.poses[-30:]
+        return settled
+
     def result(self):
         if not self.used:
             return None
         atoms = (Atom("Pt", (0.0, 1.0, -2.0), 0.9),)
         extra = {"sigma": float("nan"), "array": np.arange(2)}
-        return ParticleResult(self.status(), self.map, self.map / 2, self.map / 3, 0.5, atoms, tuple(self.poses), extra)
+        return ParticleResult(
+            self.status(), self.map.copy(), self.map / 2, self.map / 3, 0.5, atoms, tuple(self.poses), extra
+        )
 
 
 class FakeParts:

@@ -16,10 +16,10 @@ def test_the_defaults_are_a_configuration():
 
 def test_a_file_is_read_and_the_command_line_wins(tmp_path):
     path = tmp_path / "tumble.toml"
-    path.write_text('[reconstruction]\nelement = "Pt"\nseed = 3\n[session]\nrecord = false\n')
-    settings = load(path, {"reconstruction": {"seed": 5, "element": None}}, {"session": {"record": True}})
+    path.write_text('[reconstruction]\nelement = "Pt"\nbootstrap_frames = 300\n[session]\nrecord = false\n')
+    settings = load(path, {"reconstruction": {"bootstrap_frames": 500, "element": None}}, {"session": {"record": True}})
     assert settings.reconstruction.element == "Pt"
-    assert settings.reconstruction.seed == 5
+    assert settings.reconstruction.bootstrap_frames == 500
     assert settings.session.record is False
 
 

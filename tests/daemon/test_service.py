@@ -35,6 +35,8 @@ def test_a_series_comes_out_as_a_session(series, publish, run_service):
     assert {path.name for path in particle.iterdir()} == names
     with mrcfile.open(particle / "map.mrc") as file:
         assert file.voxel_size.x == pytest.approx(0.5)
+    frames = [int(line.split(",")[0]) for line in (particle / "poses.csv").read_text().splitlines()[1:]]
+    assert frames == [frame for frame in range(4, 100) if frame not in (50, 60)]
     snapshots = [from_json(line) for line in (run.folder / "timeline.jsonl").read_text().splitlines()]
     assert snapshots[-1].phase == "DONE"
     assert all(snapshot.stream.balance() == 0 for snapshot in snapshots)

@@ -12,7 +12,7 @@ import pytest
 
 from tumble.daemon.config import Settings
 from tumble.daemon.errors import UsageError
-from tumble.daemon.particle_files import atoms_text, coverage_text, plain, write_atomically, write_map, write_particle
+from tumble.daemon.particle_files import ParticleFolder, atoms_text, coverage_text, plain, write_atomically, write_map
 from tumble.daemon.session import Session, default_folder, prepare
 from tumble.recon.records import Atom, ParticleResult, ParticleStatus, PoseRow
 
@@ -33,7 +33,7 @@ def make_result() -> ParticleResult:
 
 def test_the_files_of_a_particle(tmp_path):
     result = make_result()
-    write_particle(tmp_path, result.status, result, np.eye(3)[:2], "tumble test")
+    ParticleFolder(tmp_path, "tumble test", np.eye(3)[:2]).write(result.status, result)
     with mrcfile.open(tmp_path / "half2.mrc") as file:
         assert np.array_equal(file.data, result.half2)
         assert file.voxel_size.z == pytest.approx(0.358)
@@ -120,3 +120,18 @@ def test_session_json_holds_the_configuration_from_the_beginning(tmp_path):
     assert facts["config"]["reconstruction"]["element"] == "Pt"
     assert facts["versions"]["numpy"] == np.__version__
     assert facts["phase"] == "WAITING"
+
+
+def test_poses_that_are_final_stay_in_front(tmp_path):
+    from dataclasses import replace
+
+    result = make_result()
+    files = ParticleFolder(tmp_path, "tumble test", None)
+    first, second = result.poses
+    files.write(result.status, result)
+    files.write(result.status, replace(result, poses=(replace(second, score=9.0),)), (first,))
+    files.write(result.status, replace(result, poses=()), (second,))
+    files.close()
+    rows = list(csv.DictReader((tmp_path / "poses.csv").read_text().splitlines()))
+    assert [(row["frame"], row["score"]) for row in rows] == [("4", "-3.500"), ("5", "0.000")]
+    assert not list(tmp_path.glob(".poses*"))
