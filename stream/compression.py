@@ -56,8 +56,7 @@ def decompress(
     """
     source = _read_only(np.frombuffer(blob, np.uint8))
     _check_sizes(source.size, algorithm, element_size, raw_bytes)
-    if out is not None and (out.dtype != np.uint8 or out.shape != (raw_bytes,) or not out.flags.c_contiguous):
-        raise CompressionError(f"the output buffer has to be a contiguous uint8 array of {raw_bytes} bytes")
+    _check_output(out, raw_bytes)
     if algorithm == "none":
         if out is None:
             return source
@@ -82,6 +81,7 @@ def decompress_lz4_block(blob: Buffer, raw_bytes: int, out: NDArray[np.uint8] | 
     """Expand one bare LZ4 block (SIMPLON v1 sends those); parameters and errors as for `decompress`."""
     source = _read_only(np.frombuffer(blob, np.uint8))
     _check_sizes(source.size, "lz4", 1, raw_bytes)
+    _check_output(out, raw_bytes)
     target = np.empty(raw_bytes, np.uint8) if out is None else out
     if decompress_block(source, 0, source.size, target, 0, raw_bytes) != raw_bytes:
         raise CompressionError(f"lz4 block of {source.size} bytes is truncated or damaged")
@@ -149,6 +149,11 @@ def _check_sizes(blob_bytes: int, algorithm: str, element_size: int, raw_bytes: 
             raise CompressionError(f"payload has {blob_bytes} bytes, its shape and type need {raw_bytes}")
     elif raw_bytes > _MAX_RATIO * blob_bytes:
         raise CompressionError(f"{algorithm} payload of {blob_bytes} bytes cannot hold {raw_bytes} bytes")
+
+
+def _check_output(out: NDArray[np.uint8] | None, raw_bytes: int) -> None:
+    if out is not None and (out.dtype != np.uint8 or out.shape != (raw_bytes,) or not out.flags.c_contiguous):
+        raise CompressionError(f"the output buffer has to be a contiguous uint8 array of {raw_bytes} bytes")
 
 
 def _read_header(source: NDArray[np.uint8], raw_bytes: int) -> int:

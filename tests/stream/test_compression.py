@@ -165,6 +165,8 @@ def test_output_buffer_has_to_fit():
     for wrong in (np.empty(8, np.uint16), np.empty(15, np.uint8), np.empty((16, 2), np.uint8)[:, 0]):
         with pytest.raises(CompressionError, match="output buffer"):
             decompress(blob, "bslz4", 2, 16, wrong)
+        with pytest.raises(CompressionError, match="output buffer"):
+            decompress_lz4_block(b"\x10\x00", 16, wrong)
 
 
 def test_unknown_compression_is_refused_when_writing():
