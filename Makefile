@@ -35,7 +35,7 @@ format: $(VENV)/.test
 	@$(BIN)/ruff format .
 
 bench: $(VENV)/.run
-	@$(BIN)/tumble bench $(ARGS)
+	@for script in tests/benchmarks/bench_*.py; do $(BIN)/python "$$script" $(ARGS) || exit 1; done
 
 # A Python is suitable when it is new enough and can make virtual environments (some systems package that apart).
 $(VENV)/.python:
