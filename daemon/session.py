@@ -139,15 +139,16 @@ class Session:
         state = (status.frames_used, status.state)
         if self._written.get(number) == state and not final:
             return False
+        settled = entry.drain_poses()  # before the result, which then no longer holds them
         result = entry.result()
-        if result is None and not final:
+        if result is None and not settled and not final:
             return False
         files = self._particles.get(number)
         if files is None:
             name = particle_name(number)
             files = ParticleFolder(self.folder / "particles" / name, f"tumble {__version__} {name}", self._view_axes())
             self._particles[number] = files
-        self._attempt(lambda: files.write(status, result, entry.drain_poses()))
+        self._attempt(lambda: files.write(status, result, settled))
         self._written[number] = state
         return True
 
