@@ -57,16 +57,16 @@ def lattice_volume(
     symmetry.
     """
     atoms = fcc_ball(lattice_constant_A, diameter_A) / pixel_size_A
-    k = np.arange(-grid.half, grid.half + 1) / PAD
-    waves = [np.exp(-2j * np.pi / grid.box_px * np.outer(k, atoms[:, axis])) for axis in range(3)]
+    k = np.arange(grid.half + 1) / PAD
     # trilinear slicing attenuates by sinc^2 of the position: atoms are weighted up by it
     boost = (np.sinc(atoms / (PAD * grid.box_px)) ** 2).prod(axis=1)
-    zy = (waves[2][:, None, :] * waves[1][None, :, :] / boost).astype(np.complex64)
-    volume = (zy.reshape(-1, len(atoms)) @ waves[0].T.astype(np.complex64)).reshape((grid.edge,) * 3)
-    radius2 = (k[:, None, None] ** 2 + k[None, :, None] ** 2 + k[None, None, :] ** 2) / (
-        grid.box_px * pixel_size_A
-    ) ** 2
-    volume *= np.exp(-2 * np.pi**2 * ATOM_SIGMA_A**2 * radius2)
+    # the ball has all mirror planes: cosines only, and one octant is enough
+    z, y, x = (np.cos(2 * np.pi / grid.box_px * np.outer(k, atoms[:, axis])).astype(np.float32) for axis in (2, 1, 0))
+    zy = (z[:, None, :] * (y / boost.astype(np.float32))[None, :, :]).reshape(-1, len(atoms))
+    octant = (zy @ x.T).reshape((len(k),) * 3)
+    mirror = np.abs(np.arange(-grid.half, grid.half + 1))
+    radius2 = (radius_grid(grid) / (grid.box_px * pixel_size_A)) ** 2
+    volume = octant[np.ix_(mirror, mirror, mirror)] * np.exp(-2 * np.pi**2 * ATOM_SIGMA_A**2 * radius2)
     return device.asarray(volume.astype(np.complex64))
 
 
@@ -164,13 +164,16 @@ class LatticeIndexer:
         shifts: NDArray[np.float32],
         shift_sd_px: float,
         device: Device,
+        *,
+        stretch: float = 1.0,
     ) -> None:
-        """`volume` (edge,)*3 complex with a real transform; `band_k` radii used; `shift_sd_px` prior of the shift."""
+        """`volume` (edge,)*3 complex with a real transform; `band_k` radii used; `shift_sd_px` prior of the shift;
+        `stretch` > 1 enlarges the model in real space."""
         self.grid, self.plane, self.shifts, self.device = grid, plane, shifts, device
         first, last = plane.count(band_k[0]), plane.count(band_k[1])
         self.band = slice(first, last)
         slices = device.kernels.slice_volume(
-            as_kernel_volume(volume, device), PAD, device.asarray(grid.matrices), device.asarray(plane.kx[first:last]),
+            as_kernel_volume(volume, device), PAD * stretch, device.asarray(grid.matrices), device.asarray(plane.kx[first:last]),
             device.asarray(plane.ky[first:last]), last - first,
         )  # fmt: skip
         self.model = device.xp.ascontiguousarray(slices[:, :, 0])  # (g, n): imaginary part is zero by symmetry
@@ -266,13 +269,17 @@ def measure_lattice_constant(
     For each trial constant every frame contributes its best matched-filter score over poses and shifts,
     ``S^2 / E`` (independent of the unknown contrast); the maximum of the mean is refined by a parabola.
     """
-    shifts = shift_grid(2.5, 1.25)
+    shifts = shift_grid(2.0, 2.0 / 1.5)
     box_A = plane.box_px * pixel_size_A
+    reference = float(np.mean(search_A))
+    # one volume serves all constants: a larger lattice is the same transform at proportionally larger k
+    wide = Grid(plane.box_px, math.ceil(volume_grid.k_max * search_A[1] / reference))
+    volume = lattice_volume(reference, diameter_A, wide, pixel_size_A, device)
 
-    def mean_score(constant: float) -> Floats:
-        volume = lattice_volume(constant, diameter_A, volume_grid, pixel_size_A, device)
+    def frame_scores(constant: float) -> Floats:
+        band_k = band(constant, box_A, volume_grid.k_max)
         indexer = LatticeIndexer(
-            volume, poses, plane, weight, band(constant, box_A, volume_grid.k_max), shifts, 1e3, device
+            volume, poses, plane, weight, band_k, shifts, 1e3, device, stretch=constant / reference
         )
         xp = device.xp
         best = np.zeros(len(coefficients))
@@ -283,10 +290,10 @@ def measure_lattice_constant(
         return best
 
     coarse = np.arange(search_A[0], search_A[1] + 1e-9, 0.05)
-    scores = np.array([mean_score(a) for a in coarse])
+    scores = np.array([frame_scores(a) for a in coarse])
     centre = coarse[scores.mean(axis=1).argmax()]
     fine = centre + np.arange(-2, 3) * 0.02
-    values = np.array([mean_score(a).mean() for a in fine])
+    values = np.array([frame_scores(a).mean() for a in fine])
     curvature, slope, _ = np.polyfit(fine - centre, values, 2)
     best = centre - slope / (2 * curvature) if curvature < 0 else fine[values.argmax()]
     best = float(np.clip(best, fine[0], fine[-1]))

@@ -48,6 +48,16 @@ class Accumulator:
         spectrum = xp.ascontiguousarray(numerator).view(np.complex64)[..., 0]
         return friedel(spectrum), friedel(denominator)
 
+    def add_cropped(self, other: Accumulator, first_set: int = 0) -> None:
+        """Add the sums of an accumulator on a larger grid to the sets from `first_set` on."""
+        margin = other.grid.half - self.grid.half
+        if margin < 0:
+            raise ValueError(f"grid k_max {other.grid.k_max} is smaller than {self.grid.k_max}")
+        inner = slice(margin, margin + self.grid.edge)
+        sets = slice(first_set, first_set + len(other.denominator))
+        self.numerator[sets] += other.numerator[:, inner, inner, inner]
+        self.denominator[sets] += other.denominator[:, inner, inner, inner]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FilledMap:

@@ -56,6 +56,13 @@ def _shell_index(grid: Grid) -> NDArray[np.intp]:
 
 
 @lru_cache(maxsize=8)
+def _shell_below(grid: Grid) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+    radius = radius_grid(grid)
+    below = np.floor(radius).astype(np.int16)
+    return below, radius - below
+
+
+@lru_cache(maxsize=8)
 def volume_mask(samples: int) -> NDArray[np.float32]:
     """(samples,)*3 soft ball around voxel ``samples // 2``."""
     axis = np.arange(samples) - samples // 2
@@ -178,5 +185,6 @@ def resolution_A(
 
 def shell_values(profile: NDArray[np.float64], grid: Grid, device: Device) -> Any:
     """A per-shell profile spread over the grid, linear between shells, float32."""
-    spread = np.interp(radius_grid(grid), np.arange(len(profile)), profile)
-    return device.asarray(spread.astype(np.float32))
+    padded = np.pad(np.asarray(profile, np.float32), (0, 2 * grid.half), mode="edge")
+    below, share = _shell_below(grid)
+    return device.asarray(padded[below] * (1 - share) + padded[below + 1] * share)

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from .device import Device
 from .geometry import HalfPlane
 from .maps import Accumulator
-from .rotations import from_matrix, to_matrix
+from .rotations import GROUP_ORDER, from_matrix, to_matrix
 from .volume import PAD
 
 Floats = NDArray[np.float64]
-NO_OFFSET = np.zeros((1, 2), np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,25 +43,28 @@ class Whitened:
         weight = self.band_weight if band else self.weight
         return device.asarray(self.plane.kx), device.asarray(self.plane.ky), device.asarray(weight)
 
-    def score(
-        self,
-        volume: Any,
-        frames: NDArray[np.int64],
-        poses: Floats,
-        starts: Floats,
-        k_max: float,
-        offsets: NDArray[np.float32] = NO_OFFSET,
+    def score_branches(
+        self, volume: Any, frames: NDArray[np.int64], poses: Floats, starts: Floats, k_max: float
     ) -> tuple[Floats, Floats]:
-        """Log-likelihoods (t, k) and best shifts (t, k, 2) of poses (t, k, 4) on a kernel volume."""
+        """Log-likelihoods (t, k, 48) and best shifts (t, k, 48, 2) of all equivalents (t, k, 48, 4) on a kernel volume.
+
+        `poses` and `starts` (t, k, 48, 2) are in the order of `rotations.equivalents`.
+        """
         device = self.device
         kx, ky, weight = self._arrays(band=False)
-        score, shift = device.kernels.score_poses(
-            volume, PAD, device.asarray(frames), device.asarray(to_matrix(poses).astype(np.float32)),
-            device.asarray(np.ascontiguousarray(starts, np.float32)), device.asarray(offsets), self.coefficients, kx,
-            ky, weight, self.plane.count(k_max), self.plane.box_px,
+        t, k = poses.shape[:2]
+        half = GROUP_ORDER // 2
+        matrices = to_matrix(poses[:, :, :half]).astype(np.float32).reshape(t, k * half, 3, 3)
+        pairs = starts.reshape(t, k, 2, half, 2).swapaxes(2, 3).reshape(t, k * half, 2, 2)
+        score, shift = device.kernels.score_pairs(
+            volume, PAD, device.asarray(frames), device.asarray(matrices),
+            device.asarray(np.ascontiguousarray(pairs, np.float32)), self.coefficients, kx, ky, weight,
+            self.plane.count(k_max), self.plane.box_px,
         )  # fmt: skip
-        shift = device.to_host(shift).astype(np.float64)
-        return device.to_host(score).astype(np.float64) - self._penalty(shift), shift
+        score = device.to_host(score).astype(np.float64).reshape(t, k, half, 2).swapaxes(2, 3)
+        shift = device.to_host(shift).astype(np.float64).reshape(t, k, half, 2, 2).swapaxes(2, 3)
+        shift = shift.reshape(t, k, GROUP_ORDER, 2)
+        return score.reshape(t, k, GROUP_ORDER) - self._penalty(shift), shift
 
     def refine(
         self,

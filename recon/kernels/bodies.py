@@ -86,8 +86,12 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
             table[i, 1] = math.sin(angle * (i - limit))
 
     @jit
-    def cross_terms(volume, half, pad, rotation, coefficients, kx, ky, weight, count, cross):
-        """cross_j = weight_j conj(F_j) volume(R^T k_j); returns the energy sum_j weight_j |volume(R^T k_j)|^2."""
+    def cross_terms(volume, half, pad, rotation, coefficients, kx, ky, weight, count, cross, turned):
+        """cross_j = weight_j conj(F_j) M_j for a pose, and the same for that pose turned by a half turn about the beam.
+
+        The half turn takes k to -k in the image plane, where a real map has the conjugate value: one interpolation serves
+        both poses. Returns the energy sum_j weight_j |M_j|^2, which they share.
+        """
         ax, ay, az = pad * rotation[0, 0], pad * rotation[0, 1], pad * rotation[0, 2]
         bx, by, bz = pad * rotation[1, 0], pad * rotation[1, 1], pad * rotation[1, 2]
         centre = np.float32(half)
@@ -97,24 +101,15 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
             real, imaginary = interpolate(
                 volume, ax * u + bx * v + centre, ay * u + by * v + centre, az * u + bz * v + centre
             )
-            fr, fi, w = coefficients[j, 0], coefficients[j, 1], weight[j]
-            cross[j, 0] = w * (fr * real + fi * imaginary)
-            cross[j, 1] = w * (fr * imaginary - fi * real)
+            w = weight[j]
+            fr, fi = w * coefficients[j, 0], w * coefficients[j, 1]
+            a, b, c, d = fr * real, fi * imaginary, fr * imaginary, fi * real
+            cross[j, 0] = a + b
+            cross[j, 1] = c - d
+            turned[j, 0] = a - b
+            turned[j, 1] = -c - d
             energy += w * (real * real + imaginary * imaginary)
         return energy
-
-    @jit
-    def shift_value(cross, kx, ky, count, limit, step, shift_x, shift_y, table_x, table_y):
-        """Re sum_j cross_j exp(-i step k_j.s)."""
-        phase_table(table_x, limit, -step * shift_x)
-        phase_table(table_y, limit, -step * shift_y)
-        total = np.float32(0)
-        for j in range(count):
-            u, v = kx[j] + limit, ky[j] + limit
-            cosine = table_x[u, 0] * table_y[v, 0] - table_x[u, 1] * table_y[v, 1]
-            sine = table_x[u, 0] * table_y[v, 1] + table_x[u, 1] * table_y[v, 0]
-            total += cross[j, 0] * cosine - cross[j, 1] * sine
-        return total
 
     @jit
     def shift_newton(cross, kx, ky, count, limit, step, shift_x, shift_y, longest, table_x, table_y):
@@ -147,27 +142,44 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
         return shift_x + dx, shift_y + dy, value
 
     @jit
-    def score_pose(volume, half, pad, rotation, coefficients, kx, ky, weight, count, limit, step, start, offsets, work):
-        """Log-likelihood of a pose, maximised over its shift: best of `offsets` (m, 2) about `start`, then two Newton
-        steps.
+    def best_shift(cross, kx, ky, count, limit, step, start, table_x, table_y):
+        """Two Newton steps from `start`; returns (Re sum_j cross_j exp(-i step k.s), x, y)."""
+        longest = np.float32(0.7)
+        x, y, _ = shift_newton(cross, kx, ky, count, limit, step, start[0], start[1], longest, table_x, table_y)
+        x, y, value = shift_newton(cross, kx, ky, count, limit, step, x, y, longest, table_x, table_y)
+        return value, x, y
 
-        `work` is (count + 4 limit + 2, 2) float32 scratch. Returns (log-likelihood, shift x, shift y).
+    @jit
+    def score_pair(
+        volume,
+        half,
+        pad,
+        rotation,
+        coefficients,
+        kx,
+        ky,
+        weight,
+        count,
+        limit,
+        step,
+        start,
+        turned_start,
+        work,
+        score,
+        shift,
+    ):
+        """Log-likelihoods of a pose and of its half turn about the beam, each maximised over the shift near its start.
+
+        `work` is (2 count + 4 limit + 2, 2) float32 scratch; `score` (2,) and `shift` (2, 2) receive the results.
         """
-        cross = work[:count]
-        table_x = work[count : count + 2 * limit + 1]
-        table_y = work[count + 2 * limit + 1 :]
-        energy = cross_terms(volume, half, pad, rotation, coefficients, kx, ky, weight, count, cross)
-        x, y = start[0] + offsets[0, 0], start[1] + offsets[0, 1]
-        if offsets.shape[0] > 1:
-            best = np.float32(-1e30)
-            for m in range(offsets.shape[0]):
-                sx, sy = start[0] + offsets[m, 0], start[1] + offsets[m, 1]
-                value = shift_value(cross, kx, ky, count, limit, step, sx, sy, table_x, table_y)
-                if value > best:
-                    best, x, y = value, sx, sy
-        x, y, _ = shift_newton(cross, kx, ky, count, limit, step, x, y, np.float32(0.7), table_x, table_y)
-        x, y, value = shift_newton(cross, kx, ky, count, limit, step, x, y, np.float32(0.7), table_x, table_y)
-        return 2 * value - energy, x, y
+        cross, turned = work[:count], work[count : 2 * count]
+        table_x = work[2 * count : 2 * count + 2 * limit + 1]
+        table_y = work[2 * count + 2 * limit + 1 :]
+        energy = cross_terms(volume, half, pad, rotation, coefficients, kx, ky, weight, count, cross, turned)
+        value, x, y = best_shift(cross, kx, ky, count, limit, step, start, table_x, table_y)
+        score[0], shift[0, 0], shift[0, 1] = 2 * value - energy, x, y
+        value, x, y = best_shift(turned, kx, ky, count, limit, step, turned_start, table_x, table_y)
+        score[1], shift[1, 0], shift[1, 1] = 2 * value - energy, x, y
 
     @jit
     def normal_equations(
@@ -400,9 +412,8 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
         interpolate=interpolate,
         interpolate_gradient=interpolate_gradient,
         cross_terms=cross_terms,
-        shift_value=shift_value,
         shift_newton=shift_newton,
-        score_pose=score_pose,
+        score_pair=score_pair,
         normal_equations=normal_equations,
         refine_pose=refine_pose,
         rotate=rotate,

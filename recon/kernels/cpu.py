@@ -20,7 +20,7 @@ def _add(array, index, value):
 
 
 _bodies = build(njit(cache=True, fastmath=True, error_model="numpy"), _add)
-_score_pose = _bodies.score_pose
+_score_pair = _bodies.score_pair
 _refine_pose = _bodies.refine_pose
 _interpolate = _bodies.interpolate
 _insert_slice = _bodies.insert_slice
@@ -44,7 +44,7 @@ def _slice_all(volume, half, pad, rotations, kx, ky, count, out):
             out[i, j, 1] = imaginary
 
 
-def slice_volume(volume: Floats, pad: int, rotations: Floats, kx: Any, ky: Any, count: int) -> Floats:
+def slice_volume(volume: Floats, pad: float, rotations: Floats, kx: Any, ky: Any, count: int) -> Floats:
     """Central slices of a Fourier volume: (m, count, 2) for (m, 3, 3) rotations."""
     out = np.empty((len(rotations), count, 2), np.float32)
     _slice_all(volume, volume.shape[0] // 2, np.float32(pad), rotations, kx, ky, count, out)
@@ -52,44 +52,24 @@ def slice_volume(volume: Floats, pad: int, rotations: Floats, kx: Any, ky: Any, 
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def _score_all(
-    volume,
-    half,
-    pad,
-    frames,
-    rotations,
-    starts,
-    offsets,
-    coefficients,
-    kx,
-    ky,
-    weight,
-    count,
-    limit,
-    step,
-    work,
-    score,
-    shift,
+def _score_all(  # type: ignore[no-untyped-def]
+    volume, half, pad, frames, rotations, starts, coefficients, kx, ky, weight, count, limit, step, work, score, shift
 ):
-    states = rotations.shape[1]
-    for i in prange(frames.shape[0] * states):
-        t, k = i // states, i % states
-        value, x, y = _score_pose(
+    poses = rotations.shape[1]
+    for i in prange(frames.shape[0] * poses):
+        t, k = i // poses, i % poses
+        _score_pair(
             volume, half, pad, rotations[t, k], coefficients[frames[t]], kx, ky, weight, count, limit, step,
-            starts[t, k], offsets, work[get_thread_id()],
+            starts[t, k, 0], starts[t, k, 1], work[get_thread_id()], score[t, k], shift[t, k],
         )  # fmt: skip
-        score[t, k] = value
-        shift[t, k, 0] = x
-        shift[t, k, 1] = y
 
 
-def score_poses(
+def score_pairs(
     volume: Floats,
-    pad: int,
+    pad: float,
     frames: NDArray[np.int64],
     rotations: Floats,
     starts: Floats,
-    offsets: Floats,
     coefficients: Floats,
     kx: Any,
     ky: Any,
@@ -97,24 +77,24 @@ def score_poses(
     count: int,
     box_px: int,
 ) -> tuple[Floats, Floats]:
-    """Score k poses of each of t frames.
+    """Score k poses of each of t frames, and each pose's half turn about the beam.
 
     Parameters
     ----------
     frames : (t,) int64, rows of `coefficients` (n_frames, n, 2).
-    rotations : (t, k, 3, 3). starts : (t, k, 2) pixels. offsets : (m, 2) pixels, tried about each start.
+    rotations : (t, k, 3, 3). starts : (t, k, 2, 2) pixels, ``[.., pose or half turn, x or y]``.
 
     Returns
     -------
-    score : (t, k) log-likelihood against no particle. shift : (t, k, 2) pixels.
+    score : (t, k, 2) log-likelihood against no particle. shift : (t, k, 2, 2) pixels.
     """
     limit = int(max(np.abs(kx[:count]).max(), ky[:count].max()))
-    work = np.empty((get_num_threads(), count + 4 * limit + 2, 2), np.float32)
-    score = np.empty(rotations.shape[:2], np.float32)
-    shift = np.empty((*rotations.shape[:2], 2), np.float32)
+    work = np.empty((get_num_threads(), 2 * count + 4 * limit + 2, 2), np.float32)
+    score = np.empty((*rotations.shape[:2], 2), np.float32)
+    shift = np.empty((*rotations.shape[:2], 2, 2), np.float32)
     _score_all(
-        volume, volume.shape[0] // 2, np.float32(pad), frames, rotations, starts, offsets, coefficients, kx, ky, weight,
-        count, limit, np.float32(2 * np.pi / box_px), work, score, shift,
+        volume, volume.shape[0] // 2, np.float32(pad), frames, rotations, starts, coefficients, kx, ky, weight, count,
+        limit, np.float32(2 * np.pi / box_px), work, score, shift,
     )  # fmt: skip
     return score, shift
 

@@ -1,0 +1,231 @@
+"""Telling the 48 branches apart: every frame's lattice candidates times 48, scored on the filled map, decided by continuity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .chain import decode, distinct_modulo
+from .device import Device
+from .maps import Accumulator, filled_map, rough_map
+from .rotations import GROUP_ORDER, angle_deg, equivalents, midpoints, to_matrix
+from .volume import Grid, as_kernel_volume, to_real
+from .whitened import Whitened
+
+Floats = NDArray[np.float64]
+CANDIDATES = 3
+FOLDS = 4
+FOLD_FRAMES = 100  # consecutive frames left out of the map together
+HALF_FRAMES = 25  # halves are blocks of time, longer than the correlation of pose and background
+CHAIN_WIDENING = 1.15  # of the step per axis, for pose errors
+SURE = 0.9  # posterior mass within 8 degrees from which a pose is used
+DETOUR_DEG = 4.0  # off the midpoint of its neighbours: the midpoint becomes a candidate
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Path:
+    """One pose per frame: the map's origin is seen at ``shifts`` from the box centre."""
+
+    poses: Floats  # (t, 4)
+    shifts: Floats  # (t, 2) pixels
+    score: Floats  # (t,)
+    used: NDArray[np.bool_]  # (t,)
+
+
+def half_of(frame: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Half (0 or 1) of each frame: alternate blocks of time."""
+    return (frame // HALF_FRAMES) % 2
+
+
+def lattice_position(poses: Floats, shifts: Floats, centre_px: Floats) -> Floats:
+    """Where the lattice centre of the map, at `centre_px` (x, y, z), is seen: (..., 2) pixels from the box centre."""
+    return shifts + (to_matrix(poses)[..., :2, :] @ centre_px)
+
+
+def find_centre(rough: Any, lattice: Any, grid: Grid, low: float, high: float, device: Device) -> Floats:
+    """Lattice centre (x, y, z) in pixels from the map centre: peak of the correlation with the symmetrised lattice map.
+
+    `rough` and `lattice` are real maps of the same sampling; only radii between `low` and `high` cycles per box count.
+    """
+    xp = device.xp
+    samples = rough.shape[0]
+    axis = np.fft.fftfreq(samples) * samples
+    radius = np.sqrt(
+        axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + (np.arange(samples // 2 + 1) ** 2)[None, None]
+    )
+    band = device.asarray(((radius >= low) & (radius <= high)).astype(np.float32))
+    a = device.rfftn(xp.fft.ifftshift(rough))
+    b = device.rfftn(xp.fft.ifftshift(lattice))
+    correlation = np.asarray(device.to_host(device.irfftn(a * b.conj() * band, rough.shape)))
+    peak = np.array(np.unravel_index(correlation.argmax(), correlation.shape))
+    offset = np.zeros(3)
+    for i in range(3):
+        step = np.eye(3, dtype=int)[i]
+        left, middle, right = (correlation[tuple((peak + s * step) % samples)] for s in (-1, 0, 1))
+        bend = left - 2 * middle + right
+        offset[i] = np.clip(0.5 * (left - right) / bend, -0.5, 0.5) if bend < 0 else 0.0
+    zyx = np.where(peak > samples // 2, peak - samples, peak) + offset
+    return zyx[::-1] * (grid.box_px / samples)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class States:
+    """All branches of a few candidates: poses (t, s, 4), shifts (t, s, 2), score (t, s)."""
+
+    poses: Floats
+    shifts: Floats
+    score: Floats
+
+
+def score_branches(
+    data: Whitened,
+    volume: Any,
+    frames: NDArray[np.int64],
+    candidates: Floats,
+    positions: Floats,
+    centre_px: Floats,
+    k_max: float,
+) -> States:
+    """Score the 48 branches of candidates (t, k, 4) whose lattice centres are seen at `positions` (t, k, 2).
+
+    A branch turns the particle about its lattice centre, which therefore stays where it is seen.
+    """
+    frames_count, k = candidates.shape[:2]
+    poses = equivalents(candidates)
+    starts = positions[:, :, None] - to_matrix(poses)[..., :2, :] @ centre_px
+    score, shifts = data.score_branches(volume, frames, poses, starts, k_max)
+    states = k * GROUP_ORDER
+    return States(
+        poses.reshape(frames_count, states, 4),
+        shifts.reshape(frames_count, states, 2),
+        score.reshape(frames_count, states),
+    )
+
+
+def decide(states: States, sigma_deg: float, anchor: Floats | None = None) -> Path:
+    """The branch of every frame, by the likelihood of all of them and continuity in time."""
+    chosen, mass = decode(states.poses, states.score, sigma_deg * CHAIN_WIDENING, anchor=anchor)
+    rows = np.arange(len(chosen))
+    poses = states.poses[rows, chosen]
+    return Path(poses, states.shifts[rows, chosen], states.score[rows, chosen], trusted(poses, mass, sigma_deg, anchor))
+
+
+def trusted(poses: Floats, mass: Floats, sigma_deg: float, anchor: Floats | None = None) -> NDArray[np.bool_]:
+    """Frames whose pose may enter the map: sure of the branch, and not off the path of their neighbours."""
+    line = poses if anchor is None else np.concatenate([anchor[None], poses])
+    detour = angle_deg(midpoints(line), line)
+    return (mass > SURE) & (detour[len(line) - len(poses) :] < 3 * max(sigma_deg, 1.0))
+
+
+def pick_candidates(poses: Floats, positions: Floats, keep: int) -> tuple[Floats, Floats]:
+    """The first `keep` candidates that differ modulo 48."""
+    index = distinct_modulo(poses, keep)
+    return np.take_along_axis(poses, index[..., None], axis=1), np.take_along_axis(positions, index[..., None], axis=1)
+
+
+def add_midpoints(
+    data: Whitened,
+    volume: Any,
+    frames: NDArray[np.int64],
+    path: Path,
+    candidates: Floats,
+    positions: Floats,
+    centre_px: Floats,
+    k_max: float,
+) -> None:
+    """Where a pose lies off its neighbours, put their refined midpoint in the place of the last candidate (in place)."""
+    middle = midpoints(path.poses)
+    off = np.flatnonzero(angle_deg(middle, path.poses) > DETOUR_DEG)
+    if len(off) == 0:
+        return
+    poses, shifts, _ = data.refine(volume, frames[off], middle[off], path.shifts[off], k_max)
+    candidates[off, -1] = poses
+    positions[off, -1] = lattice_position(poses, shifts, centre_px)
+
+
+@dataclass(frozen=True, slots=True)
+class Redecision:
+    """Numbers of one re-decision round."""
+
+    changed: int
+    used: int
+    likelihood: float  # mean over frames, each against a map that leaves its block out
+
+
+def redecide(
+    data: Whitened,
+    frames: NDArray[np.int64],
+    number: NDArray[np.int64],
+    path: Path,
+    candidates: Floats,
+    positions: Floats,
+    lattice_real: Any,
+    grid: Grid,
+    k_score: float,
+    band_k: tuple[float, float],
+    sigma_deg: float,
+    *,
+    keep: int = CANDIDATES,
+    base: Accumulator | None = None,
+) -> tuple[Path, Redecision, Floats]:
+    """Decide the branch of every buffered frame anew, each block of frames against a map that leaves it out.
+
+    Parameters
+    ----------
+    frames : (t,) rows of `data`. number : (t,) frame numbers (they set halves and folds).
+    candidates, positions : (t, k, 4) lattice candidates and (t, k, 2) where their lattice centre is seen.
+    lattice_real : real O_h-symmetrised map on the grid's own sampling, for finding the lattice centre.
+    base : sums of older frames that are no longer in the buffer, two sets (halves), always part of the map; on this grid or a larger one.
+
+    Returns
+    -------
+    path, numbers of the round, lattice centre (x, y, z) pixels.
+    """
+    device = data.device
+    fold = (number // FOLD_FRAMES) % FOLDS
+    sums = Accumulator(grid, 2 * FOLDS, device)
+    use = np.flatnonzero(path.used)
+    data.insert(
+        sums, 2 * fold[use] + half_of(number[use]), frames[use], path.poses[use], path.shifts[use], np.ones(len(use))
+    )
+    old = Accumulator(grid, 2, device)
+    if base is not None:
+        old.add_cropped(base)
+    total = []
+    for h in (0, 1):
+        inside, before = sums.sums(*range(h, 2 * FOLDS, 2)), old.sums(h)
+        total.append((inside[0] + before[0], inside[1] + before[1]))
+    del old
+    rough = rough_map(total[0][0] + total[1][0], total[0][1] + total[1][1], grid, device)
+    centre = find_centre(rough, lattice_real, grid, band_k[0] * 0.85, band_k[1], device)
+    whole = as_kernel_volume(filled_map(total[0], total[1], grid, centre, device).joint, device)
+
+    first = lattice_position(path.poses, path.shifts, centre)[:, None]
+    chosen, seen = pick_candidates(
+        np.concatenate([path.poses[:, None], candidates], axis=1), np.concatenate([first, positions], axis=1), keep
+    )
+    add_midpoints(data, whole, frames, path, chosen, seen, centre, k_score)
+    score = np.empty((len(frames), keep * GROUP_ORDER))
+    poses, shifts = np.empty((*score.shape, 4)), np.empty((*score.shape, 2))
+    for f in range(FOLDS):
+        rows = np.flatnonzero(fold == f)
+        if len(rows) == 0:
+            continue
+        left_out = [sums.sums(2 * f + h) for h in (0, 1)]
+        rest = [(total[h][0] - left_out[h][0], total[h][1] - left_out[h][1]) for h in (0, 1)]
+        volume = as_kernel_volume(filled_map(rest[0], rest[1], grid, centre, device).joint, device)
+        states = score_branches(data, volume, frames[rows], chosen[rows], seen[rows], centre, k_score)
+        score[rows], poses[rows], shifts[rows] = states.score, states.poses, states.shifts
+    fresh = decide(States(poses, shifts, score), sigma_deg)
+    changed = int((angle_deg(fresh.poses, path.poses) > 8).sum())
+    refined, moved, likelihood = data.refine(whole, frames, fresh.poses, fresh.shifts, k_score)
+    result = Path(refined, moved, likelihood, fresh.used)
+    return result, Redecision(changed, int(fresh.used.sum()), float(fresh.score.mean())), centre
+
+
+def real_lattice(volume: Any, grid: Grid, device: Device, samples: int) -> Any:
+    """Real twin of a symmetrised Fourier volume, on the sampling of another grid."""
+    return to_real(volume, grid, device, samples)

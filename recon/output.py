@@ -1,0 +1,103 @@
+"""What is published of a particle: maps and atoms centred on the atoms' centroid, and poses in that same body frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+from scipy.ndimage import fourier_shift
+
+from .atoms import find_peaks, guess_element, nearest_neighbour_constant, select_atoms
+from .buffer import FrameBuffer
+from .maps import SolvedMap
+from .records import Atom, ParticleResult, ParticleStatus, PoseRow
+from .rotations import to_matrix
+from .volume import resolution_A
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Published:
+    """Maps ``[z, y, x]`` with the atoms' centroid at voxel ``n // 2``; `centre_A` is that centroid in the working frame."""
+
+    map: NDArray[np.float32]
+    half1: NDArray[np.float32]
+    half2: NDArray[np.float32]
+    centre_A: Floats
+    atoms: tuple[Atom, ...]
+    lattice_constant_A: float
+    resolution_A: float | None
+    fsc_k: tuple[float, ...]
+    fsc: tuple[float, ...]
+
+
+def publish(
+    solved: SolvedMap, pixel_size_A: float, lattice_constant_A: float, element: str | None, threads: int
+) -> Published:
+    """Trace atoms and move everything to their centroid."""
+    neighbour_A = lattice_constant_A / np.sqrt(2)
+    peaks = find_peaks(solved.joint, pixel_size_A, neighbour_A, threads)
+    positions, confidence = select_atoms(peaks, neighbour_A)
+    centre = positions.mean(axis=0) if len(positions) >= 13 else np.zeros(3)
+    symbol = element or guess_element(lattice_constant_A)
+    atoms = tuple(
+        Atom(symbol, (float(p[0]), float(p[1]), float(p[2])), float(c))
+        for p, c in zip(positions - centre, confidence, strict=True)
+    )
+    box_A = solved.joint.shape[0] * pixel_size_A
+    return Published(
+        map=_moved(solved.joint, centre / pixel_size_A),
+        half1=_moved(solved.half1, centre / pixel_size_A),
+        half2=_moved(solved.half2, centre / pixel_size_A),
+        centre_A=centre,
+        atoms=atoms,
+        lattice_constant_A=nearest_neighbour_constant(positions, neighbour_A) or lattice_constant_A,
+        resolution_A=resolution_A(solved.fsc, box_A, first=max(2, round(0.25 * box_A))),
+        fsc_k=tuple(float(k) for k in np.arange(len(solved.fsc)) / box_A),
+        fsc=tuple(float(f) for f in solved.fsc),
+    )
+
+
+def _moved(volume: NDArray[np.float32], centre_px: Floats) -> NDArray[np.float32]:
+    """Volume shifted so that `centre_px` (x, y, z from the middle) comes to the middle; band-limited interpolation."""
+    spectrum = fourier_shift(scipy.fft.rfftn(volume), -centre_px[::-1], n=volume.shape[2])
+    return np.ascontiguousarray(scipy.fft.irfftn(spectrum, s=volume.shape), np.float32)
+
+
+def pose_rows(
+    buffer: FrameBuffer, rows: NDArray[np.int64], published: Published | None, pixel_size_A: float
+) -> tuple[PoseRow, ...]:
+    """Lines of poses.csv for rows of the buffer, in the published body frame."""
+    centre = published.centre_A if published is not None else np.zeros(3)
+    poses = buffer.poses[rows]
+    seen = buffer.origin_px[rows] + buffer.shifts[rows] + (to_matrix(poses)[:, :2] @ centre) / pixel_size_A
+    return tuple(
+        PoseRow(
+            frame=int(buffer.number[r]),
+            time_s=float(buffer.time_s[r]),
+            quaternion=(float(q[0]), float(q[1]), float(q[2]), float(q[3])),
+            centre_px=(float(xy[0]), float(xy[1])),
+            score=float(buffer.score[r]),
+            used=bool(buffer.used[r]),
+        )
+        for r, q, xy in zip(rows, poses, seen, strict=True)
+    )
+
+
+def particle_result(
+    status: ParticleStatus, published: Published, rows: tuple[PoseRow, ...], pixel_size_A: float, likelihood: float
+) -> ParticleResult:
+    """Everything the session folder needs."""
+    return ParticleResult(
+        status=status,
+        map=published.map,
+        half1=published.half1,
+        half2=published.half2,
+        voxel_A=pixel_size_A,
+        atoms=published.atoms,
+        poses=rows,
+        extra={"likelihood_left_out": likelihood},
+    )

@@ -1,0 +1,83 @@
+"""From decided branches to the published map: full-band refinement of each half against its own map, then the solve."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .branches import Path, find_centre, half_of
+from .maps import Accumulator, SolvedMap, filled_map, rough_map, solve_halves
+from .rotations import angle_deg
+from .volume import Grid, as_kernel_volume
+from .whitened import Whitened
+
+Floats = NDArray[np.float64]
+MOST_DEG = 3.0  # a refinement that moves a pose further is refused: the branch was decided elsewhere
+
+
+def halves_of(
+    data: Whitened,
+    frames: NDArray[np.int64],
+    number: NDArray[np.int64],
+    path: Path,
+    grid: Grid,
+    base: Accumulator | None,
+) -> Accumulator:
+    """Both halves of the used frames, on top of the sums of frames that left the buffer."""
+    sums = Accumulator(grid, 2, data.device)
+    if base is not None:
+        sums.add_cropped(base)
+    use = np.flatnonzero(path.used)
+    data.insert(sums, half_of(number[use]), frames[use], path.poses[use], path.shifts[use], np.ones(len(use)))
+    return sums
+
+
+def refine_halves(
+    data: Whitened,
+    frames: NDArray[np.int64],
+    number: NDArray[np.int64],
+    path: Path,
+    lattice_real: NDArray[np.float32],
+    grid: Grid,
+    radii: tuple[float, ...],
+    band_k: tuple[float, float],
+    base: Accumulator | None,
+) -> Path:
+    """Refine every pose against the filled map of its own half, so that the halves stay independent.
+
+    `lattice_real` is the symmetrised lattice map on this grid's sampling; `radii` the growing limits in cycles per box.
+    """
+    device = data.device
+    sums = halves_of(data, frames, number, path, grid, base)
+    first, second = sums.sums(0), sums.sums(1)
+    del sums
+    rough = rough_map(first[0] + second[0], first[1] + second[1], grid, device)
+    centre = find_centre(rough, device.asarray(lattice_real), grid, band_k[0] * 0.85, band_k[1], device)
+    filled = filled_map(first, second, grid, centre, device, with_halves=True, with_joint=False)
+    if filled.halves is None:
+        raise AssertionError("filled_map was asked for halves")
+    poses, shifts, score = path.poses.copy(), path.shifts.copy(), path.score.copy()
+    half = half_of(number)
+    for h in (0, 1):
+        volume = as_kernel_volume(filled.halves[h], device)
+        rows = np.flatnonzero(half == h)
+        if len(rows) == 0:
+            continue
+        for k_max in radii:
+            fresh, moved, likelihood = data.refine(volume, frames[rows], poses[rows], shifts[rows], k_max, rounds=6)
+            kept = angle_deg(fresh, path.poses[rows]) < MOST_DEG
+            poses[rows[kept]], shifts[rows[kept]], score[rows[kept]] = fresh[kept], moved[kept], likelihood[kept]
+    return Path(poses, shifts, score, path.used)
+
+
+def solve(
+    data: Whitened,
+    frames: NDArray[np.int64],
+    number: NDArray[np.int64],
+    path: Path,
+    grid: Grid,
+    base: Accumulator | None,
+) -> SolvedMap:
+    """Final maps from the used frames."""
+    sums = halves_of(data, frames, number, path, grid, base)
+    return solve_halves(sums.sums(0), sums.sums(1), grid, data.device)
