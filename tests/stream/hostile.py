@@ -54,7 +54,7 @@ V2: dict[str, bytes] = {
     "map longer than memory": b"\xbb\x0f" + b"\xff" * 7,
     "list as a key": b"\xa1\x81\x00\x00",
     "date that is none": cbor2.dumps({"type": "start", "series_id": 1, "arm_date": cbor2.CBORTag(0, "yesterday")}),
-    "address that is none": cbor2.dumps({"type": "end", "series_id": 1, "x": cbor2.CBORTag(52, b"123")}),
+    "UUID that is none": cbor2.dumps({"type": "end", "series_id": 1, "x": cbor2.CBORTag(37, b"123")}),
     "text that is not UTF-8": b"\xa1\x64type\x63\xff\xfe\xfd",
     "a number": cbor2.dumps(42),
     "a list": cbor2.dumps([1, 2, 3]),
