@@ -14,6 +14,7 @@ from ..records import NoiseSpectrum, Observation, TrackedParticle
 from .bands import sampling_for
 from .boxes import cut_box
 from .followers import Followers
+from .motion import Motion
 from .noise import NoiseBank
 from .options import FrontEndOptions
 from .quality import FrameGate
@@ -75,6 +76,8 @@ class FrontEnd:
         self._searching_window = True
         self._summer = FrameSummer(1 if self.options.sum_frames is None else self.options.sum_frames)
         self._events: list[str] = []
+        self._rotation_line = ""
+        self._deforms = False
         smallest = 0.9 * min(height, width) * pixel_size_A
         if not sampling.resolves_lattice:
             self._events.append(
@@ -141,6 +144,10 @@ class FrontEnd:
         """Every particle found so far, also those lost or gone, by number."""
         return self._followers.particles()
 
+    def motion(self) -> Motion | None:
+        """Motion of the whole field and of its parts against the first frame; None where there is no graphene."""
+        return self._searcher.motion()
+
     def _keep(self, data: NDArray[Any]) -> NDArray[Any]:
         """Copy of a frame, in a buffer used before where one is free (fresh large buffers cost page faults)."""
         if self._spare and self._spare[-1].dtype == data.dtype:
@@ -170,6 +177,8 @@ class FrontEnd:
         self._dead = found.dead
         self._start(found)
         self._events.extend(found.events)
+        if self._rotation_line:
+            self._events.append(self._rotation_line)
         if not found.detections:
             self._events.append(f"no particle in the first {len(window)} frames; still looking")
         for held in window:
@@ -192,7 +201,7 @@ class FrontEnd:
         count = min(*counts, len(window) // MIN_FRAMES, MOST_SUMMED)
         words = ", ".join("unknown" if step is None else f"{step:.1f}" for step in steps)
         verdict = "frames are not summed" if count <= 1 else f"{count} frames are summed"
-        self._events.append(f"rotation per frame about {words} deg: {verdict}")
+        self._rotation_line = f"rotation per frame about {words} deg: {verdict}"
         self._summer = FrameSummer(max(1, count))
         return self._summer.count
 
@@ -219,6 +228,10 @@ class FrontEnd:
     def _look_for_newcomers(self, held: Held) -> None:
         """Give a frame to the running search now and then; its cost per frame is bounded by `search_every`."""
         found = self._searcher.next_search(held.data, held.mean, self._followers.active)
+        motion = self._searcher.motion()
+        if motion is not None and motion.deforms and not self._deforms:
+            self._deforms = True
+            self._events.append(f"the field deforms: parts moved {np.abs(motion.local_A).max():.1f} A apart")
         if found is not None:
             self._start(found)
             self._events.extend(found.events)

@@ -12,6 +12,7 @@ from scipy.ndimage import median_filter
 from .background import GrapheneSheet, PowerSpectrum, measure_background, notch_filter
 from .bands import MapMaker, Sampling
 from .detection import Detection, detect, flatten_illumination
+from .motion import FieldMotion, Motion
 from .options import FrontEndOptions
 from .tracking import Background, Track, soft_disc
 
@@ -88,6 +89,7 @@ class Searcher:
         self._since = 0
         self._sum: NDArray[np.float64] | None = None
         self._count = 0
+        self._motion: FieldMotion | None = None
 
     def first_search(self, frames: list[tuple[NDArray[Any], float]]) -> Found:
         """Search the first window; also measures bad pixels, graphene and the background.
@@ -111,6 +113,9 @@ class Searcher:
         if sheets:
             maker.set_notch(notch_filter(*maker.fft_shape, sheets, self.sampling.pixel_size_A))
             events.append("graphene at " + ", ".join(f"{sheet.angle_deg:.1f} deg" for sheet in sheets))
+            self._motion = FieldMotion(*self.shape, self.sampling.pixel_size_A, sheets)
+            for contrast in contrasts[:: self.every]:
+                self._motion.add(contrast)
         maps = np.stack([maker.maps(contrast) for contrast in contrasts])
         mean_maps = maps.mean(axis=0)
         detections = self._detect(mean_maps) if len(maps) >= MIN_FRAMES else []
@@ -128,7 +133,10 @@ class Searcher:
         if self._since < self.every or self._maker is None or self._background is None:
             return None
         self._since = 0
-        maps = self._maker.maps(contrast_of(data, mean, self._dead))
+        contrast = contrast_of(data, mean, self._dead)
+        if self._motion is not None:
+            self._motion.add(contrast)
+        maps = self._maker.maps(contrast)
         self._hide(maps, tracks, self._background.floors * (self._background.mean / mean))
         self._sum = maps.astype(np.float64) if self._sum is None else self._sum + maps
         self._count += 1
@@ -140,6 +148,10 @@ class Searcher:
         if not detections:
             return None
         return Found(tuple(detections), mean_maps[:-1], mean_maps[-1], None, self._dead)
+
+    def motion(self) -> Motion | None:
+        """Motion of the field so far; None where there is no graphene to tell it."""
+        return None if self._motion is None else self._motion.motion()
 
     def _detect(self, mean_maps: NDArray[np.float32]) -> list[Detection]:
         """Detect on the sum of all bands."""

@@ -90,7 +90,7 @@ def make_twin(
     velocity: tuple[tuple[float, float], ...] | None = None,
     seed: int = 0,
 ) -> Twin:
-    """Make the scene; `counts` is the mean dose per pixel, `step_px` and `turn_deg` the random walk per axis and frame."""
+    """Make the scene; `counts` is the dose per pixel, `step_px` and `turn_deg` the random walk per axis and frame."""
     rng = np.random.default_rng(seed)
     walks = np.cumsum(rng.normal(0, step_px, (len(starts), count, 2)), axis=1)
     walks -= walks[:, :1]
