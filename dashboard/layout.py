@@ -141,7 +141,8 @@ def help_screen(width: int, height: int, look: Look = LOOK) -> Block:
 
 
 _HELP = """\
-Keys   q       quit this viewer; the daemon goes on
+Keys   q       leave: a daemon that is watched (tumble watch) goes on,
+               one that this command started finishes and ends
        ?       this page; any key closes it
        Tab     next particle, as arrow down; arrow up: the one before
        p       freeze the display; again: go on

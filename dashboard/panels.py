@@ -72,6 +72,8 @@ def stream_state(stream: StreamHealth, phase: str) -> tuple[str, Part]:
         word, style = f"BOOKS OFF BY {short(stream.balance())}", BAD
     elif lost:
         word, style = f"LOST {short(lost)} FRAMES", BAD
+    elif stream.expected and stream.received >= stream.expected and stream.in_flight:
+        word, style = f"all frames in, {short(stream.in_flight)} to do", GOOD
     elif stream.lag_s > LAG_LIMIT_S:
         word, style = f"BEHIND BY {seconds(stream.lag_s)}", WARN
     elif phase == "WAITING":
@@ -238,7 +240,7 @@ def log_panel(snapshot: Snapshot, width: int, height: int, look: Look = LOOK) ->
     """The newest lines of the daemon's log, newest last."""
     room = max(0, height - 1)
     texts = snapshot.log[-room:] if room else ()
-    lines = [row(width, " ", cut(clean(text), width - 1, look.ellipsis)) for text in texts]
+    lines = [row(width, " ", cut(clean(text).strip(), width - 1, look.ellipsis)) for text in texts]
     lines = lines or [row(width, "   nothing yet")]
     return fit(titled("Log", block(width, lines), look), width, height)
 

@@ -70,16 +70,16 @@ def reasons(counts: Mapping[str, int]) -> str:
 
 
 def trend(points: Sequence[tuple[int, float]]) -> str:
-    """Whether the resolution got ``better``, ``worse`` or stayed ``steady`` over the last third of the frames.
+    """Whether the resolution got ``better``, ``worse`` or stayed ``steady`` since half as many frames were used.
 
-    Empty while there are fewer than three points. Better means a smaller number of angstroms, by more than 2 per cent.
+    A doubling of the frames is what a map of given B-factor gains a fixed amount from (Rosenthal & Henderson 2003).
+    Empty while there are fewer than three points. Better means fewer angstroms, by more than 2 per cent.
     """
     usable = [point for point in points if math.isfinite(point[1]) and point[1] > 0]
     if len(usable) < 3:
         return ""
     frames, now = usable[-1]
-    start = frames - (frames - usable[0][0]) / 3
-    before = next((value for index, value in reversed(usable[:-1]) if index <= start), usable[0][1])
+    before = next((value for used, value in reversed(usable) if 2 * used <= frames), usable[0][1])
     if now < before * 0.98:
         return "better"
     return "worse" if now > before * 1.02 else "steady"

@@ -17,6 +17,7 @@ from .rotations import to_matrix
 from .volume import resolution_A
 
 Floats = NDArray[np.float64]
+LAYER_A = 2.4  # no fcc metal has two layers of atoms farther apart than this (111 of gold: 2.36 A)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +33,25 @@ class Published:
     resolution_A: float | None
     fsc_k: tuple[float, ...]
     fsc: tuple[float, ...]
+
+
+def central_layer(volume: NDArray[np.float32], voxel_A: float) -> NDArray[np.float32]:
+    """What an operator is shown of a map: the brightest density along z within a layer of atoms about the centre.
+
+    A single plane is no picture of a crystal: as often as not it lies between two layers of atoms and shows nothing.
+
+    Parameters
+    ----------
+    volume : (n, n, n) float32 ``[z, y, x]``.
+    voxel_A : sampling.
+
+    Returns
+    -------
+    (n, n) float32 ``[y, x]``, the maximum over ``LAYER_A`` along z.
+    """
+    middle, half = volume.shape[0] // 2, max(0, round(LAYER_A / voxel_A / 2))
+    brightest: NDArray[np.float32] = volume[max(0, middle - half) : middle + half + 1].max(axis=0)
+    return brightest
 
 
 def publish(

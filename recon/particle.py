@@ -21,7 +21,7 @@ from .geometry import box_size_px, half_plane
 from .indexing import LatticeModel, grid_candidates, index_lattice, local_candidates
 from .limits import Limits, limits
 from .maps import Accumulator, filled_map, rough_map
-from .output import Published, particle_result, pose_rows, publish
+from .output import Published, central_layer, particle_result, pose_rows, publish
 from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow
 from .refinement import refine_halves, solve
 from .rotations import GROUP_ORDER
@@ -396,7 +396,7 @@ class ParticleReconstruction:
             fsc_k=published.fsc_k if published else (),
             fsc=published.fsc if published else (),
             coverage=self._base_views + view_counts(buffer.poses[: buffer.length][used]),
-            slice_xy=published.map[published.map.shape[0] // 2] if published else None,
+            slice_xy=central_layer(published.map, self.pixel_size_A) if published else None,
             atoms=len(published.atoms) if published else None,
             ms_per_frame=per_frame,
             note=self._note,

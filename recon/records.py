@@ -104,7 +104,7 @@ class ParticleStatus:
     fsc_k: tuple[float, ...]  # 1/A
     fsc: tuple[float, ...]
     coverage: NDArray[np.int32]  # (n_views,) counts per cell of `recon.coverage.view_grid`
-    slice_xy: NDArray[np.float32] | None  # central slice [y, x] of the map
+    slice_xy: NDArray[np.float32] | None  # central layer [y, x] of the map, `output.central_layer`
     atoms: int | None
     ms_per_frame: dict[str, float]  # by step
     note: str = ""

@@ -131,6 +131,7 @@ def test_stream_states_in_words() -> None:
     assert word(received=5, used=3, dropped={"queue full": 2}) == "LOST 2 FRAMES"
     assert word(missing=1200) == "LOST 1.2k FRAMES"
     assert word(lag_s=4.0) == "BEHIND BY 4.00 s"
+    assert word(lag_s=4.0, expected=9, received=9, in_flight=9) == "all frames in, 9 to do"
     assert word("WAITING") == "no frames yet"
 
 
@@ -155,6 +156,8 @@ def test_trend() -> None:
     assert trend([(100, 2.0), (200, 1.5), (300, 1.2)]) == "better"
     assert trend([(100, 1.0), (200, 1.0), (300, 1.005)]) == "steady"
     assert trend([(100, 1.0), (200, 1.0), (300, 1.2)]) == "worse"
+    assert trend([(400, 1.04), (700, 0.87), (780, 0.95)]) == "better"  # no half as many: since the first
+    assert trend([(100, 3.0), (200, 1.0), (400, 1.0)]) == "steady"
     assert trend([(1, 0.0), (2, math.inf), (3, math.nan)]) == ""
 
 
