@@ -19,7 +19,9 @@ SEPARATION = 0.55  # of the nearest-neighbour distance: closer peaks are one ato
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Peaks:
-    """Atom candidates: positions (n, 3) ``(x, y, z)`` in A from the map centre, heights (n,) in map units, descending."""
+    """Atom candidates: positions (n, 3) ``(x, y, z)`` in A from the map centre, heights (n,) in map units,
+    descending.
+    """
 
     positions_A: Floats
     heights: Floats
@@ -78,8 +80,9 @@ def _centroid_offsets(volume: NDArray[np.float32], index: NDArray[np.intp]) -> F
 def select_atoms(peaks: Peaks, distance_A: float) -> tuple[Floats, Floats]:
     """Peaks that are atoms, (n, 3) A, and a confidence 0..1 for each.
 
-    The threshold is half of the typical height of bulk atoms, moved into the widest gap between 0.3 and 0.6 of it, since
-    atoms and noise peaks form two groups; a peak without any neighbour within 1.35 nearest-neighbour distances is noise.
+    The threshold is half of the typical height of bulk atoms, moved into the widest gap between 0.3 and 0.6 of it,
+    since atoms and noise peaks form two groups; a peak without any neighbour within 1.35 nearest-neighbour distances is
+    noise.
     """
     if len(peaks.heights) < 4:
         return np.zeros((0, 3)), np.zeros(0)

@@ -1,4 +1,6 @@
-"""Telling the 48 branches apart: every frame's lattice candidates times 48, scored on the filled map, decided by continuity."""
+"""Telling the 48 branches apart: every frame's lattice candidates times 48, scored on the filled map, decided by
+continuity.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +138,9 @@ def add_midpoints(
     centre_px: Floats,
     k_max: float,
 ) -> None:
-    """Where a pose lies off its neighbours, put their refined midpoint in the place of the last candidate (in place)."""
+    """Where a pose lies off its neighbours, put their refined midpoint in the place of the last candidate (in
+    place).
+    """
     middle = midpoints(path.poses)
     off = np.flatnonzero(angle_deg(middle, path.poses) > DETOUR_DEG)
     if len(off) == 0:
@@ -178,7 +182,8 @@ def redecide(
     frames : (t,) rows of `data`. number : (t,) frame numbers (they set halves and folds).
     candidates, positions : (t, k, 4) lattice candidates and (t, k, 2) where their lattice centre is seen.
     lattice_real : real O_h-symmetrised map on the grid's own sampling, for finding the lattice centre.
-    base : sums of older frames that are no longer in the buffer, two sets (halves), always part of the map; on this grid or a larger one.
+    base : sums of older frames that are no longer in the buffer, two sets (halves), always part of the map; on this
+        grid or a larger one.
 
     Returns
     -------

@@ -168,13 +168,14 @@ class LatticeIndexer:
         stretch: float = 1.0,
     ) -> None:
         """`volume` (edge,)*3 complex with a real transform; `band_k` radii used; `shift_sd_px` prior of the shift;
-        `stretch` > 1 enlarges the model in real space."""
+        `stretch` > 1 enlarges the model in real space.
+        """
         self.grid, self.plane, self.shifts, self.device = grid, plane, shifts, device
         first, last = plane.count(band_k[0]), plane.count(band_k[1])
         self.band = slice(first, last)
         slices = device.kernels.slice_volume(
-            as_kernel_volume(volume, device), PAD * stretch, device.asarray(grid.matrices), device.asarray(plane.kx[first:last]),
-            device.asarray(plane.ky[first:last]), last - first,
+            as_kernel_volume(volume, device), PAD * stretch, device.asarray(grid.matrices),
+            device.asarray(plane.kx[first:last]), device.asarray(plane.ky[first:last]), last - first,
         )  # fmt: skip
         self.model = device.xp.ascontiguousarray(slices[:, :, 0])  # (g, n): imaginary part is zero by symmetry
         self.weight = device.asarray(weight[first:last])

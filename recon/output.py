@@ -22,7 +22,9 @@ LAYER_A = 2.4  # no fcc metal has two layers of atoms farther apart than this (1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Published:
-    """Maps ``[z, y, x]`` with the atoms' centroid at voxel ``n // 2``; `centre_A` is that centroid in the working frame."""
+    """Maps ``[z, y, x]`` with the atoms' centroid at voxel ``n // 2``; `centre_A` is that centroid in the working
+    frame.
+    """
 
     map: NDArray[np.float32]
     half1: NDArray[np.float32]

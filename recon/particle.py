@@ -1,9 +1,11 @@
-"""One particle from its first box to its atoms: collect, index, decide, stream, refine. Work depends on frame counts only."""
+"""One particle from its first box to its atoms: collect, index, decide, stream, refine. Work depends on frame counts
+only.
+"""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +26,6 @@ from .maps import Accumulator, filled_map, rough_map
 from .output import Published, central_layer, particle_result, pose_rows, publish
 from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow
 from .refinement import refine_halves, solve
-from .rotations import GROUP_ORDER
 from .spectra import box_coefficients, excess_profile, noise_weights
 from .volume import Grid, as_kernel_volume
 from .whitened import Whitened
@@ -94,7 +95,7 @@ class ParticleReconstruction:
         self._window: list[States] = []  # scored branches of the provisional rows
         self._next_decision = 0
         self._published: Published | None = None
-        self._seconds: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
         self._done_frames = 0
 
     # ---------------------------------------------------------------- frames in

@@ -89,8 +89,8 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
     def cross_terms(volume, half, pad, rotation, coefficients, kx, ky, weight, count, cross, turned):
         """cross_j = weight_j conj(F_j) M_j for a pose, and the same for that pose turned by a half turn about the beam.
 
-        The half turn takes k to -k in the image plane, where a real map has the conjugate value: one interpolation serves
-        both poses. Returns the energy sum_j weight_j |M_j|^2, which they share.
+        The half turn takes k to -k in the image plane, where a real map has the conjugate value: one interpolation
+        serves both poses. Returns the energy sum_j weight_j |M_j|^2, which they share.
         """
         ax, ay, az = pad * rotation[0, 0], pad * rotation[0, 1], pad * rotation[0, 2]
         bx, by, bz = pad * rotation[1, 0], pad * rotation[1, 1], pad * rotation[1, 2]

@@ -52,7 +52,7 @@ def slice_volume(volume: Floats, pad: float, rotations: Floats, kx: Any, ky: Any
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def _score_all(  # type: ignore[no-untyped-def]
+def _score_all(
     volume, half, pad, frames, rotations, starts, coefficients, kx, ky, weight, count, limit, step, work, score, shift
 ):
     poses = rotations.shape[1]
