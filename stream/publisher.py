@@ -83,12 +83,13 @@ class Publisher:
         self._had_peer = False
         self._alone_since: float | None = None
         self._closed = False
+        self.endpoint = endpoint
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
             self.close(linger_s=0)
             raise PublisherError(f"cannot listen on {endpoint}: {error}") from None
-        self.endpoint: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     @property
     def source_uri(self) -> str:
@@ -156,12 +157,21 @@ class Publisher:
         self._closed = True
         self._watch_peers()
         linger = self._linger_s if linger_s is None else linger_s
-        if not self._peers:
+        if self._had_peer and not self._peers:  # the news of a client's arrival can be later than what it took
             linger = 0.0
+        if self.endpoint.startswith("ipc:"):
+            self._await_peers_leaving(linger)
         self._socket.disable_monitor()
         self._monitor.close(0)
         self._socket.close(int(linger * 1000))
         self._context.term()
+
+    def _await_peers_leaving(self, longest_s: float) -> None:
+        """A client whose queue is full loses what lies in a Unix socket when its other end closes, so it goes first."""
+        deadline = time.monotonic() + longest_s
+        while self._peers and time.monotonic() < deadline:
+            self._monitor.poll(_POLL_MS)
+            self._watch_peers()
 
     def __enter__(self) -> Self:
         return self
