@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from ..daemon.snapshot import Snapshot
 from .block import Block
 from .layout import ViewState, screen, waiting
 from .look import Look
+from .plain import PlainLines
 from .terminal import Terminal
 
 REDRAW_S = 0.25
@@ -140,6 +142,8 @@ def run(
 ) -> int:
     """Show the dashboard until the person quits or the work is over. Takes the terminal and always gives it back.
 
+    Where standard output is no terminal, log lines are printed instead (`plain.PlainLines`).
+
     Parameters
     ----------
     poll : returns the newest snapshot, or None when there is no news (also while the daemon cannot be reached). Called
@@ -159,9 +163,13 @@ def run(
 
     Raises
     ------
-    OSError : standard output is not a terminal that can be written.
+    OSError : the terminal cannot be written.
     """
     viewer = Viewer(endpoint)
+    if terminal is None and not sys.stdout.isatty():
+        with contextlib.suppress(KeyboardInterrupt):
+            _print(viewer, poll, finished or (lambda: False), exit_when_done, clock)
+        return _code(viewer)
     with terminal or Terminal() as window:
         if ascii_only:
             window.look = Look(unicode=False, colours=window.look.colours)
@@ -170,7 +178,36 @@ def run(
         stopped = window.stopped_by
     if stopped is not None and signal.getsignal(stopped) == signal.SIG_DFL:
         os.kill(os.getpid(), stopped)
+    return _code(viewer)
+
+
+def _code(viewer: Viewer) -> int:
     return 1 if viewer.latest is not None and viewer.latest.phase == "FAILED" else 0
+
+
+def _print(
+    viewer: Viewer,
+    poll: Callable[[], Snapshot | None],
+    finished: Callable[[], bool],
+    exit_when_done: bool,
+    clock: Callable[[], float],
+) -> None:
+    """The same as `_loop` for a file or a pipe: no screen, no keys, a line when there is something to say."""
+    plain, silent = PlainLines(), False
+    over = False
+    while not over:
+        over = finished()  # asked first, so that what came before the end is still printed
+        if viewer.take(poll(), clock()) and viewer.latest is not None:
+            for line in plain.lines(viewer.latest):
+                sys.stdout.write(line + "\n")
+            silent = False
+        elif not silent and not viewer.over and viewer.notice(clock()):
+            sys.stdout.write(f"waiting for the daemon{f' at {viewer.endpoint}' if viewer.endpoint else ''}\n")
+            silent = True
+        sys.stdout.flush()
+        over |= exit_when_done and viewer.over
+        if not over:
+            time.sleep(REDRAW_S)
 
 
 def _loop(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 # bit of the dot at [row][column] within a cell, as the Unicode block 2800 counts them
 BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 _UPPER, _LOWER = 0x1B, 0xE4
@@ -39,7 +41,7 @@ class Dots:
 
     def line(self, x0: float, y0: float, x1: float, y1: float) -> None:
         """Set the dots of a straight line."""
-        steps = max(1, round(max(abs(x1 - x0), abs(y1 - y0))))
+        steps = max(1, math.ceil(max(abs(x1 - x0), abs(y1 - y0))))
         for step in range(steps + 1):
             share = step / steps
             self.put(round(x0 + (x1 - x0) * share), round(y0 + (y1 - y0) * share))

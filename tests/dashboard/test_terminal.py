@@ -330,3 +330,22 @@ def test_keys_in_pieces() -> None:
     assert decoded(b"\x1b[200~junk\x1b[201~") == ["j", "u", "n", "k"]
     assert decoded(b"\xff\xfe\x00") == []
     assert decoded(b"\x1b[" + b"1" * 500, b"A", b"q")[-1:] == ["q"]
+
+
+def test_lines_where_there_is_no_terminal() -> None:
+    command = [sys.executable, str(SCRIPT), "--begin", "0.1", "--speed", "60", "--frames", "1200"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    lines = result.stdout.splitlines()
+    assert "\x1b" not in result.stdout
+    assert lines[-1].endswith("adds up; missing 0, recorded 1200")
+    assert not result.stderr
+
+
+def test_a_pipe_that_nobody_answers_says_so_once() -> None:
+    command = [sys.executable, str(SCRIPT), "--silent-after", "-1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting for the daemon at tcp://127.0.0.1:31101\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert process.stdout.read() == ""
