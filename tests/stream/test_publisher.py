@@ -104,16 +104,19 @@ def test_compressed_frames_are_forwarded_as_they_are():
     assert bytes(frame.blob) == bytes(encoded.blob)
 
 
-def test_close_waits_until_the_tail_is_taken():
+@pytest.mark.parametrize("transport", ["tcp", "ipc"])
+def test_close_waits_until_the_tail_is_taken(tmp_path, transport):
     """A sender that exits right after its last message must not take the tail with it."""
-    publisher = Publisher(high_water_mark=1000)
+    endpoint = "tcp://127.0.0.1:0" if transport == "tcp" else f"ipc://{tmp_path}/s"
+    publisher = Publisher(endpoint, high_water_mark=1000)
     source = PullSource(publisher.source_uri, capacity=2, high_water_mark=1)
     thread = InBackground(publisher, series(300))
     closing = threading.Thread(target=lambda: (thread.join(), publisher.close()))
     closing.start()
+    time.sleep(0.5)  # everything is on its way by now, and this end is full
     assert len(collect(source)) == 302
-    closing.join()
     source.close()
+    closing.join()
 
 
 @pytest.mark.parametrize("time_known", [True, False])
