@@ -159,6 +159,7 @@ Views  Hemisphere of viewing directions (a view and its opposite are the same),
 FSC    Agreement of the two half maps; dotted: 0.143. It never stands alone:
        a side that was never seen does not lower it.
 Resolution  in angstrom against frames used: lower is better.
+Map    The brightest density within the layer of atoms about the centre.
 Stream received = used + rejected + dropped + in flight, always. Missing were
        lost before they came here. Lag: age of the newest frame worked in.
 """

@@ -204,7 +204,9 @@ def _overview_head(width: int) -> Line:
     if width >= 85:
         head += f" {'diameter':>9}"
     if width >= 96:
-        head += f" {'rotation':>9}  note"
+        head += f" {'rotation':>9}"
+    if width >= 112:
+        head += "  note"
     return row(width, (head, DIM))
 
 
@@ -226,7 +228,9 @@ def _overview_line(particle: ParticleView, width: int, look: Look, chosen: bool)
         parts.append(f" {cut(diameter, 9, look.ellipsis):>9}")
     if width >= 96:
         turn = "-" if particle.step_deg is None else f"{particle.step_deg:.1f} deg"
-        parts += [f" {turn:>9}  ", cut(clean(particle.note), width - 97, look.ellipsis)]
+        parts.append(f" {turn:>9}  ")
+    if width >= 112:
+        parts.append(cut(clean(particle.note), width - 97, look.ellipsis))
     return row(width, *parts)
 
 
