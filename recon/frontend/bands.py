@@ -98,10 +98,15 @@ def bin_mean(field: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """Mean over size x size bins; (rows, columns) float32 -> (rows // size, columns // size); a rest is left out."""
     rows, columns = field.shape[0] // size, field.shape[1] // size
     out = np.zeros((rows, columns), np.float32)
-    for row in range(rows * size):
-        for column in range(columns * size):
-            out[row // size, column // size] += field[row, column]
-    return out * np.float32(1.0 / (size * size))
+    scale = np.float32(1.0 / (size * size))
+    for bin_row in range(rows):
+        for row in range(bin_row * size, (bin_row + 1) * size):
+            for bin_column in range(columns):
+                total = np.float32(0)
+                for column in range(bin_column * size, (bin_column + 1) * size):
+                    total += field[row, column]
+                out[bin_row, bin_column] += total * scale
+    return out
 
 
 @njit(cache=True)
@@ -109,10 +114,15 @@ def bin_energy(field: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """Mean square over size x size bins; shapes as in `bin_mean`."""
     rows, columns = field.shape[0] // size, field.shape[1] // size
     out = np.zeros((rows, columns), np.float32)
-    for row in range(rows * size):
-        for column in range(columns * size):
-            out[row // size, column // size] += field[row, column] * field[row, column]
-    return out * np.float32(1.0 / (size * size))
+    scale = np.float32(1.0 / (size * size))
+    for bin_row in range(rows):
+        for row in range(bin_row * size, (bin_row + 1) * size):
+            for bin_column in range(columns):
+                total = np.float32(0)
+                for column in range(bin_column * size, (bin_column + 1) * size):
+                    total += field[row, column] * field[row, column]
+                out[bin_row, bin_column] += total * scale
+    return out
 
 
 class MapMaker:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from ..records import TrackedParticle
 from .bands import Sampling
 from .detection import Detection
+from .loops import smooth_first, soft_disc
 from .options import FrontEndOptions
 from .search import Found, contrast_of
-from .tracking import Background, CropTracker, Measurement, State, Track, crop_bins_for, smooth_first, soft_disc
+from .tracking import Background, CropTracker, Measurement, State, Track, crop_bins_for
 
 MEMORY = 100  # frames over which amplitude, excess and local dose are averaged
 REBUILD = 50  # frames between two rebuilds of the likelihood filters

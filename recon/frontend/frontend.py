@@ -199,9 +199,18 @@ class FrontEnd:
             counts.append(frames_to_sum(steps[-1], d.diameter_A))
         # A sum must leave enough of the window to detect on.
         count = min(*counts, len(window) // MIN_FRAMES, MOST_SUMMED)
-        words = ", ".join("unknown" if step is None else f"{step:.1f}" for step in steps)
+        known = sorted(step for step in steps if step is not None)
+        words = (
+            f"{known[0]:.1f} to {known[-1]:.1f} deg"
+            if len(known) > 1
+            else f"{known[0]:.1f} deg"
+            if known
+            else "unknown"
+        )
+        if known and len(known) < len(steps):
+            words += f" (unknown for {len(steps) - len(known)})"
         verdict = "frames are not summed" if count <= 1 else f"{count} frames are summed"
-        self._rotation_line = f"rotation per frame about {words} deg: {verdict}"
+        self._rotation_line = f"rotation per frame {words}: {verdict}"
         self._summer = FrameSummer(max(1, count))
         return self._summer.count
 

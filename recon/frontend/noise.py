@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from ..records import NoiseSpectrum
 from .boxes import NoiseMean, cut_box, empty_corners, radial
+from .loops import soft_disc
 from .options import FrontEndOptions
-from .tracking import soft_disc
 
 MAX_SIZES = 12
 PATIENCE = 40  # frames without one empty box before parts of boxes are taken
+PLENTY = 1000  # whole boxes after which one frame in four is enough to follow slow changes
 ENOUGH = 100  # whole boxes from which on parts are no longer needed
 
 
@@ -64,6 +65,8 @@ class NoiseBank:
         self._draw += 1
         events = []
         for box_px, whole in self._whole.items():
+            if whole.boxes >= PLENTY and self._draw % 4:
+                continue
             corners = empty_corners(self.shape, box_px, particles, self._draw, self.options.noise_boxes)
             for corner in corners:
                 whole.add(local_contrast(data, corner, box_px, mean, dead))

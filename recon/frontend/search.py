@@ -12,9 +12,10 @@ from scipy.ndimage import median_filter
 from .background import GrapheneSheet, PowerSpectrum, measure_background, notch_filter
 from .bands import MapMaker, Sampling
 from .detection import Detection, detect, flatten_illumination
+from .loops import soft_disc
 from .motion import FieldMotion, Motion
 from .options import FrontEndOptions
-from .tracking import Background, Track, soft_disc
+from .tracking import Background, Track
 
 LARGE_FIELD_PX = 512 * 512
 MAX_LARGE_FRAMES = 25
@@ -105,18 +106,17 @@ class Searcher:
             events.append(f"{int(self._dead.sum())} bad pixels are left out")
         if self.shape[0] * self.shape[1] > LARGE_FIELD_PX:
             frames = frames[:: -(-len(frames) // MAX_LARGE_FRAMES)]
-        contrasts = [contrast_of(data, mean, self._dead) for data, mean in frames]
         power = PowerSpectrum(*self.shape, self.sampling.pixel_size_A)
-        for contrast in contrasts[:: max(1, len(contrasts) // 16)]:
-            power.add(contrast)
+        for data, mean in frames[:: max(1, len(frames) // 16)]:
+            power.add(contrast_of(data, mean, self._dead))
         sheets = power.graphene()
         if sheets:
             maker.set_notch(notch_filter(*maker.fft_shape, sheets, self.sampling.pixel_size_A))
             events.append("graphene at " + ", ".join(f"{sheet.angle_deg:.1f} deg" for sheet in sheets))
             self._motion = FieldMotion(*self.shape, self.sampling.pixel_size_A, sheets)
-            for contrast in contrasts[:: self.every]:
-                self._motion.add(contrast)
-        maps = np.stack([maker.maps(contrast) for contrast in contrasts])
+            for data, mean in frames[:: self.every]:
+                self._motion.add(contrast_of(data, mean, self._dead))
+        maps = np.stack([maker.maps(contrast_of(data, mean, self._dead)) for data, mean in frames])
         mean_maps = maps.mean(axis=0)
         detections = self._detect(mean_maps) if len(maps) >= MIN_FRAMES else []
         to_bins, bin_A = self.sampling.to_bins, self.sampling.bin_A
@@ -154,9 +154,18 @@ class Searcher:
         return None if self._motion is None else self._motion.motion()
 
     def _detect(self, mean_maps: NDArray[np.float32]) -> list[Detection]:
-        """Detect on the sum of all bands."""
+        """Detect on the sum of all bands; particles that are cut by the border are not taken.
+
+        A track ends half a radius from the border, so one that is just leaving is not found again as a newcomer.
+        """
         energy = flatten_illumination(mean_maps[:-1].sum(axis=0), mean_maps[-1], self.sampling)
-        return detect(energy, self.sampling, self.options)
+        rows, columns = self.shape
+        found = []
+        for d in detect(energy, self.sampling, self.options):
+            margin = min(d.x_px, d.y_px, columns - 1 - d.x_px, rows - 1 - d.y_px)
+            if margin * self.sampling.pixel_size_A >= d.diameter_A / 2:
+                found.append(d)
+        return found
 
     def _hide(self, maps: NDArray[np.float32], tracks: list[Track], floors: NDArray[np.float64]) -> None:
         """Put the floor where a known particle is, in place."""

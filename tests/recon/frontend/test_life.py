@@ -7,13 +7,14 @@ from collections import Counter
 import numpy as np
 
 from tumble.recon.frontend.frontend import FrontEnd, FrontEndOutput
+from tumble.recon.frontend.options import FrontEndOptions
 
 PIXEL_A = 0.358
 
 
-def feed(frames, pixel_A=PIXEL_A):
+def feed(frames, options=None):
     """Feed all frames; return the front end and everything that came out, merged."""
-    front = FrontEnd(*frames[0].shape, pixel_A)
+    front = FrontEnd(*frames[0].shape, PIXEL_A, options)
     outputs = [front.step(index, index * 0.0025, frame) for index, frame in enumerate(frames)]
     outputs.append(front.flush())
     return front, FrontEndOutput(
@@ -59,12 +60,13 @@ def test_a_particle_that_leaves_is_said_to_have_left(twin_maker):
 
 def test_a_particle_that_vanishes_is_lost_and_another_gets_a_new_number(twin_maker):
     first = twin_maker(count=100, shape=(200, 200), starts=((70.0, 70.0),), diameters_A=(22.0,))
-    second = twin_maker(count=500, shape=(200, 200), starts=((135.0, 130.0),), diameters_A=(22.0,), seed=4, step_px=0.3)
-    front, merged = feed(np.concatenate([first.frames, second.frames]))
+    second = twin_maker(count=250, shape=(200, 200), starts=((135.0, 130.0),), diameters_A=(22.0,), seed=4, step_px=0.3)
+    quick = FrontEndOptions(search_every=4)
+    front, merged = feed(np.concatenate([first.frames, second.frames]), quick)
     assert [p.state for p in front.particles()] == ["lost", "tracked"]
     error, seen, _ = errors_px(merged, 2, np.concatenate([first.centres[0], second.centres[0]]))
     assert np.sqrt(np.mean(error[5:] ** 2)) < 2.0
-    assert seen[-1] == 599
+    assert seen[-1] == 349
     gone = [o for o in merged.observations if o.particle == 1 and o.frame > 140]
     assert gone
     assert not any(o.accepted for o in gone)
@@ -115,3 +117,10 @@ def test_uneven_illumination_is_no_particle(twin_maker):
     rng = np.random.default_rng(0)
     front, _ = feed([rng.binomial(frame, shade).astype(np.uint16) for frame in empty.frames])
     assert front.particles() == ()
+
+
+def test_a_particle_cut_by_the_border_is_not_taken(twin_maker):
+    twin = twin_maker(count=60, starts=((10.0, 100.0), (150.0, 100.0)), diameters_A=(22.0, 22.0), step_px=0.1)
+    front, merged = feed(twin.frames)
+    assert len(front.particles()) == 1
+    assert errors_px(merged, 1, twin.centres[1])[0].max() < 8

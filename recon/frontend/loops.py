@@ -1,0 +1,178 @@
+"""Compiled inner loops of the tracker: posterior on a grid, smoother, ring means; and the soft disc."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+
+@njit(cache=True)
+def grid_posterior(
+    score: NDArray[np.float32], row: float, column: float, covariance: NDArray[np.float64], half: float, step: float
+) -> tuple[float, float, float, float, float, float]:
+    """Posterior mean shift, covariance and score at the mean, for a Gaussian prior around (row, column).
+
+    Parameters
+    ----------
+    score : (rows, columns) float32, log-likelihood of every position, interpolated linearly.
+    row, column : prior mean, bins.
+    covariance : (2, 2) prior covariance [row, column], bins^2.
+    half, step : half width and step of the grid, bins.
+
+    Returns
+    -------
+    (shift in rows, shift in columns, var rows, cov, var columns, interpolated score at the posterior mean).
+    """
+    determinant = covariance[0, 0] * covariance[1, 1] - covariance[0, 1] ** 2
+    inv_rr, inv_rc, inv_cc = (
+        covariance[1, 1] / determinant,
+        -covariance[0, 1] / determinant,
+        covariance[0, 0] / determinant,
+    )
+    count = round(2 * half / step) + 1
+    values = np.empty((count, count))
+    rows, columns = score.shape
+    top = -1e300
+    for i in range(count):
+        dr = -half + i * step
+        y = min(max(row + dr, 0.0), rows - 1.001)
+        iy = int(y)
+        fy = y - iy
+        for j in range(count):
+            dc = -half + j * step
+            x = min(max(column + dc, 0.0), columns - 1.001)
+            ix = int(x)
+            fx = x - ix
+            value = (1 - fy) * ((1 - fx) * score[iy, ix] + fx * score[iy, ix + 1]) + fy * (
+                (1 - fx) * score[iy + 1, ix] + fx * score[iy + 1, ix + 1]
+            )
+            value -= 0.5 * (inv_rr * dr * dr + 2 * inv_rc * dr * dc + inv_cc * dc * dc)
+            values[i, j] = value
+            top = max(top, value)
+    total = mean_r = mean_c = 0.0
+    for i in range(count):
+        for j in range(count):
+            weight = np.exp(values[i, j] - top)
+            values[i, j] = weight
+            total += weight
+            mean_r += weight * (-half + i * step)
+            mean_c += weight * (-half + j * step)
+    mean_r /= total
+    mean_c /= total
+    var_r = cov = var_c = 0.0
+    for i in range(count):
+        dr = -half + i * step - mean_r
+        for j in range(count):
+            dc = -half + j * step - mean_c
+            weight = values[i, j] / total
+            var_r += weight * dr * dr
+            cov += weight * dr * dc
+            var_c += weight * dc * dc
+    y = min(max(row + mean_r, 0.0), rows - 1.001)
+    x = min(max(column + mean_c, 0.0), columns - 1.001)
+    iy, ix = int(y), int(x)
+    fy, fx = y - iy, x - ix
+    at_mean = (1 - fy) * ((1 - fx) * score[iy, ix] + fx * score[iy, ix + 1]) + fy * (
+        (1 - fx) * score[iy + 1, ix] + fx * score[iy + 1, ix + 1]
+    )
+    return mean_r, mean_c, var_r, cov, var_c, at_mean
+
+
+@njit(cache=True)
+def radial_means(
+    field: NDArray[np.float32], row: float, column: float, width: float, count: int
+) -> NDArray[np.float64]:
+    """Means over rings around (row, column), (count,) float64; rings outside the field give 0.
+
+    Parameters
+    ----------
+    field : (rows, columns) float32.
+    width : width of a ring in elements; an element goes to its two nearest rings in proportion.
+    """
+    sums, weights = np.zeros(count), np.full(count, 1e-3)
+    for i in range(field.shape[0]):
+        for j in range(field.shape[1]):
+            place = np.sqrt((i - row) ** 2 + (j - column) ** 2) / width
+            ring = int(place)
+            if ring + 1 < count:
+                share = place - ring
+                weights[ring] += 1 - share
+                weights[ring + 1] += share
+                sums[ring] += (1 - share) * field[i, j]
+                sums[ring + 1] += share * field[i, j]
+    sums /= weights
+    return sums
+
+
+@njit(cache=True)
+def inner_and_outer_means(
+    maps: NDArray[np.float32], row: float, column: float, inner: float, outer: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means of every map within `inner` of (row, column) and beyond `outer`, (maps,) each; 0 where there is nothing.
+
+    Parameters
+    ----------
+    maps : (maps, rows, columns) float32; all lengths in elements.
+    """
+    count = maps.shape[0]
+    inside, outside = np.zeros(count), np.zeros(count)
+    inside_count, outside_count = 0, 0
+    for i in range(maps.shape[1]):
+        for j in range(maps.shape[2]):
+            squared = (i - row) ** 2 + (j - column) ** 2
+            if squared < inner * inner:
+                inside_count += 1
+                for m in range(count):
+                    inside[m] += maps[m, i, j]
+            elif squared > outer * outer:
+                outside_count += 1
+                for m in range(count):
+                    outside[m] += maps[m, i, j]
+    return inside / max(1, inside_count), outside / max(1, outside_count)
+
+
+@njit(cache=True)
+def smooth_first(
+    means: NDArray[np.float64], covariances: NDArray[np.float64], steps: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Smoothed mean (2,) and covariance (2, 2) of the first of several filtered states of a random walk.
+
+    Parameters
+    ----------
+    means : (n, 2) filtered means; covariances : (n, 2, 2); steps : (n,) walk variance added before each state (the
+        first is not used).
+    """
+    last = len(means) - 1
+    mean, covariance = means[last].copy(), covariances[last].copy()
+    for i in range(last - 1, -1, -1):
+        predicted = covariances[i].copy()
+        predicted[0, 0] += steps[i + 1]
+        predicted[1, 1] += steps[i + 1]
+        determinant = predicted[0, 0] * predicted[1, 1] - predicted[0, 1] * predicted[1, 0]
+        inverse = np.empty((2, 2))
+        inverse[0, 0] = predicted[1, 1] / determinant
+        inverse[1, 1] = predicted[0, 0] / determinant
+        inverse[0, 1] = -predicted[0, 1] / determinant
+        inverse[1, 0] = -predicted[1, 0] / determinant
+        gain = np.empty((2, 2))
+        for a in range(2):
+            for b in range(2):
+                gain[a, b] = covariances[i, a, 0] * inverse[0, b] + covariances[i, a, 1] * inverse[1, b]
+        new_mean, new_covariance = means[i].copy(), covariances[i].copy()
+        for a in range(2):
+            for b in range(2):
+                new_mean[a] += gain[a, b] * (mean[b] - means[i, b])
+                for c in range(2):
+                    for d in range(2):
+                        new_covariance[a, b] += gain[a, c] * (covariance[c, d] - predicted[c, d]) * gain[b, d]
+        mean, covariance = new_mean, new_covariance
+    return mean, covariance
+
+
+def soft_disc(shape: tuple[int, int], row: float, column: float, radius: float, softness: float) -> NDArray[np.float32]:
+    """Disc of height 1 with a logistic rim; all lengths in elements of the array; float32."""
+    rows = np.arange(shape[0], dtype=np.float32)[:, None] - np.float32(row)
+    columns = np.arange(shape[1], dtype=np.float32)[None] - np.float32(column)
+    distance = np.sqrt(rows * rows + columns * columns)
+    return np.asarray(1 / (1 + np.exp(np.clip((distance - radius) / softness, -60, 60))), np.float32)
