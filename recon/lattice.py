@@ -32,6 +32,7 @@ FCC_METALS = {
 }  # fmt: skip
 BAND_LOW, BAND_HIGH = 0.32, 0.872  # 1/A for a = 3.97 A: (111) to beyond (311)
 ATOM_SIGMA_A = 0.45
+SEARCH_A = (3.45, 4.25)  # lattice constants tried when nothing is known
 
 
 def band(lattice_constant_A: float, box_A: float, k_max: int) -> tuple[float, float]:
@@ -263,7 +264,7 @@ def measure_lattice_constant(
     volume_grid: Grid,
     poses: PoseGrid,
     device: Device,
-    search_A: tuple[float, float] = (3.45, 4.25),
+    search_A: tuple[float, float] = SEARCH_A,
 ) -> tuple[float, float]:
     """Lattice constant (A) that indexes a sample of frames best, and how sharply it wins (in standard errors).
 

@@ -12,7 +12,7 @@ from scipy.ndimage import fourier_shift
 from .atoms import find_peaks, guess_element, nearest_neighbour_constant, select_atoms
 from .buffer import FrameBuffer
 from .maps import SolvedMap
-from .records import Atom, ParticleResult, ParticleStatus, PoseRow
+from .records import Atom, PoseRow
 from .rotations import to_matrix
 from .volume import resolution_A
 
@@ -106,20 +106,4 @@ def pose_rows(
             used=bool(buffer.used[r]),
         )
         for r, q, xy in zip(rows, poses, seen, strict=True)
-    )
-
-
-def particle_result(
-    status: ParticleStatus, published: Published, rows: tuple[PoseRow, ...], pixel_size_A: float, likelihood: float
-) -> ParticleResult:
-    """Everything the session folder needs."""
-    return ParticleResult(
-        status=status,
-        map=published.map,
-        half1=published.half1,
-        half2=published.half2,
-        voxel_A=pixel_size_A,
-        atoms=published.atoms,
-        poses=rows,
-        extra={"likelihood_left_out": likelihood},
     )

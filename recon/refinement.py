@@ -70,6 +70,25 @@ def refine_halves(
     return Path(poses, shifts, score, path.used)
 
 
+def scoring_map(
+    data: Whitened,
+    frames: NDArray[np.int64],
+    number: NDArray[np.int64],
+    path: Path,
+    lattice_real: NDArray[np.float32],
+    grid: Grid,
+    band_k: tuple[float, float],
+    base: Accumulator | None,
+) -> tuple[NDArray[np.float32], Floats]:
+    """The filled map of all used frames in kernel layout, and its lattice centre (x, y, z) in pixels."""
+    device = data.device
+    sums = halves_of(data, frames, number, path, grid, base)
+    first, second = sums.sums(0), sums.sums(1)
+    rough = rough_map(first[0] + second[0], first[1] + second[1], grid, device)
+    centre = find_centre(rough, device.asarray(lattice_real), grid, band_k[0] * 0.85, band_k[1], device)
+    return as_kernel_volume(filled_map(first, second, grid, centre, device).joint, device), centre
+
+
 def solve(
     data: Whitened,
     frames: NDArray[np.int64],

@@ -1,0 +1,311 @@
+"""The working side of one particle's reconstruction: boxes in, decided poses and solved maps out. No books, no states.
+
+Bootstrap, then batches: index on the lattice map, score the 48 branches on the filled map, decide a provisional window;
+now and then re-decide everything buffered, refine and solve. Old frames leave the bounded buffer into permanent sums.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import branches, lattice
+from .branches import Path, States
+from .buffer import FrameBuffer
+from .chain import path_modulo, step_per_axis_deg
+from .coverage import CELLS, view_counts
+from .device import Device
+from .geometry import HalfPlane
+from .indexing import grid_candidates, index_lattice, local_candidates
+from .limits import Limits
+from .maps import Accumulator
+from .output import Published, pose_rows, publish
+from .records import NoiseSpectrum, Observation, PoseRow
+from .refinement import refine_halves, scoring_map, solve
+from .spectra import box_coefficients, excess_profile, noise_weights
+from .volume import Grid
+from .whitened import Whitened
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+FIRST_STEP_DEG = 2.7  # rotation per frame assumed until it has been measured
+LEAST_STEP_DEG = 0.2
+NO_LATTICE = 3.0  # standard errors by which a lattice constant must win
+LATTICE_FRAMES = 30  # frames on which it is measured
+SETTLED = 0.004  # share of changed frames below which a re-decision has converged
+GRID_SPACING_DEG = 3.1  # for a crystal of 25 A; the width of a lattice spot in angle goes with 1 / diameter
+CHAIN_SIGMA_DEG = 3.0  # of the chain on the grid
+
+
+class NoLatticeError(Exception):
+    """Nothing can be indexed; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapperOptions:
+    """Sizes of the streaming scheme, in frames, and what the operator knows of the sample."""
+
+    element: str | None
+    lattice_constant_A: float | None
+    buffer_frames: int
+    lag_frames: int
+    shift_sd_px: float
+
+
+class Mapper:
+    """Owner of the frame buffer, the lattice model and the sums of one particle."""
+
+    def __init__(
+        self,
+        plane: HalfPlane,
+        limits: Limits,
+        pixel_size_A: float,
+        diameter_A: float,
+        options: MapperOptions,
+        device: Device,
+    ) -> None:
+        self.plane, self.limits, self.options, self.device = plane, limits, options, device
+        self.pixel_size_A, self.diameter_A = pixel_size_A, diameter_A
+        self.buffer = FrameBuffer(options.buffer_frames, len(plane.kx), device)
+        self.lattice_constant_A = options.lattice_constant_A
+        self.step_deg = FIRST_STEP_DEG
+        self.likelihood = 0.0  # mean per frame, each against a map without its block
+        self.published: Published | None = None
+        self.left_rows = self.left_used = 0  # frames that left the buffer
+        self.left_views = np.zeros(CELLS, np.int32)
+        self.seconds: Counter[str] = Counter()
+        self.frames = 0  # taken in so far
+        self._left: list[PoseRow] = []
+        self._base: Accumulator | None = None  # sums of the frames that left
+        self._committed = 0  # rows whose branch is settled until the next re-decision
+        self._window: list[States] = []  # scored branches of the provisional rows
+        self._next_decision = 0
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[step] += time.perf_counter() - start
+
+    @property
+    def _band(self) -> tuple[float, float]:
+        box_A = self.plane.box_px * self.pixel_size_A
+        return lattice.band(self.lattice_constant_A or 3.97, box_A, self.limits.index)
+
+    # ---------------------------------------------------------------- first map
+
+    def bootstrap(self, observations: list[Observation], noise: NoiseSpectrum) -> None:
+        """First map: lattice constant, index modulo 48, one continuous branch, re-decision on the filled map.
+
+        Raises
+        ------
+        NoLatticeError : no lattice constant stands out.
+        """
+        rows = self._take_in(observations)
+        weight = noise_weights(noise, self.plane)
+        grid = Grid(self.plane.box_px, self.limits.index)
+        with self._timed("lattice constant"):
+            self.lattice_constant_A = self._measure_lattice(weight, rows, grid)
+        low, high = self._band
+        inside = (self.plane.radius >= low) & (self.plane.radius <= high)
+        self._data = data = Whitened(
+            self.buffer.coefficients, self.plane, weight, np.where(inside, weight, np.float32(0)),
+            self.options.shift_sd_px, self.device,
+        )  # fmt: skip
+        with self._timed("bootstrap"):
+            spacing = float(np.clip(GRID_SPACING_DEG * 25 / self.diameter_A, 2.2, 3.6))
+            poses = lattice.pose_grid(spacing, CHAIN_SIGMA_DEG)
+            ball = lattice.lattice_volume(
+                self.lattice_constant_A, self.diameter_A, grid, self.pixel_size_A, self.device
+            )
+            excess = excess_profile(self.device.to_host(self._coefficients(rows)), self.plane, weight)
+            template = lattice.match_contrast(
+                ball, excess, self.plane, grid, self.pixel_size_A, self._band, poses.poses[::40], self.device
+            )
+            found, self._model = index_lattice(data, rows, template, grid, poses, self._band, self.step_deg)
+        self.buffer.remember(rows, found)
+        path, chosen = path_modulo(found.poses, found.score, self.step_deg)
+        self.step_deg = max(step_per_axis_deg(path), LEAST_STEP_DEG)
+        each = np.arange(len(rows))
+        used = np.ones(len(rows), np.bool_)
+        self.buffer.accept(rows, Path(path, found.shifts[each, chosen], found.score[each, chosen], used))
+        self.redecide(rounds=4)
+        self.publish()
+
+    def _coefficients(self, rows: Rows, step: int = 1) -> Any:
+        return self.buffer.coefficients[rows[0] : rows[-1] + 1 : step]
+
+    def _measure_lattice(self, weight: NDArray[np.float32], rows: Rows, grid: Grid) -> float:
+        if self.options.lattice_constant_A is not None:
+            return self.options.lattice_constant_A
+        start = lattice.FCC_METALS.get(self.options.element or "")
+        search = (start * 0.95, start * 1.05) if start else lattice.SEARCH_A
+        sample = self._coefficients(rows, max(1, len(rows) // LATTICE_FRAMES))
+        constant, sharpness = lattice.measure_lattice_constant(
+            sample, self.plane, weight, self.diameter_A, self.pixel_size_A, grid, lattice.pose_grid(4.2, 3.0),
+            self.device, search,
+        )  # fmt: skip
+        if sharpness < NO_LATTICE:
+            raise NoLatticeError("no fcc lattice stands out of the noise")
+        return constant
+
+    # ---------------------------------------------------------------- streaming
+
+    def _take_in(self, observations: list[Observation]) -> Rows:
+        """Whiten boxes into the buffer, making room when it is full."""
+        count = len(observations)
+        if self.buffer.length + count > self.buffer.capacity:
+            self._forget(max(count, self.buffer.capacity // 4))
+        with self._timed("whiten"):
+            boxes = np.stack([o.box for o in observations])
+            coefficients = box_coefficients(boxes, self.plane, self.device)
+        self.frames += count
+        half = self.plane.box_px // 2
+        return self.buffer.append(
+            coefficients,
+            np.array([o.frame for o in observations]),
+            np.array([o.time_s for o in observations]),
+            np.array([o.corner_px for o in observations], float) + half,
+        )
+
+    def advance(self, observations: list[Observation]) -> None:
+        """Index a batch on the lattice map, score its branches on the filled map, decide the provisional window."""
+        rows = self._take_in(observations)
+        count, data, model = len(rows), self._data, self._model
+        with self._timed("index"):
+            found = grid_candidates(model, data, rows)
+        with self._timed("refine lattice"):
+            for rounds in (6, 4):
+                found = local_candidates(model, data, rows, found, self.step_deg, rounds=rounds)
+            self.buffer.remember(rows, found)
+        with self._timed("score"):
+            path, chosen = path_modulo(found.poses, found.score, self.step_deg, anchor=self.buffer.poses[rows[0] - 1])
+            poses = np.concatenate([path[:, None], found.poses], axis=1)
+            seen = np.concatenate([found.shifts[np.arange(count), chosen][:, None], found.shifts], axis=1)
+            candidates, positions = branches.pick_candidates(poses, seen, branches.CANDIDATES)
+            self._window.append(
+                branches.score_branches(
+                    data, self._filled, rows, candidates, positions, self._centre, self.limits.score
+                )
+            )
+        with self._timed("decide"):
+            self._decide_window()
+        if self.buffer.length + self.left_rows >= self._next_decision:
+            self.redecide(rounds=2)
+            self.publish()
+
+    def _decide_window(self) -> None:
+        """Viterbi over the provisional rows; batches older than the lag are settled."""
+        buffer, window = self.buffer, self._window
+        states = States(
+            np.concatenate([w.poses for w in window]),
+            np.concatenate([w.shifts for w in window]),
+            np.concatenate([w.score for w in window]),
+        )
+        rows = np.arange(self._committed, buffer.length)
+        buffer.accept(rows, branches.decide(states, self.step_deg, buffer.poses[self._committed - 1]))
+        while len(window) > 1 and len(rows) - len(window[0].score) >= self.options.lag_frames:
+            settled = len(window.pop(0).score)
+            self._committed += settled
+            rows = rows[settled:]
+
+    def redecide(self, rounds: int) -> None:
+        """Decide all buffered frames anew until few change; then everything buffered is settled."""
+        buffer, rows = self.buffer, self.buffer.rows
+        grid = Grid(self.plane.box_px, self.limits.score_grid)
+        with self._timed("re-decide"):
+            for turn in range(rounds):
+                path, numbers, self._centre = branches.redecide(
+                    self._data, rows, buffer.number[rows], buffer.path(), buffer.candidates[rows],
+                    buffer.candidate_px[rows], self._lattice_map(grid), grid, self.limits.score, self._band,
+                    self.step_deg, keep=branches.CANDIDATES if turn == 0 else 2, base=self._base,
+                )  # fmt: skip
+                buffer.accept(rows, path)
+                self.likelihood = numbers.likelihood
+                if numbers.changed <= SETTLED * len(rows):
+                    break
+        self.step_deg = max(step_per_axis_deg(buffer.poses[rows]), LEAST_STEP_DEG)
+        self._committed, self._window = buffer.length, []
+        total = buffer.length + self.left_rows
+        self._next_decision = total + max(200, min(total // 3, self.options.buffer_frames // 4))
+
+    def _lattice_map(self, grid: Grid) -> Any:
+        """Real twin of the symmetrised lattice map on the sampling of another grid."""
+        return branches.real_lattice(self._model.volume, self._model.grid, self.device, grid.samples)
+
+    # ---------------------------------------------------------------- maps
+
+    def publish(self) -> None:
+        """Refine the halves, solve the map, trace atoms, rebuild the map that scores the next batches."""
+        buffer, rows, data = self.buffer, self.buffer.rows, self._data
+        number, box_px = buffer.number[rows], self.plane.box_px
+        with self._timed("refine"):
+            grid = Grid(box_px, self.limits.refine_grid)
+            path = refine_halves(
+                data,
+                rows,
+                number,
+                buffer.path(),
+                self._lattice_map(grid),
+                grid,
+                self.limits.refine,
+                self._band,
+                self._base,
+            )
+            buffer.accept(rows, path)
+        with self._timed("solve"):
+            solved = solve(data, rows, number, path, Grid(box_px, self.limits.final), self._base)
+        with self._timed("atoms"):
+            self.published = publish(
+                solved, self.pixel_size_A, self.lattice_constant_A or 3.97, self.options.element, self.device.threads
+            )
+        with self._timed("scoring map"):
+            grid = Grid(box_px, self.limits.score_grid)
+            self._filled, self._centre = scoring_map(
+                data, rows, number, path, self._lattice_map(grid), grid, self._band, self._base
+            )
+
+    def _forget(self, count: int) -> None:
+        """Move the oldest settled rows from the buffer into the permanent sums."""
+        rows = np.arange(min(count, self._committed))
+        path = self.buffer.path(rows)
+        if self._base is None:
+            self._base = Accumulator(Grid(self.plane.box_px, self.limits.final), 2, self.device)
+        use = np.flatnonzero(path.used)
+        half = branches.half_of(self.buffer.number[use])
+        self._data.insert(self._base, half, use, path.poses[use], path.shifts[use], np.ones(len(use)))
+        self.left_views = self.left_views + view_counts(path.poses[use])
+        self.left_used += len(use)
+        self.left_rows += len(rows)
+        self._left.extend(pose_rows(self.buffer, rows, self.published, self.pixel_size_A))
+        self.buffer.drop(len(rows))
+        self._committed -= len(rows)
+
+    # ---------------------------------------------------------------- out
+
+    @property
+    def used(self) -> int:
+        """Frames in the map."""
+        return self.left_used + int(self.buffer.used[: self.buffer.length].sum())
+
+    @property
+    def views(self) -> NDArray[np.int32]:
+        """Views per cell of the hemisphere, of frames in the map."""
+        length = self.buffer.length
+        return self.left_views + view_counts(self.buffer.poses[:length][self.buffer.used[:length]])
+
+    def drain_poses(self) -> tuple[PoseRow, ...]:
+        """Final poses of frames that left the buffer since the last call."""
+        left, self._left = tuple(self._left), []
+        return left
+
+    def poses(self) -> tuple[PoseRow, ...]:
+        """Poses of the frames still in the buffer."""
+        return pose_rows(self.buffer, self.buffer.rows, self.published, self.pixel_size_A)
