@@ -183,7 +183,7 @@ class Followers:
         track.measured += 1
         # The low map fades where the height reverses the contrast, the energy at dark orientations; either one will do.
         usual = float(np.maximum(track.excess, 0.02).sum())
-        weight = 1 / min(track.measured, PRESENCE_MEMORY)
+        weight = 1 / PRESENCE_MEMORY  # from the first frame on: one noisy frame must not flag the start
         track.low_share += weight * (measurement.amplitude / (track.amplitude or 1e-3) - track.low_share)
         track.energy_share += weight * (float(measurement.excess.sum()) / usual - track.energy_share)
         track.presence = max(track.low_share / LOW_PRESENT, track.energy_share / ENERGY_PRESENT)

@@ -7,6 +7,18 @@ from numba import njit
 from numpy.typing import NDArray
 
 
+@njit(cache=True, inline="always")
+def bilinear(field: NDArray[np.float32], row: float, column: float) -> float:
+    """Value between elements of `field` (rows, columns), linearly; places outside take the nearest inside."""
+    y = min(max(row, 0.0), field.shape[0] - 1.001)
+    x = min(max(column, 0.0), field.shape[1] - 1.001)
+    iy, ix = int(y), int(x)
+    fy, fx = y - iy, x - ix
+    above = (1 - fx) * field[iy, ix] + fx * field[iy, ix + 1]
+    below = (1 - fx) * field[iy + 1, ix] + fx * field[iy + 1, ix + 1]
+    return (1 - fy) * above + fy * below  # type: ignore[no-any-return]
+
+
 @njit(cache=True)
 def grid_posterior(
     score: NDArray[np.float32], row: float, column: float, covariance: NDArray[np.float64], half: float, step: float
@@ -32,21 +44,12 @@ def grid_posterior(
     )
     count = round(2 * half / step) + 1
     values = np.empty((count, count))
-    rows, columns = score.shape
     top = -1e300
     for i in range(count):
         dr = -half + i * step
-        y = min(max(row + dr, 0.0), rows - 1.001)
-        iy = int(y)
-        fy = y - iy
         for j in range(count):
             dc = -half + j * step
-            x = min(max(column + dc, 0.0), columns - 1.001)
-            ix = int(x)
-            fx = x - ix
-            value = (1 - fy) * ((1 - fx) * score[iy, ix] + fx * score[iy, ix + 1]) + fy * (
-                (1 - fx) * score[iy + 1, ix] + fx * score[iy + 1, ix + 1]
-            )
+            value = bilinear(score, row + dr, column + dc)
             value -= 0.5 * (inv_rr * dr * dr + 2 * inv_rc * dr * dc + inv_cc * dc * dc)
             values[i, j] = value
             top = max(top, value)
@@ -69,13 +72,7 @@ def grid_posterior(
             var_r += weight * dr * dr
             cov += weight * dr * dc
             var_c += weight * dc * dc
-    y = min(max(row + mean_r, 0.0), rows - 1.001)
-    x = min(max(column + mean_c, 0.0), columns - 1.001)
-    iy, ix = int(y), int(x)
-    fy, fx = y - iy, x - ix
-    at_mean = (1 - fy) * ((1 - fx) * score[iy, ix] + fx * score[iy, ix + 1]) + fy * (
-        (1 - fx) * score[iy + 1, ix] + fx * score[iy + 1, ix + 1]
-    )
+    at_mean = bilinear(score, row + mean_r, column + mean_c)
     return mean_r, mean_c, var_r, cov, var_c, at_mean
 
 
