@@ -28,10 +28,9 @@ class StreamSettings(_Strict):
 
     source: str = ""
     timeout_s: Annotated[float, Field(gt=0)] = 10.0  # silence after the first message that ends the series
-    queue: Annotated[int, Field(ge=1)] = 512  # messages held in front of the receiver
+    queue: Annotated[int, Field(ge=2)] = 512  # compressed frames held in front of the ring
     ring_MiB: Annotated[float, Field(gt=0)] = 256.0  # shared memory between receiver and reconstruction
     when_full: Literal["drop", "block"] = "drop"
-    patience_s: Annotated[float, Field(ge=0)] = 0.05  # how long a full ring is waited for before frames are dropped
 
 
 class ReconstructionSettings(_Strict):

@@ -65,7 +65,6 @@ class Intake:
             timeout_s=settings.timeout_s,
             queue=settings.queue,
             block=settings.when_full == "block",
-            patience_s=settings.patience_s,
             ring=self._ring.name,
             record=record,
         )

@@ -31,6 +31,7 @@ from .threads import single_threaded
 
 BATCH = 16  # frames announced together at most
 POLL_S = 0.05
+WAIT_S = 0.005
 ENTRY = struct.Struct("<qd")  # image number, time in s
 DRAIN_S = 2.0
 RING_FULL = "ring full"
@@ -44,8 +45,7 @@ class ReceiverPlan:
     uri: str
     timeout_s: float
     queue: int
-    block: bool  # a full ring is waited for; otherwise only for `patience_s`, then frames are dropped
-    patience_s: float
+    block: bool  # a full ring is always waited for; otherwise only while the queue in front has room
     ring: str
     record: Path | None
 
@@ -96,7 +96,6 @@ class _Receiver:
         self._dropped: Counter[str] = Counter()
         self._recorded = 0
         self._recorder: Recorder | None = None
-        self._patient = True
         self._geometry: tuple[tuple[int, int], np.dtype[Any]] | None = None
         self._posted = 0.0
 
@@ -172,21 +171,14 @@ class _Receiver:
         self._announce.send(("geometry", frame.shape, dtype.str))
 
     def _slot_is_free(self) -> bool:
-        """Wait for a slot as long as the policy says. After one drop nobody waits again before a slot has come free."""
+        """Whether there is a slot. It is waited for while that costs no frame: always, or while the queue has room."""
         self._obey(0)
-        if self._free > 0:
-            self._patient = True
-            return True
-        self._flush()
-        deadline = time.monotonic() + (
-            math.inf if self._plan.block else self._plan.patience_s if self._patient else 0.0
-        )
+        if self._free < 1:
+            self._flush()
         while self._free < 1:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                self._patient = False
+            if not self._plan.block and self._source.counters.queued > self._plan.queue // 2:
                 return False
-            self._obey(min(left, POLL_S))
+            self._obey(WAIT_S)
             self._post()
         return True
 

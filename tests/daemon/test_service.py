@@ -189,7 +189,7 @@ def test_a_full_ring_drops_with_a_reason_when_it_may(series, publish, run_servic
             return made
 
     with publish(series(300)) as uri:
-        run = run_service(uri, Slow(), when_full="drop", patience_s=0.0, ring_MiB=0.02, queue=400, record=True)
+        run = run_service(uri, Slow(), when_full="drop", ring_MiB=0.02, queue=400, record=True)
     assert run.code == 0, run.text
     books = accounting(run)
     assert books["dropped"]["ring full"] > 0
