@@ -16,7 +16,7 @@ def bilinear(field: NDArray[np.float32], row: float, column: float) -> float:
     fy, fx = y - iy, x - ix
     above = (1 - fx) * field[iy, ix] + fx * field[iy, ix + 1]
     below = (1 - fx) * field[iy + 1, ix] + fx * field[iy + 1, ix + 1]
-    return (1 - fy) * above + fy * below  # type: ignore[no-any-return]
+    return (1 - fy) * above + fy * below
 
 
 @njit(cache=True)
