@@ -138,7 +138,7 @@ def _threshold(values: tuple[float, float, float, float]) -> float:
 
 def _firm(value: float) -> float:
     """More contrast and an empty background, where there are few levels."""
-    return math.pow(max(0.0, (value - 0.15) / 0.85), 1.5)
+    return min(1.0, max(0.0, (value - 0.2) / 0.5))
 
 
 def _plain(lines: Sequence[str], width: int) -> Block:
