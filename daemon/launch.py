@@ -87,7 +87,9 @@ def run_here(
 
 def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], stops: StopRequests) -> int:
     settings = job.settings
-    size_thread_pools(settings.reconstruction.threads)
+    threads = size_thread_pools(settings.reconstruction.threads)
+    known = settings.reconstruction.model_copy(update={"threads": threads})  # sums depend on it in the last bit
+    settings = settings.model_copy(update={"reconstruction": known})
     check_loopback(settings.status.endpoint)
     folder = settings.session.folder
     if folder is None:
@@ -100,7 +102,7 @@ def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], 
             health = publisher.problem
             stream = StreamSettings.model_validate({**settings.stream.model_dump(), "source": publisher.uri})
             settings = settings.model_copy(update={"stream": stream})
-        session = stack.enter_context(Session(folder, settings, job.command))
+        session = stack.enter_context(Session(folder, settings, job.command, parts.device_name))
         control = stack.enter_context(ControlServer(settings.status.endpoint, str(folder)))
         intake = stack.enter_context(Intake(settings.stream, folder / "frames.h5" if settings.session.record else None))
         reporter = Reporter(settings, intake, session, control, write)

@@ -53,7 +53,9 @@ Noise = Callable[[], NoiseSpectrum | None]
 
 
 class Parts(Protocol):
-    """Makes the stages of one series."""
+    """Makes the stages of one series; `device_name` says where the reconstruction computes."""
+
+    device_name: str
 
     def front_end(self, height: int, width: int, pixel_size_A: float) -> FrontEndLike: ...
     def particle(self, number: int, pixel_size_A: float, diameter_A: float, noise: Noise) -> ParticleLike: ...
@@ -78,7 +80,8 @@ class RealParts:
         self._front_end_options = options_from(FrontEndOptions, settings.frontend, "frontend")
         chosen = settings.reconstruction.model_dump(exclude={"pixel_size_A", "threads", "device"}, exclude_none=True)
         self._options = options_from(ReconstructionOptions, chosen, "reconstruction")
-        self.device = probe() if settings.reconstruction.device == "auto" else cpu()
+        self._device = probe() if settings.reconstruction.device == "auto" else cpu()
+        self.device_name = self._device.name
 
     def front_end(self, height: int, width: int, pixel_size_A: float) -> FrontEndLike:
         """Front end for frames of (height, width) pixels of `pixel_size_A` angstrom."""
@@ -87,5 +90,5 @@ class RealParts:
 
     def particle(self, number: int, pixel_size_A: float, diameter_A: float, noise: Noise) -> ParticleLike:
         """Reconstruction of particle `number` of `diameter_A` angstrom."""
-        particle: ParticleLike = self._particle(number, pixel_size_A, diameter_A, noise, self._options, self.device)
+        particle: ParticleLike = self._particle(number, pixel_size_A, diameter_A, noise, self._options, self._device)
         return particle

@@ -68,12 +68,17 @@ def _remove(path: Path) -> None:
 class Session:
     """Writes the session folder. `folder` must have been prepared; use as a context manager.
 
+    Parameters
+    ----------
+    folder, settings, command : where, and what is noted in session.json of how this run came about.
+    device : where the reconstruction computes, noted as well: results depend on it.
+
     Raises
     ------
     TumbleError : a file cannot be written (the disk is full, say).
     """
 
-    def __init__(self, folder: Path, settings: Settings, command: str) -> None:
+    def __init__(self, folder: Path, settings: Settings, command: str, device: str = "") -> None:
         self.folder = folder
         self._written: dict[int, tuple[int, str]] = {}
         self._particles: dict[int, ParticleFolder] = {}
@@ -86,6 +91,7 @@ class Session:
             "ended": None,
             "phase": "WAITING",
             "versions": versions(),
+            "device": device,
             "config": settings.model_dump(mode="json"),
             "series": None,
             "accounting": None,

@@ -151,6 +151,8 @@ class FakeParticle:
 class FakeParts:
     """Makes the stand-ins."""
 
+    device_name = "stand-in"
+
     def __init__(self, particles: int = 1, **of_particle) -> None:
         self.particles, self.of_particle = particles, of_particle
 

@@ -58,7 +58,7 @@ def say(line: str) -> None:
 
 def main() -> int:
     """Run it."""
-    stream = {"source": sys.argv[1], "when_full": "block", "timeout_s": 3.0, "ring_MiB": 1.0}
+    stream = {"source": sys.argv[1], "when_full": "block", "timeout_s": 3.0, "ring_MiB": 0.05, "queue": 64}
     settings = load(None, {"stream": stream, "session": {"files_every_s": 0.0}})
     job = Job(prepare_folder(settings, Path(sys.argv[2])), None, "test", slow_parts)
     return run_behind(job, scripted_dashboard, say) if len(sys.argv) > 4 else run_here(job, say)
