@@ -168,7 +168,7 @@ def start() -> Iterator[Any]:
 def test_keys_and_quit(start: Any) -> None:
     process = start("--begin", "8", "--particles", "2")
     process.see("▶ P001")
-    assert "q quit" in process.glass.text()
+    process.see("q quit")  # the first screen may come in pieces
     process.type(b"\t")
     process.see("▶ P002")
     process.type(b"\x1b[A")
