@@ -57,6 +57,7 @@ $(VENV)/.run: $(VENV)/.python pyproject.toml constraints.txt
 $(VENV)/.test: $(VENV)/.python pyproject.toml constraints.txt
 	@$(PIP) setuptools
 	@$(PIP) --no-build-isolation --editable ".[test]"
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib/*/site-packages || true  # tests start many processes
 	@touch "$(VENV)/.run" "$@"
 
 # Versions for every supported Python at once, without addresses of any index.
