@@ -146,7 +146,7 @@ class Reporter:
             step_ms={} if pipeline is None else {name: round(spent, 3) for name, spent in pipeline.step_ms.items()},
             memory_MiB=memory_MiB(),
             log=tuple(self._log),
-            verdict=verdict(self.statuses(), final=self.phase in ("DONE", "FAILED")),
+            verdict=verdict(self.statuses(), frames.used, final=self.phase in ("DONE", "FAILED")),
         )
         self._last = (snapshot, frames)
         return snapshot
@@ -180,4 +180,4 @@ class Reporter:
         for status in self.statuses():
             note = f" ({status.note})" if status.note else ""
             self.say(f"{particle_name(status.particle)} {status.state}: {describe(status)}{note}")
-        self.say(verdict(self.statuses(), final=True))
+        self.say(verdict(self.statuses(), self.stream().used, final=True))

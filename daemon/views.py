@@ -66,9 +66,17 @@ def _slice(values: NDArray[np.float32] | None, pixel_size_A: float) -> tuple[tup
     return tuple(tuple(int(value) for value in row) for row in grey), width * stride * pixel_size_A
 
 
-def verdict(statuses: Iterable[ParticleStatus], *, final: bool) -> str:
-    """One line in words on what there is to see. It never says that there is enough: nothing here can know that yet."""
+def verdict(statuses: Iterable[ParticleStatus], analysed: int, *, final: bool) -> str:
+    """One line in words on what there is to see. It never says that there is enough: nothing here can know that yet.
+
+    Parameters
+    ----------
+    analysed : frames that were looked at; without any there is nothing to say about the movie.
+    final : nothing will come any more.
+    """
     found = list(statuses)
+    if not found and not analysed and final:
+        return "no frame was analysed"
     if not found:
         return "no particle in this movie" if final else "no particle yet"
     mapped = [status for status in found if status.resolution_A is not None]

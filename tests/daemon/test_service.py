@@ -102,6 +102,8 @@ def test_a_pixel_size_is_needed(series, publish, run_service):
         run = run_service(uri)
     assert run.code == 2
     assert "--pixel-size" in run.text
+    assert "no frame was analysed" in run.text
+    assert "no particle" not in run.text  # nobody has looked
 
 
 def test_a_failing_particle_does_not_take_the_others_along(series, publish, run_service, fake_parts):
