@@ -1,5 +1,8 @@
-"""Scalar kernel bodies, written once. `build(jit)` compiles them: numba.njit for the CPU, cuda.jit(device=True) for
-CUDA.
+"""Scalar kernel bodies, written once. `build(jit, team)` compiles them: numba.njit for the CPU, cuda.jit(device=True)
+for CUDA.
+
+One pose is worked on by a `Team` of threads: one thread on the CPU, a block on a GPU. Its threads share the
+coefficients and the phase tables; everything else, and every branch taken, is the same in all of them.
 
 Conventions. `volume` is the oversampled 3D Fourier transform of a real map: ``(s, s, s, 2)`` float32, ``[z, y, x,
 real/imaginary]``, s odd, zero frequency at ``[half, half, half]``, `pad` grid steps per cycle per box. The image of
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,10 +26,28 @@ PARAMETERS = 5  # three rotation angles about the lab axes, two shifts
 NORMAL_SIZE = 20  # five gradients, then the upper triangle of the 5 x 5 normal matrix
 
 
-def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> SimpleNamespace:
-    """Compile all bodies with `jit` and return them by name; `add(array, index, value)` accumulates (atomically on a
-    GPU).
+@dataclass(frozen=True, slots=True)
+class Team:
+    """Compiled functions by which the threads that work on one pose divide it.
+
+    Attributes
+    ----------
+    first, stride : () -> int; this thread takes the coefficients ``first(), first() + stride(), ...``.
+    total : (value) -> sum of the values of all threads, the same number in all of them.
+    meet : () -> None; nobody goes on before all have come, and what they wrote can be read.
+    add : (array, index, value) -> None; ``array[index] += value``, whoever else adds there.
     """
+
+    first: Any
+    stride: Any
+    total: Any
+    meet: Any
+    add: Any
+
+
+def build(jit: Callable[[Any], Any], team: Team) -> SimpleNamespace:
+    """Compile all bodies with `jit`, for a team of threads a pose, and return them by name."""
+    first, stride, total, meet, add = team.first, team.stride, team.total, team.meet, team.add
 
     @jit
     def interpolate(volume, x, y, z):
@@ -81,9 +103,11 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
     @jit
     def phase_table(table, limit, angle):
         """table[i] = exp(i angle (i - limit)) for i = 0..2 limit, as (2 limit + 1, 2) float32."""
-        for i in range(2 * limit + 1):
+        meet()  # the last table may still be in use
+        for i in range(first(), 2 * limit + 1, stride()):
             table[i, 0] = math.cos(angle * (i - limit))
             table[i, 1] = math.sin(angle * (i - limit))
+        meet()
 
     @jit
     def cross_terms(volume, half, pad, rotation, coefficients, kx, ky, weight, count, cross, turned):
@@ -96,7 +120,7 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
         bx, by, bz = pad * rotation[1, 0], pad * rotation[1, 1], pad * rotation[1, 2]
         centre = np.float32(half)
         energy = np.float32(0)
-        for j in range(count):
+        for j in range(first(), count, stride()):
             u, v = np.float32(kx[j]), np.float32(ky[j])
             real, imaginary = interpolate(
                 volume, ax * u + bx * v + centre, ay * u + by * v + centre, az * u + bz * v + centre
@@ -109,7 +133,7 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
             turned[j, 0] = a - b
             turned[j, 1] = -c - d
             energy += w * (real * real + imaginary * imaginary)
-        return energy
+        return total(energy)
 
     @jit
     def shift_newton(cross, kx, ky, count, limit, step, shift_x, shift_y, longest, table_x, table_y):
@@ -117,7 +141,7 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
         phase_table(table_x, limit, -step * shift_x)
         phase_table(table_y, limit, -step * shift_y)
         value = gx = gy = hxx = hxy = hyy = np.float32(0)
-        for j in range(count):
+        for j in range(first(), count, stride()):
             u, v = kx[j] + limit, ky[j] + limit
             cosine = table_x[u, 0] * table_y[v, 0] - table_x[u, 1] * table_y[v, 1]
             sine = table_x[u, 0] * table_y[v, 1] + table_x[u, 1] * table_y[v, 0]
@@ -130,6 +154,8 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
             hxx += a * a * real
             hxy += a * b * real
             hyy += b * b * real
+        value, gx, gy = total(value), total(gx), total(gy)
+        hxx, hxy, hyy = total(hxx), total(hxy), total(hyy)
         determinant = hxx * hyy - hxy * hxy
         if hxx <= 0 or determinant <= 0:  # not near a maximum: stay
             return shift_x, shift_y, value
@@ -151,23 +177,9 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
 
     @jit
     def score_pair(
-        volume,
-        half,
-        pad,
-        rotation,
-        coefficients,
-        kx,
-        ky,
-        weight,
-        count,
-        limit,
-        step,
-        start,
-        turned_start,
-        work,
-        score,
+        volume, half, pad, rotation, coefficients, kx, ky, weight, count, limit, step, start, turned_start, work, score,
         shift,
-    ):
+    ):  # fmt: skip
         """Log-likelihoods of a pose and of its half turn about the beam, each maximised over the shift near its start.
 
         `work` is (2 count + 4 limit + 2, 2) float32 scratch; `score` (2,) and `shift` (2, 2) receive the results.
@@ -200,7 +212,7 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
         g0 = g1 = g2 = g3 = g4 = np.float32(0)
         h00 = h01 = h02 = h03 = h04 = h11 = h12 = h13 = h14 = np.float32(0)
         h22 = h23 = h24 = h33 = h34 = h44 = np.float32(0)
-        for j in range(count):
+        for j in range(first(), count, stride()):
             u, v, w = np.float32(kx[j]), np.float32(ky[j]), weight[j]
             iu, iv = kx[j] + limit, ky[j] + limit
             cosine = table_x[iu, 0] * table_y[iv, 0] - table_x[iu, 1] * table_y[iv, 1]
@@ -248,12 +260,12 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
             h33 += w * (a3r * a3r + a3i * a3i)
             h34 += w * (a3r * a4r + a3i * a4i)
             h44 += w * (a4r * a4r + a4i * a4i)
-        normal[0], normal[1], normal[2], normal[3], normal[4] = g0, g1, g2, g3, g4
-        normal[5], normal[6], normal[7], normal[8], normal[9] = h00, h01, h02, h03, h04
-        normal[10], normal[11], normal[12], normal[13] = h11, h12, h13, h14
-        normal[14], normal[15], normal[16] = h22, h23, h24
-        normal[17], normal[18], normal[19] = h33, h34, h44
-        return 2 * score - energy
+        normal[0], normal[1], normal[2], normal[3], normal[4] = total(g0), total(g1), total(g2), total(g3), total(g4)
+        normal[5], normal[6], normal[7], normal[8] = total(h00), total(h01), total(h02), total(h03)
+        normal[9], normal[10], normal[11], normal[12] = total(h04), total(h11), total(h12), total(h13)
+        normal[13], normal[14], normal[15], normal[16] = total(h14), total(h22), total(h23), total(h24)
+        normal[17], normal[18], normal[19] = total(h33), total(h34), total(h44)
+        return 2 * total(score) - total(energy)
 
     @jit
     def damped_step(normal, damping, matrix, step):
@@ -265,25 +277,25 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
                 index += 1
         for i in range(5):
             for j in range(i + 1):
-                total = matrix[i, j]
+                rest = matrix[i, j]
                 for k in range(j):
-                    total -= matrix[i, k] * matrix[j, k]
+                    rest -= matrix[i, k] * matrix[j, k]
                 if i == j:
-                    if total <= 0:
+                    if rest <= 0:
                         return False
-                    matrix[i, i] = math.sqrt(total)
+                    matrix[i, i] = math.sqrt(rest)
                 else:
-                    matrix[i, j] = total / matrix[j, j]
+                    matrix[i, j] = rest / matrix[j, j]
         for i in range(5):
-            total = normal[i] + 0.0
+            rest = normal[i] + 0.0
             for k in range(i):
-                total -= matrix[i, k] * step[k]
-            step[i] = total / matrix[i, i]
+                rest -= matrix[i, k] * step[k]
+            step[i] = rest / matrix[i, i]
         for i in range(4, -1, -1):
-            total = step[i]
+            rest = step[i]
             for k in range(i + 1, 5):
-                total -= matrix[k, i] * step[k]
-            step[i] = total / matrix[i, i]
+                rest -= matrix[k, i] * step[k]
+            step[i] = rest / matrix[i, i]
         return True
 
     @jit
@@ -307,26 +319,14 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
         """Levenberg-Marquardt on rotation (3) and shift (2), in place; returns the log-likelihood reached.
 
         `rotation` (3, 3) and `shift` (2,) float32 are updated. Scratch: `tables` (4 limit + 2, 2) float32, `normals`
-        (2, 20), `matrix` (5, 5) and `delta` (5,) float64, `trial` (3, 3) float32.
+        (2, 20), `matrix` (5, 5) and `delta` (5,) float64, `trial` (3, 3) float32. The team shares `tables`; of the
+        rest every thread has its own, and all come to the same values.
         """
         normal, trial_normal = normals[0], normals[1]
         best = normal_equations(
-            volume,
-            half,
-            pad,
-            rotation,
-            coefficients,
-            kx,
-            ky,
-            weight,
-            count,
-            limit,
-            step,
-            shift[0],
-            shift[1],
-            tables,
+            volume, half, pad, rotation, coefficients, kx, ky, weight, count, limit, step, shift[0], shift[1], tables,
             normal,
-        )
+        )  # fmt: skip
         damping = 0.03
         for _ in range(rounds):
             if not damped_step(normal, damping, matrix, delta):
@@ -362,30 +362,16 @@ def build(jit: Callable[[Any], Any], add: Callable[[Any, Any, Any], Any]) -> Sim
 
     @jit
     def insert_slice(
-        numerator,
-        denominator,
-        half,
-        pad,
-        rotation,
-        coefficients,
-        kx,
-        ky,
-        weight,
-        count,
-        limit,
-        step,
-        shift,
-        share,
-        table_x,
-        table_y,
-    ):
+        numerator, denominator, half, pad, rotation, coefficients, kx, ky, weight, count, limit, step, shift, share,
+        table_x, table_y,
+    ):  # fmt: skip
         """Adjoint of slicing: spread the coefficients of a box, moved back by its shift, over their grid neighbours.
 
         `numerator` (s, s, s, 2) gathers ``share weight F``, `denominator` (s, s, s) ``share weight``.
         """
         phase_table(table_x, limit, step * shift[0])
         phase_table(table_y, limit, step * shift[1])
-        for j in range(count):
+        for j in range(first(), count, stride()):
             u, v = np.float32(kx[j]), np.float32(ky[j])
             iu, iv = kx[j] + limit, ky[j] + limit
             cosine = table_x[iu, 0] * table_y[iv, 0] - table_x[iu, 1] * table_y[iv, 1]

@@ -11,7 +11,27 @@ import numpy as np
 from numba import get_num_threads, get_thread_id, njit, prange  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
-from .bodies import build
+from .bodies import Team, build
+
+
+@njit(cache=True, inline="always")
+def _first():
+    return 0
+
+
+@njit(cache=True, inline="always")
+def _stride():
+    return 1
+
+
+@njit(cache=True, inline="always")
+def _total(value):
+    return value
+
+
+@njit(cache=True, inline="always")
+def _meet():
+    pass
 
 
 @njit(cache=True, fastmath=True, inline="always")
@@ -19,7 +39,9 @@ def _add(array, index, value):
     array[index] += value
 
 
-_bodies = build(njit(cache=True, fastmath=True, error_model="numpy"), _add)
+# one thread a pose: these vanish in the compiler
+_team = Team(first=_first, stride=_stride, total=_total, meet=_meet, add=_add)
+_bodies = build(njit(cache=True, fastmath=True, error_model="numpy"), _team)
 _score_pair = _bodies.score_pair
 _refine_pose = _bodies.refine_pose
 _interpolate = _bodies.interpolate
