@@ -24,6 +24,7 @@ FOLD_FRAMES = 100  # consecutive frames left out of the map together
 HALF_FRAMES = 25  # halves are blocks of time, longer than the correlation of pose and background
 CHAIN_WIDENING = 1.15  # of the step per axis, for pose errors
 SURE = 0.9  # posterior mass within 8 degrees from which a pose is used
+SAME_BRANCH_DEG = 3.0  # nearer than this a decision leaves a pose where refinement had put it
 DETOUR_DEG = 4.0  # off the midpoint of its neighbours: the midpoint becomes a candidate
 
 
@@ -173,6 +174,8 @@ def redecide(
     sigma_deg: float,
     *,
     keep: int = CANDIDATES,
+    folds: int = FOLDS,
+    polish: bool = True,
     base: Accumulator | None = None,
 ) -> tuple[Path, Redecision, Floats]:
     """Decide the branch of every buffered frame anew, each block of frames against a map that leaves it out.
@@ -182,6 +185,8 @@ def redecide(
     frames : (t,) rows of `data`. number : (t,) frame numbers (they set halves and folds).
     candidates, positions : (t, k, 4) lattice candidates and (t, k, 2) where their lattice centre is seen.
     lattice_real : real O_h-symmetrised map on the grid's own sampling, for finding the lattice centre.
+    keep : candidates per frame. folds : maps that leave out a share of the frames each. polish : refine every pose;
+        else only those whose branch changed, so that poses refined in full band stay as they are.
     base : sums of older frames that are no longer in the buffer, two sets (halves), always part of the map; on this
         grid or a larger one.
 
@@ -190,8 +195,8 @@ def redecide(
     path, numbers of the round, lattice centre (x, y, z) pixels.
     """
     device = data.device
-    fold = (number // FOLD_FRAMES) % FOLDS
-    sums = Accumulator(grid, 2 * FOLDS, device)
+    fold = (number // FOLD_FRAMES) % folds
+    sums = Accumulator(grid, 2 * folds, device)
     use = np.flatnonzero(path.used)
     data.insert(
         sums, 2 * fold[use] + half_of(number[use]), frames[use], path.poses[use], path.shifts[use], np.ones(len(use))
@@ -201,12 +206,13 @@ def redecide(
         old.add_cropped(base)
     total = []
     for h in (0, 1):
-        inside, before = sums.sums(*range(h, 2 * FOLDS, 2)), old.sums(h)
+        inside, before = sums.sums(*range(h, 2 * folds, 2)), old.sums(h)
         total.append((inside[0] + before[0], inside[1] + before[1]))
     del old
     rough = rough_map(total[0][0] + total[1][0], total[0][1] + total[1][1], grid, device)
     centre = find_centre(rough, lattice_real, grid, band_k[0] * 0.85, band_k[1], device)
-    whole = as_kernel_volume(filled_map(total[0], total[1], grid, centre, device).joint, device)
+    filled = filled_map(total[0], total[1], grid, centre, device)
+    whole = as_kernel_volume(filled.joint, device)
 
     first = lattice_position(path.poses, path.shifts, centre)[:, None]
     chosen, seen = pick_candidates(
@@ -215,20 +221,27 @@ def redecide(
     add_midpoints(data, whole, frames, path, chosen, seen, centre, k_score)
     score = np.empty((len(frames), keep * GROUP_ORDER))
     poses, shifts = np.empty((*score.shape, 4)), np.empty((*score.shape, 2))
-    for f in range(FOLDS):
+    for f in range(folds):
         rows = np.flatnonzero(fold == f)
         if len(rows) == 0:
             continue
         left_out = [sums.sums(2 * f + h) for h in (0, 1)]
         rest = [(total[h][0] - left_out[h][0], total[h][1] - left_out[h][1]) for h in (0, 1)]
-        volume = as_kernel_volume(filled_map(rest[0], rest[1], grid, centre, device).joint, device)
+        volume = as_kernel_volume(
+            filled_map(rest[0], rest[1], grid, centre, device, asymmetry=filled.asymmetry).joint, device
+        )
         states = score_branches(data, volume, frames[rows], chosen[rows], seen[rows], centre, k_score)
         score[rows], poses[rows], shifts[rows] = states.score, states.poses, states.shifts
     fresh = decide(States(poses, shifts, score), sigma_deg)
-    changed = int((angle_deg(fresh.poses, path.poses) > 8).sum())
-    refined, moved, likelihood = data.refine(whole, frames, fresh.poses, fresh.shifts, k_score)
-    result = Path(refined, moved, likelihood, fresh.used)
-    return result, Redecision(changed, int(fresh.used.sum()), float(fresh.score.mean())), centre
+    turn = angle_deg(fresh.poses, path.poses)
+    moved = np.arange(len(turn)) if polish else np.flatnonzero(turn > SAME_BRANCH_DEG)
+    refined = Path(path.poses.copy(), path.shifts.copy(), path.score.copy(), fresh.used)
+    if len(moved):
+        refined.poses[moved], refined.shifts[moved], refined.score[moved] = data.refine(
+            whole, frames[moved], fresh.poses[moved], fresh.shifts[moved], k_score
+        )
+    changed = int((turn > 8).sum())
+    return refined, Redecision(changed, int(fresh.used.sum()), float(fresh.score.mean())), centre
 
 
 def real_lattice(volume: Any, grid: Grid, device: Device, samples: int) -> Any:

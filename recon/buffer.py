@@ -31,12 +31,13 @@ class FrameBuffer:
         self.shifts = np.zeros((capacity, 2))
         self.score = np.zeros(capacity)
         self.used = np.zeros(capacity, np.bool_)
+        self.refined = np.zeros(capacity, np.bool_)  # in full band, since its branch was last changed
 
     @property
     def _host_arrays(self) -> tuple[NDArray[Any], ...]:
         return (
             self.number, self.time_s, self.origin_px, self.candidates, self.candidate_px, self.poses, self.shifts,
-            self.score, self.used,
+            self.score, self.used, self.refined,
         )  # fmt: skip
 
     def append(
@@ -46,6 +47,7 @@ class FrameBuffer:
         rows = np.arange(self.length, self.length + len(number))
         self.coefficients[rows[0] : rows[-1] + 1] = coefficients
         self.number[rows], self.time_s[rows], self.origin_px[rows] = number, time_s, origin_px
+        self.refined[rows] = False
         self.length += len(number)
         return rows
 

@@ -68,40 +68,62 @@ def transition_weights(
 
 
 @njit(parallel=True, cache=True)
-def _transitions(poses, sigma, floor, modulo):  # type: ignore[no-untyped-def]
-    """(t - 1, k, k) log transition from candidate i of frame t to candidate j of frame t + 1."""
+def _transitions_modulo(poses, sigma, floor):  # type: ignore[no-untyped-def]
+    """(t - 1, k, k) log transition from candidate i of frame t to candidate j of frame t + 1, modulo 48."""
     steps, k = poses.shape[0] - 1, poses.shape[1]
     out = np.empty((steps, k, k), np.float32)
     for t in prange(steps):
         for i in range(k):
-            a = poses[t, i]
             for j in range(k):
-                b = poses[t + 1, j]
-                if modulo:
-                    dot = _dot_modulo(a, b)
-                else:
-                    dot = abs(a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3])
-                angle = _angle(dot) / sigma
+                angle = _angle(_dot_modulo(poses[t, i], poses[t + 1, j])) / sigma
                 out[t, i, j] = max(-0.5 * angle * angle, floor)
+    return out
+
+
+@njit(parallel=True, cache=True, fastmath=True)
+def _transitions(poses, sigma, floor):  # type: ignore[no-untyped-def]
+    """The same with all poses kept apart; `poses` is (t, 4, k) float32, so that the inner loop runs over vectors."""
+    steps, k = poses.shape[0] - 1, poses.shape[2]
+    out = np.empty((steps, k, k), np.float32)
+    scale = np.float32(-0.5 * (_DEG / sigma) ** 2)
+    least = np.float32(floor)
+    for t in prange(steps):
+        now, after = poses[t], poses[t + 1]
+        for i in range(k):
+            a, b, c, d = now[0, i], now[1, i], now[2, i], now[3, i]
+            for j in range(k):
+                dot = abs(a * after[0, j] + b * after[1, j] + c * after[2, j] + d * after[3, j])
+                u = max(np.float32(1) - dot, np.float32(0))
+                # (2 acos(1 - u))^2 as a series: off by 1e-4 of itself at 60 degrees, far below the floor by then
+                square = u * (
+                    np.float32(8) + u * (np.float32(4 / 3) + u * (np.float32(16 / 45) + u * np.float32(4 / 35)))
+                )
+                out[t, i, j] = max(scale * square, least)
     return out
 
 
 @njit(cache=True)
 def _viterbi(emission, transitions):  # type: ignore[no-untyped-def]
     frames, k = emission.shape
-    score = emission[0].copy()
+    score = emission[0].astype(np.float32)
     back = np.zeros((frames, k), np.int32)
-    fresh = np.empty(k)
+    fresh = np.empty(k, np.float32)
     for t in range(1, frames):
+        origin = back[t]
+        fresh[:] = np.float32(-1e30)
+        for i in range(k):
+            base, row = score[i], transitions[t - 1, i]
+            for j in range(k):
+                value = base + row[j]
+                better = value > fresh[j]
+                fresh[j] = value if better else fresh[j]
+                origin[j] = i if better else origin[j]
+        top = np.float32(-1e30)
         for j in range(k):
-            best, arg = -1e300, 0
-            for i in range(k):
-                value = score[i] + transitions[t - 1, i, j]
-                if value > best:
-                    best, arg = value, i
-            fresh[j] = best + emission[t, j]
-            back[t, j] = arg
-        score[:] = fresh - fresh.max()
+            fresh[j] += np.float32(emission[t, j])
+            top = max(top, fresh[j])
+        for j in range(k):
+            score[j] = fresh[j] - top
     path = np.empty(frames, np.int64)
     path[-1] = np.argmax(score)
     for t in range(frames - 1, 0, -1):
@@ -109,31 +131,46 @@ def _viterbi(emission, transitions):  # type: ignore[no-untyped-def]
     return path
 
 
-@njit(cache=True)
-def _posterior(emission, transitions):  # type: ignore[no-untyped-def]
+@njit(parallel=True, cache=True, fastmath=True)
+def _exponentiate(transitions):  # type: ignore[no-untyped-def]
+    for t in prange(transitions.shape[0]):
+        for i in range(transitions.shape[1]):
+            for j in range(transitions.shape[2]):
+                transitions[t, i, j] = math.exp(transitions[t, i, j])
+
+
+@njit(cache=True, fastmath=True)
+def _posterior(emission, factors):  # type: ignore[no-untyped-def]
+    """Forward-backward; `factors` are transition probabilities, up to a constant."""
     frames, k = emission.shape
+    seen = np.empty((frames, k))
     alpha = np.empty((frames, k))
-    alpha[0] = np.exp(emission[0] - emission[0].max())
-    alpha[0] /= alpha[0].sum()
+    for t in range(frames):
+        seen[t] = np.exp(emission[t] - emission[t].max())
+    alpha[0] = seen[0] / seen[0].sum()
     for t in range(1, frames):
-        top = emission[t].max()
-        for j in range(k):
-            total = 0.0
-            for i in range(k):
-                total += alpha[t - 1, i] * math.exp(transitions[t - 1, i, j])
-            alpha[t, j] = total * math.exp(emission[t, j] - top)
-        norm = alpha[t].sum()
-        alpha[t] /= max(norm, 1e-300)
-    beta = np.ones(k)
-    fresh = np.empty(k)
-    for t in range(frames - 2, -1, -1):
-        top = emission[t + 1].max()
+        now = alpha[t]
+        now[:] = 0.0
         for i in range(k):
+            share, row = alpha[t - 1, i], factors[t - 1, i]
+            for j in range(k):
+                now[j] += share * row[j]
+        now *= seen[t]
+        now /= max(now.sum(), 1e-300)
+    beta = np.ones(k)
+    ahead = np.empty(k)
+    for t in range(frames - 2, -1, -1):
+        for j in range(k):
+            ahead[j] = seen[t + 1, j] * beta[j]
+        top = 0.0
+        for i in range(k):
+            row = factors[t, i]
             total = 0.0
             for j in range(k):
-                total += math.exp(transitions[t, i, j] + emission[t + 1, j] - top) * beta[j]
-            fresh[i] = total
-        beta[:] = fresh / max(fresh.max(), 1e-300)
+                total += row[j] * ahead[j]
+            beta[i] = total
+            top = max(top, total)
+        beta /= max(top, 1e-300)
         alpha[t] *= beta
         alpha[t] /= max(alpha[t].sum(), 1e-300)
     return alpha
@@ -149,8 +186,9 @@ def posterior_modulo(
     poses: Floats, score: Floats, sigma_deg: float, exponent: float = 0.3, jump: float = 1e-7
 ) -> Floats:
     """Forward-backward probabilities (t, k) of candidates (t, k, 4) modulo the 48 equivalents."""
-    transitions = _transitions(np.ascontiguousarray(poses), sigma_deg, math.log(jump), True)
-    return np.asarray(_posterior(tempered(score, exponent, 200.0), transitions))
+    factors = _transitions_modulo(np.ascontiguousarray(poses), sigma_deg, math.log(jump))
+    _exponentiate(factors)
+    return np.asarray(_posterior(tempered(score, exponent, 200.0), factors))
 
 
 def path_modulo(
@@ -171,7 +209,7 @@ def path_modulo(
     if anchor is not None:
         poses = np.concatenate([np.repeat(anchor[None, None], poses.shape[1], axis=1), poses])
         emission = np.concatenate([np.zeros((1, emission.shape[1])), emission])
-    chosen = _viterbi(emission, _transitions(np.ascontiguousarray(poses), sigma_deg, floor, True))
+    chosen = _viterbi(emission, _transitions_modulo(np.ascontiguousarray(poses), sigma_deg, floor))
     path = poses[np.arange(len(poses)), chosen].copy()
     for t in range(1, len(path)):
         path[t] = nearest_equivalent(path[t - 1], path[t])
@@ -219,11 +257,12 @@ def decode(
         dot = np.abs(poses[0] @ anchor)
         angle = 2 * np.degrees(np.arccos(np.minimum(dot, 1.0))) / sigma_deg
         emission[0] += np.maximum(-0.5 * angle**2, floor)
-    transitions = _transitions(np.ascontiguousarray(poses), sigma_deg, floor, False)
+    transitions = _transitions(np.ascontiguousarray(poses.swapaxes(1, 2), np.float32), sigma_deg, floor)
     chosen = _viterbi(emission, transitions)
     softer = tempered(score, exponent / 2)
     if anchor is not None:
         softer[0] += np.maximum(-0.5 * angle**2, floor)
+    _exponentiate(transitions)
     probability = _posterior(softer, transitions)
     return chosen, np.asarray(_mass_near(poses, probability, chosen, math.cos(math.radians(within_deg / 2))))
 

@@ -112,7 +112,7 @@ def symmetrised_volume(data: Whitened, frames: NDArray[np.int64], found: Candida
         share[row, column], band=True,
     )  # fmt: skip
     numerator, denominator = accumulator.sums(0)
-    numerator, denominator = symmetrise(numerator), symmetrise(denominator)
+    numerator, denominator = symmetrise(numerator.real), symmetrise(denominator)
     voxels = shell_sum(device.xp.ones(denominator.shape, np.float32), grid, device)
     mean = shell_sum(denominator, grid, device) / np.maximum(voxels, 1)
     level = shell_values(0.02 * mean + 1e-6 * mean.max(), grid, device)

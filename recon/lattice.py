@@ -32,6 +32,8 @@ FCC_METALS = {
 }  # fmt: skip
 BAND_LOW, BAND_HIGH = 0.32, 0.872  # 1/A for a = 3.97 A: (111) to beyond (311)
 ATOM_SIGMA_A = 0.45
+LEAST_SHELL = 0.05  # of the strongest shell: weaker ones are left out of the exhaustive search
+NEGLIGIBLE = np.float32(1e-6)  # share of the most probable pose below which a pose does not spread
 SEARCH_A = (3.45, 4.25)  # lattice constants tried when nothing is known
 
 
@@ -152,6 +154,13 @@ def _best_shift(cross, shifts, energy, penalty, score, which):  # type: ignore[n
             which[t, g] = arg
 
 
+def _informative(power: Floats, radius: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Coefficients in shells where the model stands out: between the lattice rings there is little to compare."""
+    shell = np.rint(radius).astype(int)
+    mean = np.bincount(shell, power) / np.maximum(np.bincount(shell), 1)
+    return np.flatnonzero(mean[shell] >= LEAST_SHELL * mean.max())
+
+
 class LatticeIndexer:
     """Scores frames against all poses of a grid for one centrosymmetric, O_h-symmetric model."""
 
@@ -173,28 +182,26 @@ class LatticeIndexer:
         """
         self.grid, self.plane, self.shifts, self.device = grid, plane, shifts, device
         first, last = plane.count(band_k[0]), plane.count(band_k[1])
-        self.band = slice(first, last)
         slices = device.kernels.slice_volume(
             as_kernel_volume(volume, device), PAD * stretch, device.asarray(grid.matrices),
             device.asarray(plane.kx[first:last]), device.asarray(plane.ky[first:last]), last - first,
         )  # fmt: skip
-        self.model = device.xp.ascontiguousarray(slices[:, :, 0])  # (g, n): imaginary part is zero by symmetry
-        self.weight = device.asarray(weight[first:last])
+        model = slices[:, :, 0]  # the imaginary part is zero by symmetry
+        chosen = _informative(device.to_host((model**2).mean(axis=0)) * weight[first:last], plane.radius[first:last])
+        self.columns = device.asarray(first + chosen)
+        self.model = device.xp.ascontiguousarray(model[:, chosen])
+        kx, ky = plane.kx[first:last][chosen], plane.ky[first:last][chosen]
+        self.weight = device.asarray(weight[first:last][chosen])
         self.energy = (self.model**2) @ self.weight
-        angle = (
-            2
-            * np.pi
-            / plane.box_px
-            * (shifts @ np.stack([plane.kx[first:last], plane.ky[first:last]]).astype(np.float32))
-        )
+        angle = 2 * np.pi / plane.box_px * (shifts @ np.stack([kx, ky]).astype(np.float32))
         self.cosine = device.asarray(np.cos(angle).astype(np.float32))
         self.sine = device.asarray(np.sin(angle).astype(np.float32))
         self.penalty = (0.25 * (shifts.astype(np.float64) ** 2).sum(axis=1) / shift_sd_px**2).astype(np.float32)
 
     def cross(self, coefficients: Any) -> Any:
         """(t * shifts, g) cross terms of (t, n, 2) coefficients with every pose, one matrix product."""
-        real = coefficients[:, self.band, 0] * self.weight
-        imaginary = coefficients[:, self.band, 1] * self.weight
+        real = coefficients[:, self.columns, 0] * self.weight
+        imaginary = coefficients[:, self.columns, 1] * self.weight
         moved = real[:, None, :] * self.cosine - imaginary[:, None, :] * self.sine
         return moved.reshape(-1, moved.shape[2]) @ self.model.T
 
@@ -211,13 +218,15 @@ class LatticeIndexer:
         return score, which
 
 
-@njit(parallel=True, cache=True, fastmath=True)
-def _spread(start, neighbour, weight, x, y):  # type: ignore[no-untyped-def]
-    for i in prange(len(start) - 1):
-        total = np.float32(0)
-        for k in range(start[i], start[i + 1]):
-            total += weight[k] * x[neighbour[k]]
-        y[i] = total
+@njit(cache=True)
+def _spread(start, neighbour, weight, x, least, y):  # type: ignore[no-untyped-def]
+    """y = W x for symmetric W, pushed from the entries of x above `least`: a peaked posterior touches few of them."""
+    y[:] = np.float32(0)
+    for i in range(len(start) - 1):
+        share = x[i]
+        if share > least:
+            for k in range(start[i], start[i + 1]):
+                y[neighbour[k]] += weight[k] * share
 
 
 def grid_posterior(
@@ -231,13 +240,13 @@ def grid_posterior(
     alpha[0] = emission[0] / emission[0].sum()
     spread = np.empty(poses, np.float32)
     for t in range(1, frames):
-        _spread(grid.start, grid.neighbour, grid.weight, alpha[t - 1], spread)
+        _spread(grid.start, grid.neighbour, grid.weight, alpha[t - 1], NEGLIGIBLE * alpha[t - 1].max(), spread)
         now = (spread / norm + np.float32(jump)) * emission[t]
         alpha[t] = now / now.sum()
     beta = np.ones(poses, np.float32)
     for t in range(frames - 2, -1, -1):
         x = emission[t + 1] * beta
-        _spread(grid.start, grid.neighbour, grid.weight, x, spread)
+        _spread(grid.start, grid.neighbour, grid.weight, x, NEGLIGIBLE * x.max(), spread)
         beta = spread / norm + np.float32(jump) * x.sum()
         beta /= beta.max()
         alpha[t] *= beta

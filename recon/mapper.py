@@ -7,7 +7,6 @@ now and then re-decide everything buffered, refine and solve. Old frames leave t
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from .maps import Accumulator
 from .output import Published, pose_rows, publish
 from .records import NoiseSpectrum, Observation, PoseRow
 from .refinement import refine_halves, scoring_map, solve
+from .rotations import angle_deg
 from .spectra import box_coefficients, excess_profile, noise_weights
 from .volume import Grid
 from .whitened import Whitened
@@ -41,6 +41,7 @@ NO_LATTICE = 3.0  # standard errors by which a lattice constant must win
 LATTICE_FRAMES = 30  # frames on which it is measured
 SETTLED = 0.004  # share of changed frames below which a re-decision has converged
 GRID_SPACING_DEG = 3.1  # for a crystal of 25 A; the width of a lattice spot in angle goes with 1 / diameter
+FEW_FRAMES = 800  # from here on a map of half the frames is good enough to judge the others
 CHAIN_SIGMA_DEG = 3.0  # of the chain on the grid
 
 
@@ -80,7 +81,7 @@ class Mapper:
         self.published: Published | None = None
         self.left_rows = self.left_used = 0  # frames that left the buffer
         self.left_views = np.zeros(CELLS, np.int32)
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
         self.frames = 0  # taken in so far
         self._left: list[PoseRow] = []
         self._base: Accumulator | None = None  # sums of the frames that left
@@ -92,7 +93,7 @@ class Mapper:
     def _timed(self, step: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.seconds[step] += time.perf_counter() - start
+        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
     @property
     def _band(self) -> tuple[float, float]:
@@ -136,8 +137,8 @@ class Mapper:
         each = np.arange(len(rows))
         used = np.ones(len(rows), np.bool_)
         self.buffer.accept(rows, Path(path, found.shifts[each, chosen], found.score[each, chosen], used))
-        self.redecide(rounds=4)
-        self.publish()
+        self.redecide(rounds=4, thorough=True)
+        self.publish(thorough=True)
 
     def _coefficients(self, rows: Rows, step: int = 1) -> Any:
         return self.buffer.coefficients[rows[0] : rows[-1] + 1 : step]
@@ -216,8 +217,12 @@ class Mapper:
             self._committed += settled
             rows = rows[settled:]
 
-    def redecide(self, rounds: int) -> None:
-        """Decide all buffered frames anew until few change; then everything buffered is settled."""
+    def redecide(self, rounds: int, *, thorough: bool = False) -> None:
+        """Decide all buffered frames anew until few change; then everything buffered is settled.
+
+        `thorough` tries more candidates, leaves less out of each map and moves every pose to its optimum; while frames
+        stream in, only what changes is touched.
+        """
         buffer, rows = self.buffer, self.buffer.rows
         grid = Grid(self.plane.box_px, self.limits.score_grid)
         with self._timed("re-decide"):
@@ -225,9 +230,12 @@ class Mapper:
                 path, numbers, self._centre = branches.redecide(
                     self._data, rows, buffer.number[rows], buffer.path(), buffer.candidates[rows],
                     buffer.candidate_px[rows], self._lattice_map(grid), grid, self.limits.score, self._band,
-                    self.step_deg, keep=branches.CANDIDATES if turn == 0 else 2, base=self._base,
+                    self.step_deg, keep=branches.CANDIDATES if turn == 0 and thorough else 2,
+                    folds=branches.FOLDS if thorough or len(rows) < FEW_FRAMES else 2, polish=thorough, base=self._base,
                 )  # fmt: skip
+                moved = angle_deg(path.poses, buffer.poses[rows]) > 0
                 buffer.accept(rows, path)
+                buffer.refined[rows[moved]] = False
                 self.likelihood = numbers.likelihood
                 if numbers.changed <= SETTLED * len(rows):
                     break
@@ -242,24 +250,21 @@ class Mapper:
 
     # ---------------------------------------------------------------- maps
 
-    def publish(self) -> None:
-        """Refine the halves, solve the map, trace atoms, rebuild the map that scores the next batches."""
+    def publish(self, *, thorough: bool = False) -> None:
+        """Refine the halves, solve the map, trace atoms, rebuild the map that scores the next batches.
+
+        `thorough` refines every pose again; otherwise those that have not been refined since their branch was decided.
+        """
         buffer, rows, data = self.buffer, self.buffer.rows, self._data
         number, box_px = buffer.number[rows], self.plane.box_px
         with self._timed("refine"):
             grid = Grid(box_px, self.limits.refine_grid)
             path = refine_halves(
-                data,
-                rows,
-                number,
-                buffer.path(),
-                self._lattice_map(grid),
-                grid,
-                self.limits.refine,
-                self._band,
-                self._base,
-            )
+                data, rows, number, buffer.path(), self._lattice_map(grid), grid, self.limits.refine, self._band,
+                self._base, np.ones(len(rows), np.bool_) if thorough else ~buffer.refined[rows],
+            )  # fmt: skip
             buffer.accept(rows, path)
+            buffer.refined[rows] = True
         with self._timed("solve"):
             solved = solve(data, rows, number, path, Grid(box_px, self.limits.final), self._base)
         with self._timed("atoms"):

@@ -61,11 +61,32 @@ class Accumulator:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FilledMap:
-    """Fourier volumes ready for slicing; `joint` of both halves, `halves` each with its own data."""
+    """Fourier volumes ready for slicing; `joint` of both halves, `halves` each with its own data.
+
+    `asymmetry` is the asymmetric power per shell, from the cross term of the halves.
+    """
 
     joint: Any
     halves: tuple[Any, Any] | None
-    asymmetry: NDArray[np.float64]  # asymmetric over symmetric power per shell
+    asymmetry: NDArray[np.float64]
+
+
+def asymmetric_power(
+    first: tuple[Any, Any], second: tuple[Any, Any], symmetric: Any, grid: Grid, device: Device
+) -> NDArray[np.float64]:
+    """Power per shell of what is not O_h symmetric, from the cross term of two independent halves.
+
+    `first` and `second` are (numerator, denominator) about the lattice centre, `symmetric` their joint symmetrisation.
+    """
+    front = slice(grid.half, None)
+    a1, w1, a2, w2, common = (x[front] for x in (*first, *second, symmetric))
+    pairs = w1 * w2
+    cross = ((a1 - w1 * common) * (a2 - w2 * common).conj()).real * (pairs > 0)
+    norm = np.maximum(shell_sum(pairs, grid, device), 1e-9)
+    asymmetric = shell_sum(cross, grid, device) / norm
+    reference = shell_sum(pairs * abs(common) ** 2, grid, device) / norm
+    asymmetric = np.convolve(np.pad(asymmetric, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
+    return np.maximum(asymmetric, np.maximum(0.01 * np.maximum(reference, 0.01 * asymmetric[4:].max()), 1e-12))
 
 
 def filled_map(
@@ -77,6 +98,7 @@ def filled_map(
     *,
     with_halves: bool = False,
     with_joint: bool = True,
+    asymmetry: NDArray[np.float64] | None = None,
 ) -> FilledMap:
     """Maps in which unmeasured Fourier voxels hold the map's own O_h symmetrisation.
 
@@ -89,6 +111,7 @@ def filled_map(
     ----------
     first, second : (numerator, denominator) of the two halves, Friedel-completed.
     centre_px : (x, y, z) of the lattice centre in pixels from the map centre.
+    asymmetry : asymmetric power per shell, when it is known from a larger set of frames.
     """
     xp = device.xp
     ramp = phase_ramp(grid, centre_px, device)
@@ -96,28 +119,22 @@ def filled_map(
     a2, w2 = second[0] * ramp, second[1]
     weight = w1 + w2
     total = a1 + a2
+    inside = device.asarray((radius_grid(grid) <= grid.k_max + 0.5).astype(np.float32))
     symmetric_weight = symmetrise(weight)
-    inside = device.asarray(radius_grid(grid) <= grid.k_max + 0.5)
-    symmetric = symmetrise(total) / (symmetric_weight + 1e-3 * symmetric_weight[inside].mean())
-    both = (w1 > 0) & (w2 > 0)
-    cross = ((a1 - w1 * symmetric) * (a2 - w2 * symmetric).conj()).real
-    pairs = w1 * w2
-    norm = np.maximum(shell_sum(pairs, grid, device, both), 1e-9)
-    asymmetric = shell_sum(cross, grid, device, both) / norm
-    reference = shell_sum(pairs * abs(symmetric) ** 2, grid, device, both) / norm
-    asymmetric = np.convolve(np.pad(asymmetric, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
-    asymmetric = np.maximum(asymmetric, 0.01 * np.maximum(reference, 0.01 * asymmetric[4:].max()))
-    asymmetric = np.maximum(asymmetric, 1e-12)
-    prior = shell_values(PRIOR_WEIGHT / asymmetric, grid, device)
-    back = ramp.conj()
+    floor = 1e-3 * float((symmetric_weight * inside).sum() / inside.sum())
+    symmetric = symmetrise(total.real) / (symmetric_weight + floor)  # O_h contains the inversion: real
+    if asymmetry is None:
+        asymmetry = asymmetric_power((a1, w1), (a2, w2), symmetric, grid, device)
+    prior = shell_values(PRIOR_WEIGHT / asymmetry, grid, device)
+    back = ramp.conj() * inside
 
     def solve(numerator: Any, denominator: Any) -> Any:
-        return masked((numerator + prior * symmetric) / (denominator + prior) * back * inside, grid, device)[0]
+        return masked((numerator + prior * symmetric) / (denominator + prior) * back, grid, device)[0]
 
     return FilledMap(
         joint=solve(total, weight) if with_joint else xp.zeros(0),
         halves=(solve(a1, w1), solve(a2, w2)) if with_halves else None,
-        asymmetry=asymmetric / np.maximum(reference, 1e-12),
+        asymmetry=asymmetry,
     )
 
 

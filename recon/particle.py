@@ -116,8 +116,8 @@ class ParticleReconstruction:
             mapper = self._mapping()
             while self._pending:
                 mapper.advance(self._take(self.options.batch_frames))
-            mapper.redecide(rounds=3)
-            mapper.publish()
+            mapper.redecide(rounds=3, thorough=True)
+            mapper.publish(thorough=True)
             self._state = "DONE"
 
     def _take(self, count: int) -> list[Observation]:
@@ -175,8 +175,16 @@ class ParticleReconstruction:
             slice_xy=central_layer(published.map, mapper.pixel_size_A) if mapper and published else None,
             atoms=len(published.atoms) if published else None,
             ms_per_frame={k: 1e3 * v / max(mapper.frames, 1) for k, v in mapper.seconds.items()} if mapper else {},
-            note=self._note,
+            note=self._note or self._waiting(),
         )
+
+    def _waiting(self) -> str:
+        if self._state != "COLLECTING":
+            return ""
+        wanted = self.options.bootstrap_frames
+        if len(self._pending) < wanted:
+            return f"{len(self._pending)} of {wanted} frames for the first map"
+        return f"waiting for {LEAST_NOISE_BOXES} particle-free boxes to measure the background on"
 
     def result(self) -> ParticleResult | None:
         """Maps, atoms and the poses still in the buffer; None before the first map."""

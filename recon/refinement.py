@@ -42,8 +42,9 @@ def refine_halves(
     radii: tuple[float, ...],
     band_k: tuple[float, float],
     base: Accumulator | None,
+    select: NDArray[np.bool_],
 ) -> Path:
-    """Refine every pose against the filled map of its own half, so that the halves stay independent.
+    """Refine the poses of `select` (t,) against the filled map of its own half, so that the halves stay independent.
 
     `lattice_real` is the symmetrised lattice map on this grid's sampling; `radii` the growing limits in cycles per box.
     """
@@ -60,7 +61,7 @@ def refine_halves(
     half = half_of(number)
     for h in (0, 1):
         volume = as_kernel_volume(filled.halves[h], device)
-        rows = np.flatnonzero(half == h)
+        rows = np.flatnonzero((half == h) & select)
         if len(rows) == 0:
             continue
         for k_max in radii:

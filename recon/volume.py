@@ -84,13 +84,17 @@ def friedel(array: Any) -> Any:
 
 
 def symmetrise(array: Any) -> Any:
-    """Mean over the 48 operations of O_h about the grid centre; exact permutations of the grid."""
+    """Mean over the 48 operations of O_h about the grid centre: exact permutations, done on one octant of the grid."""
+    half = array.shape[0] // 2
     for axis in range(3):
-        array = 0.5 * (array + array[tuple(slice(None, None, -1) if a == axis else slice(None) for a in range(3))])
+        front = tuple(slice(half, None) if a == axis else slice(None) for a in range(3))
+        back = tuple(slice(half, None, -1) if a == axis else slice(None) for a in range(3))
+        array = 0.5 * (array[front] + array[back])
     total = array.copy()
     for axes in list(itertools.permutations(range(3)))[1:]:
         total += array.transpose(axes)
-    return total / 6
+    mirror = abs(np.arange(-half, half + 1))
+    return (total / 6)[np.ix_(mirror, mirror, mirror)]
 
 
 def phase_ramp(grid: Grid, shift_px: NDArray[np.float64], device: Device) -> Any:
@@ -150,18 +154,19 @@ def masked(volume: Any, grid: Grid, device: Device, samples: int | None = None) 
     return to_fourier(real, grid, device), real
 
 
-def shell_sum(values: Any, grid: Grid, device: Device, select: Any = None) -> NDArray[np.float64]:
-    """Sum of a real array over spherical shells (index = cycles per box, 0..k_max)."""
-    shell = device.asarray(_shell_index(grid))
-    inside = shell <= grid.k_max
-    if select is not None:
-        inside = inside & select
-    total = device.xp.bincount(shell[inside], values[inside].astype(np.float64), grid.k_max + 1)
-    return np.asarray(device.to_host(total))
+def shell_sum(values: Any, grid: Grid, device: Device) -> NDArray[np.float64]:
+    """Sum of a real array over spherical shells (index = cycles per box, 0..k_max).
+
+    `values` is a whole grid or its planes z >= 0; real maps hold nothing new in the others.
+    """
+    shell = device.asarray(_shell_index(grid)[-values.shape[0] :]).ravel()
+    total = device.xp.bincount(shell, values.ravel(), grid.k_max + 1)[: grid.k_max + 1]
+    return np.asarray(device.to_host(total), np.float64)
 
 
 def shell_correlation(a: Any, b: Any, grid: Grid, device: Device) -> NDArray[np.float64]:
-    """Fourier shell correlation of two volumes per shell 0..k_max (Harauz & van Heel 1986)."""
+    """Fourier shell correlation of two volumes of real maps per shell 0..k_max (Harauz & van Heel 1986)."""
+    a, b = a[grid.half :], b[grid.half :]
     cross = shell_sum((a * b.conj()).real, grid, device)
     power = shell_sum(abs(a) ** 2, grid, device) * shell_sum(abs(b) ** 2, grid, device)
     return cross / np.sqrt(np.maximum(power, 1e-30))
