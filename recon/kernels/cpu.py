@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import get_num_threads, get_thread_id, njit, prange  # type: ignore[attr-defined]
+from numba import get_num_threads, get_thread_id, njit, prange
 from numpy.typing import NDArray
 
 from .bodies import Team, build
