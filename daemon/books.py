@@ -12,11 +12,12 @@ from .snapshot import StreamHealth
 
 @dataclass(slots=True)
 class FrameBooks:
-    """Frames handed to the pipeline: stepped = used + rejected(reason) + held back by the front end."""
+    """Frames handed to the pipeline: stepped = used + rejected(reason) + dropped(reason) + held by the front end."""
 
     stepped: int = 0
     used: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
     held: set[int] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
@@ -48,7 +49,14 @@ class FrameBooks:
 
     def copy(self) -> FrameBooks:
         """These books as they are now."""
-        return FrameBooks(self.stepped, self.used, Counter(self.rejected), set(self.held), list(self.problems))
+        counts = Counter(self.rejected), Counter(self.dropped)
+        return FrameBooks(self.stepped, self.used, *counts, set(self.held), list(self.problems))
+
+    def write_off(self, reason: str) -> None:
+        """The front end will not be asked for what it holds."""
+        if self.held:
+            self.dropped[reason] += len(self.held)
+            self.held.clear()
 
     def close(self) -> None:
         """The series is over: nothing may be held back any more."""
@@ -99,11 +107,13 @@ def combine(intake: IntakeBooks, frames: FrameBooks) -> StreamHealth:
     """The frame counts of the daemon as a whole. Frames between receiver and pipeline are in flight."""
     rejected = Counter(frames.rejected)
     rejected.update(intake.rejected)
+    dropped = Counter(frames.dropped)
+    dropped.update(intake.dropped)
     return StreamHealth(
         received=intake.received,
         used=frames.used,
         rejected=dict(sorted(rejected.items())),
-        dropped=dict(sorted(intake.dropped.items())),
+        dropped=dict(sorted(dropped.items())),
         missing=intake.missing,
         in_flight=intake.queue + (intake.handed_over - frames.stepped) + len(frames.held),
         recorded=intake.recorded,

@@ -263,11 +263,10 @@ def watch(
     """Attach a dashboard to a running daemon; any number of them, they only look."""
     from .control import Viewer, find
 
-    dashboard = _dashboard()
-    if dashboard is None:
-        raise UsageError("a dashboard needs a terminal: use tumble status --follow here")
+    if not _loader:
+        raise UsageError("this program has no dashboard: use tumble status --follow")
     with Viewer(find(endpoint)) as viewer:
-        return dashboard(lambda: viewer.poll(0.0), finished=None, endpoint=viewer.endpoint, exit_when_done=False)
+        return _loader[0]()(lambda: viewer.poll(0.0), finished=None, endpoint=viewer.endpoint, exit_when_done=False)
 
 
 @app.command()
@@ -315,8 +314,11 @@ def _known(
 
 def _settings(config: Path | None, *, defaults: dict[str, dict[str, Any]] | None = None, **overrides: Any) -> Settings:
     from .config import load
+    from .threads import size_thread_pools
 
-    return load(config, overrides, defaults)
+    settings = load(config, overrides, defaults)
+    size_thread_pools(settings.reconstruction.threads)  # before anything is imported that has threads
+    return settings
 
 
 def _speed(words: str) -> Any:

@@ -203,7 +203,7 @@ class Pipeline:
         name = particle_name(number)
         if before is None or before.state != status.state:
             words = _STATE_WORDS.get(status.state)
-            if words:
+            if words and not entry.failure:
                 self._say(f"{name} {words.format(seen=status.frames_seen)}")
         if status.resolution_A is not None and (before is None or before.resolution_A is None):
             self._say(f"{name} first map: {describe(status)}")

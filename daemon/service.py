@@ -16,6 +16,7 @@ from .reporter import Reporter
 from .stops import StopRequests
 
 POLL_S = 0.1
+STOPPED = "stopped"
 _END_WORDS = {
     "end": "the series has ended",
     "timeout": "the stream fell silent before its end",
@@ -74,6 +75,8 @@ class Service:
             code = error.code
             self._write_off(error)
             if isinstance(error, Interrupted):
+                if self._pipeline is not None:
+                    self._pipeline.books.write_off(STOPPED)
                 return self._close(code)
         except Exception:
             self.failures.append("a mistake in the program stopped the series; --debug shows where")
@@ -143,7 +146,7 @@ class Service:
             self._between()
 
     def _write_off(self, error: TumbleError) -> None:
-        self._intake.write_off(self.frames, "lost with the receiver" if isinstance(error, ReceiverDied) else "stopped")
+        self._intake.write_off(self.frames, "lost with the receiver" if isinstance(error, ReceiverDied) else STOPPED)
 
     def _finish(self) -> None:
         self._reporter.phase = "FINISHING"

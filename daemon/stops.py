@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+PATIENCE = 2  # requests after which a signal breaks off whatever is running
+
 
 class StopRequests:
-    """How often somebody has asked: once means finish in order, more often means at once."""
+    """How often somebody has asked: once means finish in order, twice at the next opportunity, three times now."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -22,6 +24,8 @@ class StopRequests:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         self.count += 1
+        if self.count > PATIENCE:
+            raise KeyboardInterrupt
 
     @contextmanager
     def listening(self) -> Iterator[None]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 
-VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+NUMBA_VARIABLE = "NUMBA_NUM_THREADS"
 
 
 def available_cores() -> int:
@@ -16,22 +18,45 @@ def size_thread_pools(threads: int | None) -> int:
     """Give every thread pool of this process and of its children the same size; returns that size.
 
     Libraries read the variables when they are imported, so this has to come first. What the operator has set in the
-    environment stands unless `threads` is given. Pools that exist already are resized through threadpoolctl.
+    environment stands unless `threads` is given. Pools that exist already are resized, numba's at most to what it was
+    loaded with: it refuses to run when its variable has changed since.
     """
     if threads is None:
-        given = os.environ.get(VARIABLES[0], "")
+        given = os.environ.get(NUMBA_VARIABLE, "")
         threads = int(given) if given.isdigit() and int(given) > 0 else available_cores()
         for name in VARIABLES:
             os.environ.setdefault(name, str(threads))
     else:
         for name in VARIABLES:
             os.environ[name] = str(threads)
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(limits=threads)
+    if "numba" not in sys.modules:
+        os.environ[NUMBA_VARIABLE] = str(threads)
+    else:
+        threads = _resize_numba(threads)
+    _limit_libraries(threads)
     return threads
 
 
 def single_threaded() -> None:
-    """For helper processes (receiver, publisher): their pools must not compete with the reconstruction's."""
-    size_thread_pools(1)
+    """For helper processes (receiver, publisher): their pools must not compete with the reconstruction's.
+
+    They use no compiled loop that runs in threads, so numba's pool, which is made at its first use, never exists.
+    """
+    for name in VARIABLES:
+        os.environ[name] = "1"
+    _limit_libraries(1)
+
+
+def _resize_numba(threads: int) -> int:
+    import numba
+
+    largest = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    if threads < largest:
+        numba.set_num_threads(threads)
+    return min(threads, largest)
+
+
+def _limit_libraries(threads: int) -> None:
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(limits=threads)

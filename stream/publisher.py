@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import math
 import threading
@@ -131,8 +132,9 @@ class Publisher:
     def _send(self, payload: bytes, stop: threading.Event) -> Outcome:
         while not stop.is_set():
             if self._socket.poll(0, zmq.POLLOUT) or self._socket.poll(_POLL_MS, zmq.POLLOUT):
-                self._socket.send(payload, zmq.NOBLOCK, copy=False)
-                return "end"
+                with contextlib.suppress(zmq.Again):  # the client left between the two calls
+                    self._socket.send(payload, zmq.NOBLOCK, copy=False)
+                    return "end"
             if self._peer_gone():
                 return "peer gone"
         return "stopped"

@@ -86,7 +86,7 @@ def test_the_version(ask):
         (["simulate", "out.h5", "--dose", "-1"], "dose_e_per_A2"),
         (["simulate", "out.h5", "--structure", "no_such.xyz"], "no_such.xyz"),
         (["simulate", "no_such_folder/out.h5"], "no folder"),
-        (["watch"], "needs a terminal"),
+        (["watch"], "no dashboard"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line(words, explanation, ask, tmp_path, monkeypatch):

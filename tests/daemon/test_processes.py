@@ -83,7 +83,10 @@ def test_a_second_signal_ends_it_at_once(series, publish, tmp_path):
         text, _ = process.communicate(timeout=30)
     assert process.returncode == 1, text
     assert "stopped at once" in text
-    assert json.loads((folder / "session.json").read_text())["phase"] == "FAILED"
+    facts = json.loads((folder / "session.json").read_text())
+    assert facts["phase"] == "FAILED"
+    assert facts["accounting"]["in_flight"] == 0
+    assert facts["accounting"]["dropped"]["stopped"] > 0
 
 
 @LINUX
