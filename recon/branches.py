@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .chain import decode, distinct_modulo
 from .device import Device
+from .indexing import Candidates
 from .maps import Accumulator, filled_map, rough_map
 from .rotations import GROUP_ORDER, angle_deg, equivalents, midpoints, to_matrix
 from .volume import Grid, as_kernel_volume, to_real
@@ -24,6 +25,8 @@ FOLD_FRAMES = 100  # consecutive frames left out of the map together
 HALF_FRAMES = 25  # halves are blocks of time, longer than the correlation of pose and background
 CHAIN_WIDENING = 1.15  # of the step per axis, for pose errors
 SURE = 0.9  # posterior mass within 8 degrees from which a pose is used
+IMPROBABLE = 1e-5  # lattice candidates below this probability are not scored
+NOT_SCORED = -1e6
 SAME_BRANCH_DEG = 3.0  # nearer than this a decision leaves a pose where refinement had put it
 DETOUR_DEG = 4.0  # off the midpoint of its neighbours: the midpoint becomes a candidate
 
@@ -83,29 +86,50 @@ class States:
     score: Floats
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Shortlist:
+    """Lattice candidates of frames that differ modulo 48.
+
+    Attributes
+    ----------
+    poses : (t, k, 4). seen : (t, k, 2), where the lattice centre is seen, pixels from the box centre.
+    worth : (t, k) whether a candidate is worth scoring; the first always is.
+    """
+
+    poses: Floats
+    seen: Floats
+    worth: NDArray[np.bool_]
+
+
+def shortlist(poses: Floats, seen: Floats, probability: Floats, keep: int) -> Shortlist:
+    """The first `keep` of candidates (t, c, 4) that differ modulo 48; improbable ones are not worth scoring."""
+    index = distinct_modulo(poses, keep)
+    worth = (index > 0) & (np.take_along_axis(probability, index, axis=1) > IMPROBABLE)
+    worth[:, 0] = True
+    every = index[..., None]
+    return Shortlist(np.take_along_axis(poses, every, axis=1), np.take_along_axis(seen, every, axis=1), worth)
+
+
 def score_branches(
-    data: Whitened,
-    volume: Any,
-    frames: NDArray[np.int64],
-    candidates: Floats,
-    positions: Floats,
-    centre_px: Floats,
-    k_max: float,
+    data: Whitened, volume: Any, frames: NDArray[np.int64], candidates: Shortlist, centre_px: Floats, k_max: float
 ) -> States:
-    """Score the 48 branches of candidates (t, k, 4) whose lattice centres are seen at `positions` (t, k, 2).
+    """Score the 48 branches of all candidates worth it; the others get a score that loses.
 
     A branch turns the particle about its lattice centre, which therefore stays where it is seen.
     """
-    frames_count, k = candidates.shape[:2]
-    poses = equivalents(candidates)
-    starts = positions[:, :, None] - to_matrix(poses)[..., :2, :] @ centre_px
-    score, shifts = data.score_branches(volume, frames, poses, starts, k_max)
+    count, k = candidates.worth.shape
+    poses = equivalents(candidates.poses)
+    shifts = candidates.seen[:, :, None] - to_matrix(poses)[..., :2, :] @ centre_px
+    score = np.full((count, k, GROUP_ORDER), NOT_SCORED)
+    for c in range(k):
+        rows = np.flatnonzero(candidates.worth[:, c])
+        if len(rows):
+            one = slice(c, c + 1)
+            score[rows, one], shifts[rows, one] = data.score_branches(
+                volume, frames[rows], poses[rows, one], shifts[rows, one], k_max
+            )
     states = k * GROUP_ORDER
-    return States(
-        poses.reshape(frames_count, states, 4),
-        shifts.reshape(frames_count, states, 2),
-        score.reshape(frames_count, states),
-    )
+    return States(poses.reshape(count, states, 4), shifts.reshape(count, states, 2), score.reshape(count, states))
 
 
 def decide(states: States, sigma_deg: float, anchor: Floats | None = None) -> Path:
@@ -123,32 +147,24 @@ def trusted(poses: Floats, mass: Floats, sigma_deg: float, anchor: Floats | None
     return (mass > SURE) & (detour[len(line) - len(poses) :] < 3 * max(sigma_deg, 1.0))
 
 
-def pick_candidates(poses: Floats, positions: Floats, keep: int) -> tuple[Floats, Floats]:
-    """The first `keep` candidates that differ modulo 48."""
-    index = distinct_modulo(poses, keep)
-    return np.take_along_axis(poses, index[..., None], axis=1), np.take_along_axis(positions, index[..., None], axis=1)
-
-
 def add_midpoints(
     data: Whitened,
     volume: Any,
     frames: NDArray[np.int64],
     path: Path,
-    candidates: Floats,
-    positions: Floats,
+    candidates: Shortlist,
     centre_px: Floats,
     k_max: float,
 ) -> None:
-    """Where a pose lies off its neighbours, put their refined midpoint in the place of the last candidate (in
-    place).
-    """
+    """Where a pose lies off its neighbours, their refined midpoint takes the place of the last candidate (in place)."""
     middle = midpoints(path.poses)
     off = np.flatnonzero(angle_deg(middle, path.poses) > DETOUR_DEG)
     if len(off) == 0:
         return
     poses, shifts, _ = data.refine(volume, frames[off], middle[off], path.shifts[off], k_max)
-    candidates[off, -1] = poses
-    positions[off, -1] = lattice_position(poses, shifts, centre_px)
+    candidates.poses[off, -1] = poses
+    candidates.seen[off, -1] = lattice_position(poses, shifts, centre_px)
+    candidates.worth[off, -1] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +181,7 @@ def redecide(
     frames: NDArray[np.int64],
     number: NDArray[np.int64],
     path: Path,
-    candidates: Floats,
-    positions: Floats,
+    candidates: Candidates,
     lattice_real: Any,
     grid: Grid,
     k_score: float,
@@ -183,7 +198,7 @@ def redecide(
     Parameters
     ----------
     frames : (t,) rows of `data`. number : (t,) frame numbers (they set halves and folds).
-    candidates, positions : (t, k, 4) lattice candidates and (t, k, 2) where their lattice centre is seen.
+    candidates : lattice candidates (t, c), their shifts being where the lattice centre is seen.
     lattice_real : real O_h-symmetrised map on the grid's own sampling, for finding the lattice centre.
     keep : candidates per frame. folds : maps that leave out a share of the frames each. polish : refine every pose;
         else only those whose branch changed, so that poses refined in full band stay as they are.
@@ -215,10 +230,13 @@ def redecide(
     whole = as_kernel_volume(filled.joint, device)
 
     first = lattice_position(path.poses, path.shifts, centre)[:, None]
-    chosen, seen = pick_candidates(
-        np.concatenate([path.poses[:, None], candidates], axis=1), np.concatenate([first, positions], axis=1), keep
+    chosen = shortlist(
+        np.concatenate([path.poses[:, None], candidates.poses], axis=1),
+        np.concatenate([first, candidates.shifts], axis=1),
+        np.concatenate([np.ones((len(frames), 1)), candidates.probability], axis=1),
+        keep,
     )
-    add_midpoints(data, whole, frames, path, chosen, seen, centre, k_score)
+    add_midpoints(data, whole, frames, path, chosen, centre, k_score)
     score = np.empty((len(frames), keep * GROUP_ORDER))
     poses, shifts = np.empty((*score.shape, 4)), np.empty((*score.shape, 2))
     for f in range(folds):
@@ -230,7 +248,8 @@ def redecide(
         volume = as_kernel_volume(
             filled_map(rest[0], rest[1], grid, centre, device, asymmetry=filled.asymmetry).joint, device
         )
-        states = score_branches(data, volume, frames[rows], chosen[rows], seen[rows], centre, k_score)
+        part = Shortlist(chosen.poses[rows], chosen.seen[rows], chosen.worth[rows])
+        states = score_branches(data, volume, frames[rows], part, centre, k_score)
         score[rows], poses[rows], shifts[rows] = states.score, states.poses, states.shifts
     fresh = decide(States(poses, shifts, score), sigma_deg)
     turn = angle_deg(fresh.poses, path.poses)

@@ -27,6 +27,7 @@ class FrameBuffer:
         self.origin_px = np.zeros((capacity, 2))  # box centre pixel in the frame
         self.candidates = np.zeros((capacity, KEPT, 4))
         self.candidate_px = np.zeros((capacity, KEPT, 2))  # where the lattice centre is seen
+        self.candidate_share = np.zeros((capacity, KEPT))  # probability modulo 48
         self.poses = np.zeros((capacity, 4))
         self.shifts = np.zeros((capacity, 2))
         self.score = np.zeros(capacity)
@@ -36,7 +37,8 @@ class FrameBuffer:
     @property
     def _host_arrays(self) -> tuple[NDArray[Any], ...]:
         return (
-            self.number, self.time_s, self.origin_px, self.candidates, self.candidate_px, self.poses, self.shifts,
+            self.number, self.time_s, self.origin_px, self.candidates, self.candidate_px, self.candidate_share,
+            self.poses, self.shifts,
             self.score, self.used, self.refined,
         )  # fmt: skip
 
@@ -55,6 +57,13 @@ class FrameBuffer:
         """Store lattice candidates of rows."""
         self.candidates[rows] = found.poses[:, :KEPT]
         self.candidate_px[rows] = found.shifts[:, :KEPT]
+        self.candidate_share[rows] = found.probability[:, :KEPT]
+
+    def recall(self) -> Candidates:
+        """Lattice candidates of all rows (their likelihoods are not kept)."""
+        rows = slice(0, self.length)
+        share = self.candidate_share[rows]
+        return Candidates(self.candidates[rows], self.candidate_px[rows], np.zeros_like(share), share)
 
     @property
     def rows(self) -> NDArray[np.int64]:

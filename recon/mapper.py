@@ -40,6 +40,7 @@ LEAST_STEP_DEG = 0.2
 NO_LATTICE = 3.0  # standard errors by which a lattice constant must win
 LATTICE_FRAMES = 30  # frames on which it is measured
 SETTLED = 0.004  # share of changed frames below which a re-decision has converged
+NEARLY_SETTLED = 0.02  # the same while frames stream in and another re-decision will come
 GRID_SPACING_DEG = 3.1  # for a crystal of 25 A; the width of a lattice spot in angle goes with 1 / diameter
 FEW_FRAMES = 800  # from here on a map of half the frames is good enough to judge the others
 CHAIN_SIGMA_DEG = 3.0  # of the chain on the grid
@@ -190,11 +191,10 @@ class Mapper:
             path, chosen = path_modulo(found.poses, found.score, self.step_deg, anchor=self.buffer.poses[rows[0] - 1])
             poses = np.concatenate([path[:, None], found.poses], axis=1)
             seen = np.concatenate([found.shifts[np.arange(count), chosen][:, None], found.shifts], axis=1)
-            candidates, positions = branches.pick_candidates(poses, seen, branches.CANDIDATES)
+            probability = np.concatenate([np.ones((count, 1)), found.probability], axis=1)
+            listed = branches.shortlist(poses, seen, probability, branches.CANDIDATES)
             self._window.append(
-                branches.score_branches(
-                    data, self._filled, rows, candidates, positions, self._centre, self.limits.score
-                )
+                branches.score_branches(data, self._filled, rows, listed, self._centre, self.limits.score)
             )
         with self._timed("decide"):
             self._decide_window()
@@ -228,16 +228,16 @@ class Mapper:
         with self._timed("re-decide"):
             for turn in range(rounds):
                 path, numbers, self._centre = branches.redecide(
-                    self._data, rows, buffer.number[rows], buffer.path(), buffer.candidates[rows],
-                    buffer.candidate_px[rows], self._lattice_map(grid), grid, self.limits.score, self._band,
-                    self.step_deg, keep=branches.CANDIDATES if turn == 0 and thorough else 2,
+                    self._data, rows, buffer.number[rows], buffer.path(), buffer.recall(),
+                    self._lattice_map(grid), grid, self.limits.score, self._band, self.step_deg,
+                    keep=branches.CANDIDATES if turn == 0 and thorough else 2,
                     folds=branches.FOLDS if thorough or len(rows) < FEW_FRAMES else 2, polish=thorough, base=self._base,
                 )  # fmt: skip
                 moved = angle_deg(path.poses, buffer.poses[rows]) > 0
                 buffer.accept(rows, path)
                 buffer.refined[rows[moved]] = False
                 self.likelihood = numbers.likelihood
-                if numbers.changed <= SETTLED * len(rows):
+                if numbers.changed <= (SETTLED if thorough else NEARLY_SETTLED) * len(rows):
                     break
         self.step_deg = max(step_per_axis_deg(buffer.poses[rows]), LEAST_STEP_DEG)
         self._committed, self._window = buffer.length, []
