@@ -79,7 +79,7 @@ class Reporter:
         self._control.publish(snapshot)
         if force or clock - self._timelined >= TIMELINE_EVERY_S:
             self._timelined = clock
-            self._session.timeline(snapshot)
+            self._session.timeline(snapshot, whole=force)
         if self.pipeline is not None and clock - self._filed >= self._settings.session.files_every_s:
             for number, entry in sorted(self.pipeline.particles.items()):
                 self._session.particle(number, entry)

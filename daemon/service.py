@@ -105,10 +105,15 @@ class Service:
             elif isinstance(message, Batch):
                 self._take(message)
             elif isinstance(message, SeriesEnd):
-                self._reporter.say(_END_WORDS.get(message.reason, message.reason))
+                self._reporter.say(_END_WORDS.get(message.reason, message.reason) + self._shortfall())
                 return DONE if message.reason in ("end", "stopped") else STREAM_ENDED
             elif words := self._health():
                 raise TumbleError(words)
+
+    def _shortfall(self) -> str:
+        books = self._reporter.stream()
+        absent = (books.expected or 0) - books.received - books.missing
+        return f"; {absent} of the {books.expected} announced frames never came" if absent > 0 else ""
 
     def _begin(self, start: SeriesStart) -> None:
         self._reporter.phase = "RUNNING"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -82,6 +83,7 @@ class Session:
         self.folder = folder
         self._written: dict[int, tuple[int, str]] = {}
         self._particles: dict[int, ParticleFolder] = {}
+        self._slices: dict[str, tuple[tuple[int, ...], ...]] = {}  # newest in the timeline
         self._axes: NDArray[Any] | None = None
         self._facts: dict[str, Any] = {
             "format": FORMAT_VERSION,
@@ -135,8 +137,18 @@ class Session:
         self._facts["phase"] = "RUNNING"
         self._write_facts()
 
-    def timeline(self, snapshot: Snapshot) -> None:
-        """Add a snapshot to timeline.jsonl, at once readable by others."""
+    def timeline(self, snapshot: Snapshot, *, whole: bool = False) -> None:
+        """Add a snapshot to timeline.jsonl, at once readable by others.
+
+        A map slice that is the same as in an earlier line is left out (unless `whole`): it is most of the bytes.
+        """
+        if not whole:
+            views = tuple(
+                replace(view, slice_xy=()) if self._slices.get(view.name) == view.slice_xy else view
+                for view in snapshot.particles
+            )
+            self._slices.update({view.name: view.slice_xy for view in snapshot.particles})
+            snapshot = replace(snapshot, particles=views)
         self._attempt(lambda: (self._timeline.write(snapshot.to_json() + "\n"), self._timeline.flush()))
 
     def particle(self, number: int, entry: ParticleEntry, *, final: bool = False) -> bool:

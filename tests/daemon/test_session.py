@@ -14,6 +14,7 @@ from tumble.daemon.config import Settings
 from tumble.daemon.errors import UsageError
 from tumble.daemon.particle_files import ParticleFolder, atoms_text, coverage_text, plain, write_atomically, write_map
 from tumble.daemon.session import Session, default_folder, prepare
+from tumble.daemon.snapshot import SCHEMA_VERSION, ParticleView, Snapshot, StreamHealth, from_json
 from tumble.recon.records import Atom, ParticleResult, ParticleStatus, PoseRow
 
 
@@ -135,3 +136,16 @@ def test_poses_that_are_final_stay_in_front(tmp_path):
     rows = list(csv.DictReader((tmp_path / "poses.csv").read_text().splitlines()))
     assert [(row["frame"], row["score"]) for row in rows] == [("4", "-3.500"), ("5", "0.000")]
     assert not list(tmp_path.glob(".poses*"))
+
+
+def test_the_timeline_repeats_no_pictures(tmp_path):
+    def snapshot(sequence: int, shade: int) -> Snapshot:
+        view = ParticleView("P001", "MAPPING", (1.0, 2.0), 20.0, slice_xy=((shade,),))
+        return Snapshot(SCHEMA_VERSION, "0", sequence, 0.0, 0.0, "RUNNING", "here", StreamHealth(), (view,))
+
+    with Session(tmp_path, Settings(), "test") as session:
+        for sequence, shade in enumerate((1, 1, 2, 2)):
+            session.timeline(snapshot(sequence, shade))
+        session.timeline(snapshot(4, 2), whole=True)
+    lines = [from_json(line) for line in (tmp_path / "timeline.jsonl").read_text().splitlines()]
+    assert [line.particles[0].slice_xy for line in lines] == [((1,),), (), ((2,),), (), ((2,),)]
