@@ -6,9 +6,7 @@ now and then re-decide everything buffered, refine and solve. Old frames leave t
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +17,7 @@ from . import branches, lattice
 from .branches import Path, States
 from .buffer import FrameBuffer
 from .chain import path_modulo, step_per_axis_deg
+from .clock import StepClock
 from .coverage import CELLS, view_counts
 from .device import Device
 from .geometry import HalfPlane
@@ -37,8 +36,9 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 FIRST_STEP_DEG = 2.7  # rotation per frame assumed until it has been measured
 LEAST_STEP_DEG = 0.2
-NO_LATTICE = 3.0  # standard errors by which a lattice constant must win
-LATTICE_FRAMES = 30  # frames on which it is measured
+NO_LATTICE = 2.0  # standard errors by which a lattice constant must win to be tried
+NO_CRYSTAL = 15.0  # log-likelihood per frame, against maps without it, that a crystal must reach; noise gives less than 0
+LATTICE_FRAMES = 60  # frames on which the constant is measured
 SETTLED = 0.004  # share of changed frames below which a re-decision has converged
 NEARLY_SETTLED = 0.02  # the same while frames stream in and another re-decision will come
 GRID_SPACING_DEG = 3.1  # for a crystal of 25 A; the width of a lattice spot in angle goes with 1 / diameter
@@ -82,7 +82,7 @@ class Mapper:
         self.published: Published | None = None
         self.left_rows = self.left_used = 0  # frames that left the buffer
         self.left_views = np.zeros(CELLS, np.int32)
-        self.seconds: dict[str, float] = {}
+        self.clock = StepClock()
         self.frames = 0  # taken in so far
         self._left: list[PoseRow] = []
         self._base: Accumulator | None = None  # sums of the frames that left
@@ -90,11 +90,8 @@ class Mapper:
         self._window: list[States] = []  # scored branches of the provisional rows
         self._next_decision = 0
 
-    @contextmanager
-    def _timed(self, step: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
+    def _timed(self, step: str) -> AbstractContextManager[None]:
+        return self.clock(step)
 
     @property
     def _band(self) -> tuple[float, float]:
@@ -139,6 +136,8 @@ class Mapper:
         used = np.ones(len(rows), np.bool_)
         self.buffer.accept(rows, Path(path, found.shifts[each, chosen], found.score[each, chosen], used))
         self.redecide(rounds=4, thorough=True)
+        if self.likelihood < NO_CRYSTAL:
+            raise NoLatticeError(f"the frames do not agree on one crystal (likelihood {self.likelihood:.0f} per frame)")
         self.publish(thorough=True)
 
     def _coefficients(self, rows: Rows, step: int = 1) -> Any:

@@ -145,6 +145,11 @@ class ParticleReconstruction:
             raise RuntimeError("this particle has failed")
         return self._mapper
 
+    @property
+    def mapper(self) -> Mapper | None:
+        """The working side, for measurements; None when the particle cannot be reconstructed."""
+        return self._mapper
+
     def drain_poses(self) -> tuple[PoseRow, ...]:
         """Final poses of frames that left the bounded buffer since the last call."""
         return self._mapper.drain_poses() if self._mapper else ()
@@ -174,7 +179,7 @@ class ParticleReconstruction:
             coverage=mapper.views if mapper and placed else np.zeros(CELLS, np.int32),
             slice_xy=central_layer(published.map, mapper.pixel_size_A) if mapper and published else None,
             atoms=len(published.atoms) if published else None,
-            ms_per_frame={k: 1e3 * v / max(mapper.frames, 1) for k, v in mapper.seconds.items()} if mapper else {},
+            ms_per_frame={k: 1e3 * v / max(mapper.frames, 1) for k, v in mapper.clock.wall.items()} if mapper else {},
             note=self._note or self._waiting(),
         )
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..clock import StepClock
 from ..geometry import box_size_px
 from ..records import NoiseSpectrum, Observation, TrackedParticle
 from .bands import sampling_for
@@ -64,6 +65,7 @@ class FrontEnd:
             raise ValueError(f"frame size must be positive, not {height} x {width} px")
         self.options = options or FrontEndOptions()
         self.pixel_size_A = pixel_size_A
+        self.clock = StepClock()
         sampling = self._sampling = sampling_for(pixel_size_A)
         self._gate = FrameGate(height, width, self.options)
         self._followers = Followers(height, width, sampling, self.options)
@@ -102,12 +104,14 @@ class FrontEnd:
         Whatever became final; a bad frame comes back in `rejected` at once and never raises.
         """
         data = np.asarray(data)
-        reason = self._gate.check(index, data)
+        with self.clock("check"):
+            reason = self._gate.check(index, data)
         if reason:
             return FrontEndOutput(rejected=((index, reason),), events=self._take_events())
         if not self._usable:
             return FrontEndOutput(analysed=(index,), events=self._take_events())
-        held, left_over = self._summer.add(Held(index, time_s, self._keep(data), self._gate.mean, (index,)))
+        with self.clock("keep"):
+            held, left_over = self._summer.add(Held(index, time_s, self._keep(data), self._gate.mean, (index,)))
         observations: list[Observation] = []
         analysed: list[int] = []
         rejected = [(number, REST) for number in left_over]
@@ -164,7 +168,7 @@ class FrontEnd:
         """Detect on the gathered frames, then track through them as if they came now; returns what was left over."""
         window, self._window, self._searching_window = self._window, [], False
         rejected: list[tuple[int, str]] = []
-        found = self._searcher.first_search([(held.data, held.mean) for held in window])
+        found = self._search(window)
         if found.detections and self.options.sum_frames is None and self._decide_sum(window, found) > 1:
             sums = []
             for held in window:
@@ -173,7 +177,7 @@ class FrontEnd:
                 if total is not None:
                     sums.append(total)
             window = sums
-            found = self._searcher.first_search([(held.data, held.mean) for held in window])
+            found = self._search(window)
         self._dead = found.dead
         self._start(found)
         self._events.extend(found.events)
@@ -184,6 +188,10 @@ class FrontEnd:
         for held in window:
             self._advance(held, observations, analysed)
         return rejected
+
+    def _search(self, window: list[Held]) -> Found:
+        with self.clock("detect"):
+            return self._searcher.first_search([(held.data, held.mean) for held in window])
 
     def _decide_sum(self, window: list[Held], found: Found) -> int:
         """Measure the rotation of every particle in the window and set how many frames are summed from now on.
@@ -228,15 +236,18 @@ class FrontEnd:
 
     def _advance(self, held: Held, observations: list[Observation], analysed: list[int]) -> None:
         """Track one frame, take empty boxes from it, and release the frame that has waited for the lag."""
-        self._events.extend(self._followers.advance(held.index, held.data, held.mean, self._dead))
-        self._events.extend(self._noise.add_frame(held.data, held.mean, self._followers.places_px(), self._dead))
+        with self.clock("track"):
+            self._events.extend(self._followers.advance(held.index, held.data, held.mean, self._dead))
+        with self.clock("noise"):
+            self._events.extend(self._noise.add_frame(held.data, held.mean, self._followers.places_px(), self._dead))
         self._ring.append(held)
         if len(self._ring) > self.options.lag_frames:
             self._release(observations, analysed)
 
     def _look_for_newcomers(self, held: Held) -> None:
         """Give a frame to the running search now and then; its cost per frame is bounded by `search_every`."""
-        found = self._searcher.next_search(held.data, held.mean, self._followers.active)
+        with self.clock("detect"):
+            found = self._searcher.next_search(held.data, held.mean, self._followers.active)
         motion = self._searcher.motion()
         if motion is not None and motion.deforms and not self._deforms:
             self._deforms = True
@@ -248,7 +259,8 @@ class FrontEnd:
     def _release(self, observations: list[Observation], analysed: list[int]) -> None:
         """Cut the boxes of the oldest waiting frame around the smoothed centres."""
         held = self._ring.popleft()
-        observations.extend(self._observe(track, held) for track in self._followers.tracks_at(held.index))
+        with self.clock("box"):
+            observations.extend(self._observe(track, held) for track in self._followers.tracks_at(held.index))
         analysed.extend(held.members)
         if len(self._spare) < 2:
             self._spare.append(held.data)
