@@ -37,7 +37,9 @@ Rows = NDArray[np.int64]
 FIRST_STEP_DEG = 2.7  # rotation per frame assumed until it has been measured
 LEAST_STEP_DEG = 0.2
 NO_LATTICE = 2.0  # standard errors by which a lattice constant must win to be tried
-NO_CRYSTAL = 15.0  # log-likelihood per frame, against maps without it, that a crystal must reach; noise gives less than 0
+NO_CRYSTAL = (
+    15.0  # log-likelihood per frame, against maps without it, that a crystal must reach; noise gives less than 0
+)
 LATTICE_FRAMES = 60  # frames on which the constant is measured
 SETTLED = 0.004  # share of changed frames below which a re-decision has converged
 NEARLY_SETTLED = 0.02  # the same while frames stream in and another re-decision will come
