@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -53,6 +55,16 @@ class Device:
     def to_host(self, array: Any) -> Any:
         """Copy to host memory as a numpy array."""
         return array if isinstance(array, np.ndarray) else array.get()
+
+
+@lru_cache(maxsize=64)
+def resident(device: Device, make: Callable[[Any], Any], argument: Any) -> Any:
+    """``make(argument)``, an array or a tuple of them, kept on the device: tables that follow from sizes go there once.
+
+    `make` gives host arrays, `argument` is hashable.
+    """
+    made = make(argument)
+    return tuple(device.asarray(array) for array in made) if isinstance(made, tuple) else device.asarray(made)
 
 
 def cpu(threads: int | None = None) -> Device:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .device import Device
+from .device import Device, resident
 from .volume import (
     Grid,
     friedel,
@@ -119,7 +119,7 @@ def filled_map(
     a2, w2 = second[0] * ramp, second[1]
     weight = w1 + w2
     total = a1 + a2
-    inside = device.asarray((radius_grid(grid) <= grid.k_max + 0.5).astype(np.float32))
+    inside = (resident(device, radius_grid, grid) <= grid.k_max + 0.5).astype(np.float32)
     symmetric_weight = symmetrise(weight)
     floor = 1e-3 * float((symmetric_weight * inside).sum() / inside.sum())
     symmetric = symmetrise(total.real) / (symmetric_weight + floor)  # O_h contains the inversion: real
@@ -159,7 +159,7 @@ def solve_halves(first: tuple[Any, Any], second: tuple[Any, Any], grid: Grid, de
 
     ``V = A / (W + reg)``, ``reg = <W> (1 - F) / F`` per shell (Scheres, J. Mol. Biol. 415, 406 (2012)).
     """
-    inside = device.asarray(radius_grid(grid) <= grid.k_max + 0.5)
+    inside = resident(device, radius_grid, grid) <= grid.k_max + 0.5
     voxels = shell_sum(device.xp.ones(inside.shape, np.float32), grid, device)
     mean_weight = 0.5 * shell_sum(first[1] + second[1], grid, device) / np.maximum(voxels, 1)
     rough = shell_values(0.05 * mean_weight + 1e-9, grid, device)
@@ -180,7 +180,7 @@ def half_correlation(
     first: tuple[Any, Any], second: tuple[Any, Any], grid: Grid, device: Device
 ) -> NDArray[np.float64]:
     """Half-map FSC alone, cheaper than `solve_halves`."""
-    inside = device.asarray(radius_grid(grid) <= grid.k_max + 0.5)
+    inside = resident(device, radius_grid, grid) <= grid.k_max + 0.5
     halves = []
     for a, w in (first, second):
         level = 0.05 * w[w > 0].mean()

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .device import Device
+from .device import Device, resident
 from .geometry import HalfPlane, box_mask, box_ring
 from .records import NoiseSpectrum
+
+
+@lru_cache(maxsize=16)
+def _places(plane: HalfPlane) -> tuple[NDArray[Any], ...]:
+    """Row and column of every coefficient in a half spectrum (kx >= 0), and the signs of its two parts."""
+    kx, ky = plane.kx.astype(np.int64), plane.ky.astype(np.int64)
+    flip = kx < 0
+    # the origin is pixel n // 2: (-1)^(kx + ky) for even boxes; negative kx through Friedel's law
+    sign = np.where((kx + ky) % 2 == 0, 1.0, -1.0).astype(np.float32)
+    mirrored = np.where(flip, -1.0, 1.0).astype(np.float32)
+    return np.where(flip, -ky, ky) % plane.box_px, np.abs(kx), sign, mirrored
+
+
+@lru_cache(maxsize=16)
+def _window(box_px: int) -> NDArray[np.float32]:
+    """Soft disc that keeps white noise of unit variance at unit variance per coefficient."""
+    mask = box_mask(box_px)
+    return np.asarray(mask / np.sqrt((mask**2).sum()))
 
 
 def box_coefficients(boxes: NDArray[np.float32], plane: HalfPlane, device: Device) -> Any:
@@ -24,20 +43,15 @@ def box_coefficients(boxes: NDArray[np.float32], plane: HalfPlane, device: Devic
     (t, n, 2) float32 on the device, real and imaginary parts in the order of `plane`.
     """
     xp, n = device.xp, plane.box_px
-    mask = box_mask(n)
     data = device.asarray(boxes, np.float32)
-    level = data[:, box_ring(n)].mean(axis=1)
-    data = (data - level[:, None, None]) * device.asarray(mask / np.sqrt((mask**2).sum()))
+    level = data[:, resident(device, box_ring, n)].mean(axis=1)
+    data = (data - level[:, None, None]) * resident(device, _window, n)
     spectrum = device.fft2(data)  # kx >= 0
-    kx, ky = plane.kx.astype(np.int64), plane.ky.astype(np.int64)
-    flip = kx < 0
-    row, column = np.where(flip, -ky, ky) % n, np.abs(kx)
-    # the origin is pixel n // 2: (-1)^(kx + ky) for even boxes; negative kx through Friedel's law
-    sign = np.where((kx + ky) % 2 == 0, 1.0, -1.0).astype(np.float32)
-    picked = spectrum[:, row, column] * device.asarray(sign)
+    row, column, sign, mirrored = resident(device, _places, plane)
+    picked = spectrum[:, row, column] * sign
     out = xp.empty((*picked.shape, 2), np.float32)
     out[..., 0] = picked.real
-    out[..., 1] = picked.imag * device.asarray(np.where(flip, -1.0, 1.0).astype(np.float32))
+    out[..., 1] = picked.imag * mirrored
     return out
 
 

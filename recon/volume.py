@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .device import Device
+from .device import Device, resident
 from .geometry import VOLUME_MASK_EDGE, VOLUME_MASK_RADIUS, fast_length, raised_cosine
 
 PAD = 2
@@ -85,7 +85,7 @@ def friedel(array: Any) -> Any:
 
 def symmetrise(array: Any) -> Any:
     """Mean over the 48 operations of O_h about the grid centre: exact permutations, done on one octant of the grid."""
-    half = array.shape[0] // 2
+    half, whole = array.shape[0] // 2, array
     for axis in range(3):
         front = tuple(slice(half, None) if a == axis else slice(None) for a in range(3))
         back = tuple(slice(half, None, -1) if a == axis else slice(None) for a in range(3))
@@ -93,8 +93,14 @@ def symmetrise(array: Any) -> Any:
     total = array.copy()
     for axes in list(itertools.permutations(range(3)))[1:]:
         total += array.transpose(axes)
-    mirror = abs(np.arange(-half, half + 1))
-    return (total / 6)[np.ix_(mirror, mirror, mirror)]
+    # the octant and its mirror images, with slices only: these cost no index arrays on a GPU
+    out = whole.copy()
+    front, back, mirrored = slice(half, None), slice(None, half), slice(None, half, -1)
+    out[front, front, front] = total / 6
+    out[front, front, back] = out[front, front, mirrored]
+    out[front, back] = out[front, mirrored]
+    out[back] = out[mirrored]
+    return out
 
 
 def phase_ramp(grid: Grid, shift_px: NDArray[np.float64], device: Device) -> Any:
@@ -105,20 +111,31 @@ def phase_ramp(grid: Grid, shift_px: NDArray[np.float64], device: Device) -> Any
     return z[:, None, None] * y[None, :, None] * x[None, None, :]
 
 
+def _blocks(grid: Grid, full: int) -> tuple[int, list[tuple[tuple[slice, ...], tuple[slice, ...]]]]:
+    """Where the half space x >= 0 of a centred grid lies in a spectrum of `full` samples: (half edge, pairs of
+    blocks).
+    """
+    half = min(grid.half, full // 2 - 1)
+    pairs = (
+        (slice(grid.half, grid.half + half + 1), slice(0, half + 1)),
+        (slice(grid.half - half, grid.half), slice(full - half, full)),
+    )
+    line = pairs[0]
+    return half, [((z[0], y[0], line[0]), (z[1], y[1], line[1])) for z in pairs for y in pairs]
+
+
 def to_real(volume: Any, grid: Grid, device: Device, samples: int | None = None) -> Any:
     """Real map of the central box, (samples,)*3, gridding attenuation of the insertion divided out, not masked."""
     xp = device.xp
     samples = samples or grid.samples
     full = PAD * samples
-    half = min(grid.half, full // 2 - 1)
-    index = np.arange(-half, half + 1) % full
-    middle = slice(grid.half - half, grid.half + half + 1)
     spectrum = xp.zeros((full, full, full // 2 + 1), np.complex64)
-    spectrum[np.ix_(index, index, np.arange(half + 1))] = volume[middle, middle, grid.half : grid.half + half + 1]
+    for centred, wrapped in _blocks(grid, full)[1]:
+        spectrum[wrapped] = volume[centred]
     real = xp.fft.fftshift(device.irfftn(spectrum, (full, full, full)))
     low = full // 2 - samples // 2
     centre = slice(low, low + samples)
-    return real[centre, centre, centre] / device.asarray(attenuation(samples))
+    return real[centre, centre, centre] / resident(device, attenuation, samples)
 
 
 def to_fourier(real: Any, grid: Grid, device: Device) -> Any:
@@ -129,14 +146,14 @@ def to_fourier(real: Any, grid: Grid, device: Device) -> Any:
     padded = xp.zeros((full, full, full), np.float32)
     low = full // 2 - samples // 2
     centre = slice(low, low + samples)
-    padded[centre, centre, centre] = real / device.asarray(attenuation(samples))
+    padded[centre, centre, centre] = real / resident(device, attenuation, samples)
     spectrum = device.rfftn(xp.fft.ifftshift(padded))
-    half = min(grid.half, full // 2 - 1)
-    index = np.arange(-half, half + 1) % full
-    positive = spectrum[np.ix_(index, index, np.arange(half + 1))]
+    half, blocks = _blocks(grid, full)
     out = xp.zeros((grid.edge,) * 3, np.complex64)
+    for centred, wrapped in blocks:
+        out[centred] = spectrum[wrapped]
     middle = slice(grid.half - half, grid.half + half + 1)
-    out[middle, middle, grid.half : grid.half + half + 1] = positive
+    positive = out[middle, middle, grid.half : grid.half + half + 1]
     out[middle, middle, grid.half - half : grid.half] = positive[::-1, ::-1, :0:-1].conj()
     return out
 
@@ -150,7 +167,7 @@ def as_kernel_volume(volume: Any, device: Device) -> Any:
 def masked(volume: Any, grid: Grid, device: Device, samples: int | None = None) -> tuple[Any, Any]:
     """Confine a volume to the soft ball: returns (Fourier volume, real map)."""
     real = to_real(volume, grid, device, samples)
-    real = real * device.asarray(volume_mask(real.shape[0]))
+    real = real * resident(device, volume_mask, real.shape[0])
     return to_fourier(real, grid, device), real
 
 
@@ -159,7 +176,7 @@ def shell_sum(values: Any, grid: Grid, device: Device) -> NDArray[np.float64]:
 
     `values` is a whole grid or its planes z >= 0; real maps hold nothing new in the others.
     """
-    shell = device.asarray(_shell_index(grid)[-values.shape[0] :]).ravel()
+    shell = resident(device, _shell_index, grid)[-values.shape[0] :].ravel()
     total = device.xp.bincount(shell, values.ravel(), grid.k_max + 1)[: grid.k_max + 1]
     return np.asarray(device.to_host(total), np.float64)
 
@@ -190,6 +207,6 @@ def resolution_A(
 
 def shell_values(profile: NDArray[np.float64], grid: Grid, device: Device) -> Any:
     """A per-shell profile spread over the grid, linear between shells, float32."""
-    padded = np.pad(np.asarray(profile, np.float32), (0, 2 * grid.half), mode="edge")
-    below, share = _shell_below(grid)
-    return device.asarray(padded[below] * (1 - share) + padded[below + 1] * share)
+    padded = device.asarray(np.pad(np.asarray(profile, np.float32), (0, 2 * grid.half), mode="edge"))
+    below, share = resident(device, _shell_below, grid)
+    return padded[below] * (1 - share) + padded[below + 1] * share

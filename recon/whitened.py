@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .device import Device
+from .device import Device, resident
 from .geometry import HalfPlane
 from .maps import Accumulator
 from .rotations import GROUP_ORDER, from_matrix, to_matrix
 from .volume import PAD
 
 Floats = NDArray[np.float64]
+
+
+def _components(plane: HalfPlane) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    return plane.kx, plane.ky
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +45,8 @@ class Whitened:
     def _arrays(self, band: bool) -> tuple[Any, Any, Any]:
         device = self.device
         weight = self.band_weight if band else self.weight
-        return device.asarray(self.plane.kx), device.asarray(self.plane.ky), device.asarray(weight)
+        kx, ky = resident(device, _components, self.plane)
+        return kx, ky, device.asarray(weight)
 
     def score_branches(
         self, volume: Any, frames: NDArray[np.int64], poses: Floats, starts: Floats, k_max: float
