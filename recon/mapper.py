@@ -96,6 +96,12 @@ class Mapper:
         return self.clock(step)
 
     @property
+    def search_size(self) -> tuple[int, int, int]:
+        """Poses, shifts and coefficients of the exhaustive search of every frame, once there is a lattice map."""
+        indexer = self._model.indexer
+        return len(indexer.grid.poses), len(indexer.shifts), indexer.model.shape[1]
+
+    @property
     def _band(self) -> tuple[float, float]:
         box_A = self.plane.box_px * self.pixel_size_A
         return lattice.band(self.lattice_constant_A or 3.97, box_A, self.limits.index)
