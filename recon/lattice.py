@@ -280,7 +280,7 @@ def measure_lattice_constant(
     For each trial constant every frame contributes its best matched-filter score over poses and shifts,
     ``S^2 / E`` (independent of the unknown contrast); the maximum of the mean is refined by a parabola.
     """
-    shifts = shift_grid(2.0, 2.0 / 1.5)
+    shifts = shift_grid(2.5, 1.25)
     box_A = plane.box_px * pixel_size_A
     reference = float(np.mean(search_A))
     # one volume serves all constants: a larger lattice is the same transform at proportionally larger k

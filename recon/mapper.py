@@ -40,6 +40,7 @@ NO_LATTICE = 2.0  # standard errors by which a lattice constant must win to be t
 NO_CRYSTAL = (
     15.0  # log-likelihood per frame, against maps without it, that a crystal must reach; noise gives less than 0
 )
+LEAST_USED = 0.2  # share of frames of the first map whose pose must be sure
 LATTICE_FRAMES = 60  # frames on which the constant is measured
 SETTLED = 0.004  # share of changed frames below which a re-decision has converged
 NEARLY_SETTLED = 0.02  # the same while frames stream in and another re-decision will come
@@ -144,8 +145,12 @@ class Mapper:
         used = np.ones(len(rows), np.bool_)
         self.buffer.accept(rows, Path(path, found.shifts[each, chosen], found.score[each, chosen], used))
         self.redecide(rounds=4, thorough=True)
-        if self.likelihood < NO_CRYSTAL:
-            raise NoLatticeError(f"the frames do not agree on one crystal (likelihood {self.likelihood:.0f} per frame)")
+        share = float(self.buffer.used[rows].mean())
+        if share < LEAST_USED or self.likelihood < NO_CRYSTAL:
+            raise NoLatticeError(
+                f"the frames do not agree on one crystal (poses sure in {100 * share:.0f} % of them, "
+                f"likelihood {self.likelihood:.0f} per frame)"
+            )
         self.publish(thorough=True)
 
     def _coefficients(self, rows: Rows, step: int = 1) -> Any:
@@ -244,7 +249,8 @@ class Mapper:
                 buffer.accept(rows, path)
                 buffer.refined[rows[moved]] = False
                 self.likelihood = numbers.likelihood
-                if numbers.changed <= (SETTLED if thorough else NEARLY_SETTLED) * len(rows):
+                few = numbers.used < LEAST_USED * len(rows)
+                if few or numbers.changed <= (SETTLED if thorough else NEARLY_SETTLED) * len(rows):
                     break
         self.step_deg = max(step_per_axis_deg(buffer.poses[rows]), LEAST_STEP_DEG)
         self._committed, self._window = buffer.length, []
