@@ -95,11 +95,11 @@ def symmetrise(array: Any) -> Any:
         total += array.transpose(axes)
     # the octant and its mirror images, with slices only: these cost no index arrays on a GPU
     out = whole.copy()
-    front, back, mirrored = slice(half, None), slice(None, half), slice(None, half, -1)
-    out[front, front, front] = total / 6
-    out[front, front, back] = out[front, front, mirrored]
-    out[front, back] = out[front, mirrored]
-    out[back] = out[mirrored]
+    upper, lower, mirrored = slice(half, None), slice(None, half), slice(None, half, -1)
+    out[upper, upper, upper] = total / 6
+    out[upper, upper, lower] = out[upper, upper, mirrored]
+    out[upper, lower] = out[upper, mirrored]
+    out[lower] = out[mirrored]
     return out
 
 
@@ -139,7 +139,10 @@ def to_real(volume: Any, grid: Grid, device: Device, samples: int | None = None)
 
 
 def to_fourier(real: Any, grid: Grid, device: Device) -> Any:
-    """Fourier volume, ready for slicing, of a real map (samples,)*3; inverse of `to_real` inside the box."""
+    """Fourier volume, ready for slicing, of a real map (samples,)*3.
+
+    Inverse of `to_real` but for the attenuation: here that of slicing is made up for, there that of inserting.
+    """
     xp = device.xp
     samples = real.shape[0]
     full = PAD * samples
