@@ -20,6 +20,7 @@ from .output import central_layer
 from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow
 
 LEAST_FRAMES = 150  # below this no lattice is indexed
+USUALLY_USED = 0.93  # share of frames with a sure pose of a single crystal; of a twin it was 0.88
 LEAST_NOISE_BOXES = 100  # below this the bootstrap waits for more background
 
 
@@ -180,16 +181,21 @@ class ParticleReconstruction:
             slice_xy=central_layer(published.map, mapper.pixel_size_A) if mapper and published else None,
             atoms=len(published.atoms) if published else None,
             ms_per_frame={k: 1e3 * v / max(mapper.frames, 1) for k, v in mapper.clock.wall.items()} if mapper else {},
-            note=self._note or self._waiting(),
+            note=self._note or self._remark(),
         )
 
-    def _waiting(self) -> str:
-        if self._state != "COLLECTING":
-            return ""
-        wanted = self.options.bootstrap_frames
-        if len(self._pending) < wanted:
-            return f"{len(self._pending)} of {wanted} frames for the first map"
-        return f"waiting for {LEAST_NOISE_BOXES} particle-free boxes to measure the background on"
+    def _remark(self) -> str:
+        """What the operator should know now, in words."""
+        if self._state == "COLLECTING":
+            wanted = self.options.bootstrap_frames
+            if len(self._pending) < wanted:
+                return f"{len(self._pending)} of {wanted} frames for the first map"
+            return f"waiting for {LEAST_NOISE_BOXES} particle-free boxes to measure the background on"
+        mapper = self._mapper
+        if mapper and mapper.frames and mapper.used < USUALLY_USED * mapper.frames:
+            unsure = 100 * (1 - mapper.used / mapper.frames)
+            return f"poses unsure in {unsure:.0f} % of the frames: twinned, or too little signal; do not trust the map"
+        return ""
 
     def result(self) -> ParticleResult | None:
         """Maps, atoms and the poses still in the buffer; None before the first map."""
