@@ -189,7 +189,7 @@ class LatticeIndexer:
         model = slices[:, :, 0]  # the imaginary part is zero by symmetry
         chosen = _informative(device.to_host((model**2).mean(axis=0)) * weight[first:last], plane.radius[first:last])
         self.columns = device.asarray(first + chosen)
-        self.model = device.xp.ascontiguousarray(model[:, chosen])
+        self.model = device.xp.ascontiguousarray(model[:, device.asarray(chosen)])
         kx, ky = plane.kx[first:last][chosen], plane.ky[first:last][chosen]
         self.weight = device.asarray(weight[first:last][chosen])
         self.energy = (self.model**2) @ self.weight
@@ -207,14 +207,18 @@ class LatticeIndexer:
 
     def score(self, coefficients: Any, batch: int = 25) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
         """Log-likelihood (t, g), maximised over the shift, and which shift won (t, g)."""
-        frames = len(coefficients)
+        frames, device = len(coefficients), self.device
         score = np.empty((frames, len(self.grid.poses)), np.float32)
         which = np.empty(score.shape, np.int8)
-        energy = np.asarray(self.device.to_host(self.energy))
         for low in range(0, frames, batch):
-            cross = np.asarray(self.device.to_host(self.cross(coefficients[low : low + batch])))
+            cross = self.cross(coefficients[low : low + batch])
             rows = slice(low, low + batch)
-            _best_shift(cross, len(self.shifts), energy, self.penalty, score[rows], which[rows])
+            if device.xp is np:
+                _best_shift(cross, len(self.shifts), self.energy, self.penalty, score[rows], which[rows])
+            else:  # the same in array arithmetic, so that only the best shift of every pose leaves the device
+                cross = cross.reshape(-1, len(self.shifts), score.shape[1]) - device.asarray(self.penalty[:, None])
+                score[rows] = device.to_host(2 * cross.max(axis=1) - self.energy)
+                which[rows] = device.to_host(cross.argmax(axis=1))
         return score, which
 
 
