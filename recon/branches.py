@@ -15,6 +15,7 @@ from .device import Device
 from .indexing import Candidates
 from .maps import Accumulator, filled_map, rough_map
 from .rotations import GROUP_ORDER, angle_deg, equivalents, midpoints, to_matrix
+from .site import Site
 from .volume import Grid, as_kernel_volume, to_real
 from .whitened import Whitened
 
@@ -28,6 +29,7 @@ SURE = 0.9  # posterior mass within 8 degrees from which a pose is used
 IMPROBABLE = 1e-5  # lattice candidates below this probability are not scored
 NOT_SCORED = -1e6
 SAME_BRANCH_DEG = 3.0  # nearer than this a decision leaves a pose where refinement had put it
+SAME_SITE_PX = 1.0  # a shift that changes by more is another lattice site
 DETOUR_DEG = 4.0  # off the midpoint of its neighbours: the midpoint becomes a candidate
 
 
@@ -111,15 +113,22 @@ def shortlist(poses: Floats, seen: Floats, probability: Floats, keep: int) -> Sh
 
 
 def score_branches(
-    data: Whitened, volume: Any, frames: NDArray[np.int64], candidates: Shortlist, centre_px: Floats, k_max: float
+    data: Whitened,
+    volume: Any,
+    frames: NDArray[np.int64],
+    candidates: Shortlist,
+    centre_px: Floats,
+    k_max: float,
+    site: Site,
 ) -> States:
     """Score the 48 branches of all candidates worth it; the others get a score that loses.
 
-    A branch turns the particle about its lattice centre, which therefore stays where it is seen.
+    A branch turns the particle about its lattice centre, which therefore stays where it is seen, up to the lattice
+    vector that puts the particle where it was tracked.
     """
     count, k = candidates.worth.shape
     poses = equivalents(candidates.poses)
-    shifts = candidates.seen[:, :, None] - to_matrix(poses)[..., :2, :] @ centre_px
+    shifts = site.nearest(poses, candidates.seen[:, :, None] - to_matrix(poses)[..., :2, :] @ centre_px)
     score = np.full((count, k, GROUP_ORDER), NOT_SCORED)
     for c in range(k):
         rows = np.flatnonzero(candidates.worth[:, c])
@@ -187,6 +196,7 @@ def redecide(
     k_score: float,
     band_k: tuple[float, float],
     sigma_deg: float,
+    site: Site,
     *,
     keep: int = CANDIDATES,
     folds: int = FOLDS,
@@ -249,11 +259,12 @@ def redecide(
             filled_map(rest[0], rest[1], grid, centre, device, asymmetry=filled.asymmetry).joint, device
         )
         part = Shortlist(chosen.poses[rows], chosen.seen[rows], chosen.worth[rows])
-        states = score_branches(data, volume, frames[rows], part, centre, k_score)
+        states = score_branches(data, volume, frames[rows], part, centre, k_score, site)
         score[rows], poses[rows], shifts[rows] = states.score, states.poses, states.shifts
     fresh = decide(States(poses, shifts, score), sigma_deg)
     turn = angle_deg(fresh.poses, path.poses)
-    moved = np.arange(len(turn)) if polish else np.flatnonzero(turn > SAME_BRANCH_DEG)
+    jump = np.hypot(*(fresh.shifts - path.shifts).T)
+    moved = np.arange(len(turn)) if polish else np.flatnonzero((turn > SAME_BRANCH_DEG) | (jump > SAME_SITE_PX))
     refined = Path(path.poses.copy(), path.shifts.copy(), path.score.copy(), fresh.used)
     if len(moved):
         refined.poses[moved], refined.shifts[moved], refined.score[moved] = data.refine(

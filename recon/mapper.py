@@ -28,6 +28,7 @@ from .output import Published, pose_rows, publish
 from .records import NoiseSpectrum, Observation, PoseRow
 from .refinement import refine_halves, scoring_map, solve
 from .rotations import angle_deg
+from .site import Site
 from .spectra import box_coefficients, excess_profile, noise_weights
 from .volume import Grid
 from .whitened import Whitened
@@ -143,7 +144,10 @@ class Mapper:
         self.step_deg = max(step_per_axis_deg(path), LEAST_STEP_DEG)
         each = np.arange(len(rows))
         used = np.ones(len(rows), np.bool_)
-        self.buffer.accept(rows, Path(path, found.shifts[each, chosen], found.score[each, chosen], used))
+        shifts = found.shifts[each, chosen]
+        self._site = Site.find(path, shifts, self.lattice_constant_A / self.pixel_size_A)
+        shifts = self._site.nearest(path, shifts)
+        self.buffer.accept(rows, Path(path, shifts, found.score[each, chosen], used))
         self.redecide(rounds=4, thorough=True)
         share = float(self.buffer.used[rows].mean())
         if share < LEAST_USED or self.likelihood < NO_CRYSTAL:
@@ -206,7 +210,7 @@ class Mapper:
             probability = np.concatenate([np.ones((count, 1)), found.probability], axis=1)
             listed = branches.shortlist(poses, seen, probability, branches.CANDIDATES)
             self._window.append(
-                branches.score_branches(data, self._filled, rows, listed, self._centre, self.limits.score)
+                branches.score_branches(data, self._filled, rows, listed, self._centre, self.limits.score, self._site)
             )
         with self._timed("decide"):
             self._decide_window()
@@ -239,9 +243,11 @@ class Mapper:
         grid = Grid(self.plane.box_px, self.limits.score_grid)
         with self._timed("re-decide"):
             for turn in range(rounds):
+                sure = rows[buffer.used[rows]]
+                self._site = self._site.refined(buffer.poses[sure], buffer.shifts[sure])
                 path, numbers, self._centre = branches.redecide(
                     self._data, rows, buffer.number[rows], buffer.path(), buffer.recall(),
-                    self._lattice_map(grid), grid, self.limits.score, self._band, self.step_deg,
+                    self._lattice_map(grid), grid, self.limits.score, self._band, self.step_deg, self._site,
                     keep=branches.CANDIDATES if turn == 0 and thorough else 2,
                     folds=branches.FOLDS if thorough or len(rows) < FEW_FRAMES else 2, polish=thorough, base=self._base,
                 )  # fmt: skip

@@ -1,0 +1,91 @@
+"""Which of the lattice sites a frame shows: a lattice position is known only up to a lattice vector.
+
+Indexing finds where *a* lattice site is seen. Where the middle of the particle lies between sites, frames take
+different ones, and a map of them is a mixture of copies a lattice vector apart. The tracked centre tells them apart:
+along one continuous branch of poses the middle and one site are joined by a vector that is fixed in the body.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .rotations import to_matrix
+
+Floats = NDArray[np.float64]
+STEPS = 12  # of the search, per lattice constant
+MISFIT = 0.2  # lattice constants; a larger distance counts no more than this (a frame that fits nothing)
+SAMPLE = 400  # frames that are enough for the search
+
+
+def _lattice_vectors() -> Floats:
+    """fcc lattice vectors up to the third shell (43, 3) in lattice constants, zero first."""
+    halves = itertools.product((-1.0, -0.5, 0.0, 0.5, 1.0), repeat=3)
+    found = [v for v in halves if sum(v) % 1 == 0 and sum(x * x for x in v) <= 1.5]
+    return np.array(sorted(found, key=lambda v: (sum(x * x for x in v), v)))
+
+
+VECTORS = _lattice_vectors()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Site:
+    """The lattice site around which the map is built: ``shift = R(pose) offset`` from the tracked centre.
+
+    Attributes
+    ----------
+    offset_px : (3,) x, y, z in the body, from the middle of the particle. lattice_px : the lattice constant.
+    """
+
+    offset_px: Floats
+    lattice_px: float
+
+    @classmethod
+    def find(cls, poses: Floats, shifts: Floats, lattice_px: float) -> Site:
+        """The site nearest to the middle of the particle.
+
+        Parameters
+        ----------
+        poses : (t, 4) one continuous branch. shifts : (t, 2) px, where a lattice site is seen from the tracked centre.
+        """
+        every = max(1, len(poses) // SAMPLE)
+        axis = ((np.arange(STEPS) + 0.5) / STEPS - 0.5) * lattice_px
+        trials = np.array(list(itertools.product(axis, repeat=3)))
+        away = ((trials[:, None] + VECTORS * lattice_px) ** 2).sum(axis=2)
+        trials = trials[away[:, 0] <= away.min(axis=1) + 1e-9]  # one of those that differ by a lattice vector
+        cost = [cls(trial, lattice_px).misfit(poses[::every], shifts[::every]) for trial in trials]
+        return cls(trials[int(np.argmin(cost))], lattice_px).refined(poses, shifts)
+
+    def misfit(self, poses: Floats, shifts: Floats) -> float:
+        """Sum over frames (t, 4), (t, 2) of the squared distance, px^2, from this site or a lattice vector from it."""
+        plane = to_matrix(poses)[:, :2]
+        away = (shifts - plane @ self.offset_px)[..., None] + plane @ (VECTORS.T * self.lattice_px)
+        return float(np.minimum((away**2).sum(axis=1).min(axis=1), (MISFIT * self.lattice_px) ** 2).sum())
+
+    def refined(self, poses: Floats, shifts: Floats) -> Site:
+        """The same site, its offset by least squares from the frames (t, 4), (t, 2) that fit it."""
+        plane = to_matrix(poses)[:, :2]
+        offset = self.offset_px
+        for _ in range(3):
+            away = Site(offset, self.lattice_px).nearest(poses, shifts) - plane @ offset
+            fits = (away**2).sum(axis=1) < (MISFIT * self.lattice_px) ** 2
+            if fits.sum() < 10:
+                break
+            offset = offset + np.linalg.lstsq(plane[fits].reshape(-1, 3), away[fits].reshape(-1), rcond=None)[0]
+        return Site(offset, self.lattice_px)
+
+    def nearest(self, poses: Floats, shifts: Floats) -> Floats:
+        """`shifts` (..., 2) of lattice sites at `poses` (..., 4), moved by lattice vectors to this site's place."""
+        plane = to_matrix(poses)[..., :2, :]
+        best = shifts - plane @ self.offset_px
+        least = (best**2).sum(axis=-1)
+        start = best.copy()
+        for vector in VECTORS[1:]:
+            moved = start + plane @ (vector * self.lattice_px)
+            square = (moved**2).sum(axis=-1)
+            better = square < least - 1e-9
+            best[better], least[better] = moved[better], square[better]
+        return shifts + (best - start)
