@@ -40,3 +40,9 @@ def synthetic() -> ModuleType:
 def scoring() -> ModuleType:
     """Scores of poses and atoms against the truth."""
     return _beside("scoring")
+
+
+@pytest.fixture(scope="session")
+def strict() -> ModuleType:
+    """A stand-in for cupy, on which host and device arrays never mix."""
+    return _beside("strict")

@@ -1,0 +1,201 @@
+"""A stand-in for cupy on machines without a GPU: numpy underneath, but host and device arrays never mix.
+
+As strict as cupy or stricter: an operation of a device array with a host array, an index or a value that lies on the
+host, a function of numpy on a device array, an implicit conversion to numpy all raise. Reductions give 0-d arrays.
+"""
+
+from __future__ import annotations
+
+import operator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from tumble.recon.device import Device
+from tumble.recon.kernels import cpu
+
+SCALARS = (bool, int, float, complex, np.generic)
+INDICES = (int, np.integer, slice, type(None), type(Ellipsis))
+
+
+def _inside(value: Any) -> Any:
+    """The numpy array of a device array; scalars as they are."""
+    if isinstance(value, StrictArray):
+        return value.inner
+    if isinstance(value, SCALARS):
+        return value
+    raise TypeError(f"{type(value).__name__} used with a device array")
+
+
+def _index(index: Any) -> Any:
+    if isinstance(index, tuple):
+        return tuple(_index(part) for part in index)
+    if isinstance(index, INDICES):
+        return index
+    return _inside(index)
+
+
+def _binary(name: str, *, swapped: bool = False) -> Any:
+    function = getattr(operator, name)
+
+    def method(self: StrictArray, other: Any) -> StrictArray:
+        a, b = self.inner, _inside(other)
+        return StrictArray(function(b, a) if swapped else function(a, b))
+
+    return method
+
+
+def _in_place(name: str) -> Any:
+    function = getattr(operator, name)
+
+    def method(self: StrictArray, other: Any) -> StrictArray:
+        self.inner = function(self.inner, _inside(other))
+        return self
+
+    return method
+
+
+def _method(name: str) -> Any:
+    def method(self: StrictArray, *arguments: Any, **named: Any) -> StrictArray:
+        return StrictArray(getattr(self.inner, name)(*arguments, **named))
+
+    return method
+
+
+class StrictArray:
+    """An array "on the device"; `get` is the only way back."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = np.asarray(inner)
+
+    def get(self) -> np.ndarray[Any, Any]:
+        return self.inner.copy()
+
+    shape = property(lambda self: self.inner.shape)
+    dtype = property(lambda self: self.inner.dtype)
+    ndim = property(lambda self: self.inner.ndim)
+    size = property(lambda self: self.inner.size)
+    real = property(lambda self: StrictArray(self.inner.real))
+    imag = property(lambda self: StrictArray(self.inner.imag))
+    T = property(lambda self: StrictArray(self.inner.T))
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __float__(self) -> float:
+        return float(self.inner)
+
+    def __int__(self) -> int:
+        return int(self.inner)
+
+    def __bool__(self) -> bool:
+        return bool(self.inner)
+
+    def __abs__(self) -> StrictArray:
+        return StrictArray(abs(self.inner))
+
+    def __neg__(self) -> StrictArray:
+        return StrictArray(-self.inner)
+
+    def __getitem__(self, index: Any) -> StrictArray:
+        return StrictArray(self.inner[_index(index)])
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.inner[_index(index)] = _inside(value)
+
+    def __array__(self, *arguments: Any, **named: Any) -> Any:
+        raise TypeError("implicit conversion of a device array to numpy")
+
+    def __array_function__(self, function: Any, *arguments: Any) -> Any:
+        raise TypeError(f"numpy.{function.__name__} of a device array")
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **named: Any) -> StrictArray:
+        if method != "__call__" or named:
+            raise TypeError(f"numpy.{ufunc.__name__}.{method} of a device array")
+        return StrictArray(ufunc(*(_inside(x) for x in inputs)))
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow", "matmul", "and_", "or_"):
+    _plain = _name.rstrip("_")
+    setattr(StrictArray, f"__{_plain}__", _binary(_name))
+    setattr(StrictArray, f"__r{_plain}__", _binary(_name, swapped=True))
+    setattr(StrictArray, f"__i{_plain}__", _in_place("i" + _plain))
+for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
+    setattr(StrictArray, f"__{_name}__", _binary(_name))
+for _name in (
+    "sum", "mean", "max", "min", "argmax", "argmin", "reshape", "ravel", "astype", "copy", "conj", "transpose",
+    "swapaxes", "view", "std", "prod",
+):  # fmt: skip
+    setattr(StrictArray, _name, _method(_name))
+
+
+def _function(function: Any) -> Any:
+    def call(*arguments: Any, **named: Any) -> StrictArray:
+        return StrictArray(function(*(_inside(a) for a in arguments), **named))
+
+    return call
+
+
+def _made(function: Any) -> Any:
+    def call(*arguments: Any, **named: Any) -> StrictArray:
+        return StrictArray(function(*arguments, **named))
+
+    return call
+
+
+def _asarray(array: Any, dtype: Any = None) -> StrictArray:
+    if isinstance(array, StrictArray):
+        return array if dtype is None or array.dtype == dtype else array.astype(dtype)
+    return StrictArray(np.array(array, dtype))
+
+
+def _ascontiguousarray(array: StrictArray, dtype: Any = None) -> StrictArray:
+    return StrictArray(np.ascontiguousarray(_inside(array), dtype))
+
+
+def _ix(*axes: StrictArray) -> tuple[StrictArray, ...]:
+    return tuple(StrictArray(a) for a in np.ix_(*(_inside(a) for a in axes)))
+
+
+def _irfftn(array: StrictArray, s: tuple[int, ...]) -> StrictArray:
+    return StrictArray(np.fft.irfftn(_inside(array), s=s, axes=tuple(range(len(s)))))
+
+
+class Namespace(SimpleNamespace):
+    """A namespace that, like a module, is one of a kind."""
+
+    __hash__ = object.__hash__
+
+
+xp: Any = Namespace(
+    float32=np.float32, complex64=np.complex64, pi=np.pi,
+    zeros=_made(np.zeros), empty=_made(np.empty), ones=_made(np.ones), arange=_made(np.arange),
+    asarray=_asarray, array=_asarray, ascontiguousarray=_ascontiguousarray, ix_=_ix, bincount=_function(np.bincount),
+    maximum=_function(np.maximum), minimum=_function(np.minimum), exp=_function(np.exp), sqrt=_function(np.sqrt),
+    where=_function(np.where),
+    fft=SimpleNamespace(
+        rfftn=_function(np.fft.rfftn), irfftn=_irfftn, rfft2=_function(np.fft.rfft2),
+        fftshift=_function(np.fft.fftshift), ifftshift=_function(np.fft.ifftshift),
+    ),
+)  # fmt: skip
+
+
+def _launcher(name: str) -> Any:
+    def call(*arguments: Any) -> Any:
+        result = getattr(cpu, name)(*(_inside(a) for a in arguments))
+        if isinstance(result, tuple):
+            return tuple(StrictArray(r) for r in result)
+        return None if result is None else StrictArray(result)
+
+    return call
+
+
+kernels: Any = Namespace(
+    **{name: _launcher(name) for name in ("slice_volume", "score_pairs", "refine_poses", "insert_poses")}
+)
+
+
+def device() -> Device:
+    """A device that computes on the CPU and behaves like a GPU."""
+    return Device("strict", xp, kernels)

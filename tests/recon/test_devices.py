@@ -1,0 +1,90 @@
+"""Everything that computes on arrays of a device keeps them there: a whole particle on a stand-in for a GPU."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tumble.recon.device import Device, resident
+from tumble.recon.geometry import half_plane
+from tumble.recon.lattice import measure_lattice_constant, pose_grid
+from tumble.recon.particle import ParticleReconstruction, ReconstructionOptions
+from tumble.recon.spectra import box_coefficients, noise_weights
+from tumble.recon.volume import Grid
+
+
+@pytest.fixture(scope="module")
+def bright(synthetic: ModuleType) -> Any:
+    """So bright that a few frames are enough."""
+    return synthetic.movie(195, contrast=12.0)
+
+
+def test_the_stand_in_is_strict(strict: ModuleType) -> None:
+    xp = strict.xp
+    there, here = xp.asarray(np.ones(3)), np.ones(3)
+    for mixed in (
+        lambda: there + here,
+        lambda: here * there,
+        lambda: there[np.array([0])],
+        lambda: there.__setitem__(slice(None), here),
+        lambda: np.asarray(there),
+        lambda: np.sum(there),
+        lambda: xp.maximum(there, here),
+    ):
+        with pytest.raises(TypeError):
+            mixed()
+    assert isinstance(2 * there.mean() + np.float32(1), strict.StrictArray)
+
+
+def test_a_particle_reconstructed_on_a_device(strict: ModuleType, bright: Any) -> None:
+    options = ReconstructionOptions(
+        lattice_constant_A=3.95, bootstrap_frames=150, buffer_frames=160, batch_frames=30, lag_frames=30
+    )
+    particle = ParticleReconstruction(
+        1, bright.pixel_size_A, bright.diameter_A, lambda: bright.noise, options, strict.device()
+    )  # fmt: skip
+    for observation in bright.observations:
+        particle.push(observation)
+    particle.finish()
+    status = particle.status()
+    assert (status.state, status.frames_seen) == ("DONE", len(bright.observations))
+    assert status.frames_used > 0.9 * len(bright.observations)
+    assert len(particle.drain_poses()) > 0  # frames left the buffer: the permanent sums were used
+    assert status.atoms == pytest.approx(len(bright.atoms_A), rel=0.15)
+
+
+def test_lattice_constant_is_the_same_on_a_device(strict: ModuleType, bright: Any, device: Device) -> None:
+    box_px = bright.noise.power.shape[0]
+    plane = half_plane(box_px, 24)
+    weight, boxes = noise_weights(bright.noise, plane), np.stack([o.box for o in bright.observations[::30]])
+    there, here = (
+        measure_lattice_constant(
+            box_coefficients(boxes, plane, d),
+            plane,
+            weight,
+            bright.diameter_A,
+            bright.pixel_size_A,
+            Grid(box_px, 22),
+            pose_grid(6.0, 3.0),
+            d,
+            (3.9, 4.0),
+        )
+        for d in (strict.device(), device)
+    )
+    assert there == pytest.approx(here, rel=1e-3)
+
+
+def test_tables_go_to_the_device_once(strict: ModuleType) -> None:
+    there, made = strict.device(), []
+
+    def table(size: int) -> tuple[np.ndarray, np.ndarray]:
+        made.append(size)
+        return np.arange(size), np.ones(size)
+
+    first, second = resident(there, table, 5), resident(there, table, 5)
+    assert first is second
+    assert made == [5]
+    assert all(isinstance(part, strict.StrictArray) for part in first)
