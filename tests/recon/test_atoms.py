@@ -1,0 +1,196 @@
+"""Atoms of rendered maps: all found, none extra, centred; what is published sits where it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from tumble.recon.atoms import (
+    Peaks,
+    find_peaks,
+    guess_element,
+    nearest_neighbour_constant,
+    select_atoms,
+    upsample,
+)
+from tumble.recon.lattice import FCC_METALS, fcc_ball
+from tumble.recon.maps import SolvedMap
+from tumble.recon.output import central_layer, publish
+
+BOX, VOXEL_A, LATTICE_A = 64, 0.42, 3.95
+NEIGHBOUR_A = LATTICE_A / np.sqrt(2)
+
+
+def render(atoms_A: np.ndarray, sigma_A: float = 0.5, heights: np.ndarray | None = None) -> np.ndarray:
+    """(64, 64, 64) ``[z, y, x]`` map of Gaussian atoms (n, 3) ``(x, y, z)`` A about voxel n // 2."""
+    axis = (np.arange(BOX) - BOX // 2) * VOXEL_A
+    x, y, z = (np.exp(-0.5 * ((axis[:, None] - atoms_A[:, i]) / sigma_A) ** 2) for i in range(3))
+    if heights is not None:
+        z = z * heights
+    return np.einsum("zn,yn,xn->zyx", z, y, x, optimize=True).astype(np.float32)
+
+
+def crystal(synthetic) -> np.ndarray:
+    """Off the voxels, and turned so that no axis is special."""
+    from tumble.recon.rotations import random_rotations, to_matrix
+
+    turn = to_matrix(random_rotations(1, np.random.default_rng(0))[0])
+    return synthetic.fcc_crystal() @ turn.T + np.array([0.13, -0.21, 0.07])
+
+
+def match(found: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
+    """Recall, precision and RMSD of atoms within 0.6 A, no alignment."""
+    there = cKDTree(found).query(truth)[0]
+    back = cKDTree(truth).query(found)[0]
+    return (there < 0.6).mean(), (back < 0.6).mean(), np.sqrt((there[there < 0.6] ** 2).mean())
+
+
+def test_all_atoms_to_a_fiftieth_of_an_angstrom(synthetic) -> None:
+    truth = crystal(synthetic)
+    positions, confidence = select_atoms(find_peaks(render(truth), VOXEL_A, NEIGHBOUR_A), NEIGHBOUR_A)
+    recall, precision, rmsd = match(positions, truth)
+    assert len(positions) == len(truth)
+    assert (recall, precision) == (1, 1)
+    assert rmsd < 0.02
+    assert confidence.min() > 0.9
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.1])
+def test_all_atoms_in_noise(synthetic, noise: float) -> None:
+    # noise of the resolution of a map, not single voxels
+    from scipy.ndimage import gaussian_filter
+
+    truth = crystal(synthetic)
+    grain = gaussian_filter(np.random.default_rng(1).normal(size=(BOX,) * 3), 0.8)
+    volume = render(truth) + (noise * grain / grain.std()).astype(np.float32)
+    positions, _ = select_atoms(find_peaks(volume, VOXEL_A, NEIGHBOUR_A), NEIGHBOUR_A)
+    recall, precision, rmsd = match(positions, truth)
+    assert (recall, precision) == (1, 1)
+    assert len(positions) == len(truth)
+    assert rmsd < 1.2 * noise
+
+
+def test_weak_surface_atoms_are_kept_and_lone_bumps_are_not(synthetic) -> None:
+    truth = crystal(synthetic)
+    heights = np.ones(len(truth))
+    rim = np.argsort(-np.linalg.norm(truth, axis=1))[:15]
+    heights[rim] = 0.7
+    bumps = np.array([[11.5, 0.3, 0.2], [-0.4, -11.8, 1.0]])  # as strong, but no neighbours
+    volume = render(np.concatenate([truth, bumps]), heights=np.concatenate([heights, [0.9, 0.9]]))
+    distance = cKDTree(truth).query(bumps)[0]
+    assert distance.min() > 1.35 * NEIGHBOUR_A
+    positions, confidence = select_atoms(find_peaks(volume, VOXEL_A, NEIGHBOUR_A), NEIGHBOUR_A)
+    assert match(positions, truth)[:2] == (1, 1)
+    weak = cKDTree(positions).query(truth[rim])[1]
+    assert confidence[weak].max() < np.median(confidence)
+
+
+def test_positions_are_x_y_z() -> None:
+    truth = np.array([[3.0, -2.0, 1.0]])
+    peaks = find_peaks(render(truth), VOXEL_A, NEIGHBOUR_A)
+    np.testing.assert_allclose(peaks.positions_A[0], truth[0], atol=0.02)
+    assert (np.diff(peaks.heights) <= 0).all()
+
+
+def test_two_atoms_too_close_are_one() -> None:
+    near = render(np.array([[0.0, 0, 0], [0.9, 0, 0]]), sigma_A=0.3)
+    assert (find_peaks(near, VOXEL_A, NEIGHBOUR_A).heights > 0.3).sum() == 1
+
+
+@pytest.mark.parametrize("volume", [np.zeros((BOX,) * 3, np.float32), np.full((BOX,) * 3, -1, np.float32)])
+def test_empty_maps_have_no_atoms(volume: np.ndarray) -> None:
+    positions, confidence = select_atoms(find_peaks(volume, VOXEL_A, NEIGHBOUR_A), NEIGHBOUR_A)
+    assert positions.shape == (0, 3)
+    assert confidence.shape == (0,)
+    assert nearest_neighbour_constant(positions, NEIGHBOUR_A) is None
+
+
+def test_confidences_are_shares() -> None:
+    rng = np.random.default_rng(2)
+    peaks = Peaks(rng.uniform(-4, 4, (80, 3)), np.sort(rng.uniform(0.1, 2, 80))[::-1])
+    positions, confidence = select_atoms(peaks, NEIGHBOUR_A)
+    assert len(positions) == len(confidence)
+    assert (confidence >= 0.5).all()
+    assert (confidence <= 1).all()
+
+
+def test_upsampling_is_band_limited_interpolation() -> None:
+    volume = render(np.array([[1.0, -2.0, 0.5]]), sigma_A=0.8)
+    fine = upsample(volume, 2)
+    assert fine.shape == (2 * BOX,) * 3
+    np.testing.assert_allclose(fine[::2, ::2, ::2], volume, atol=2e-3)
+    centre = np.array(np.unravel_index(fine.argmax(), fine.shape)) - BOX
+    np.testing.assert_allclose(centre[::-1] * VOXEL_A / 2, [1.0, -2.0, 0.5], atol=VOXEL_A / 4)
+
+
+@pytest.mark.parametrize("lattice", [3.6, 3.95, 4.08])
+def test_lattice_constant_from_neighbours(lattice: float) -> None:
+    rng = np.random.default_rng(3)
+    atoms = fcc_ball(lattice, 19.0)
+    noisy = atoms + rng.normal(0, 0.04, atoms.shape)
+    found = nearest_neighbour_constant(noisy, 3.95 / np.sqrt(2))
+    assert found == pytest.approx(lattice, rel=3e-3)
+
+
+def test_lattice_constant_needs_coordinated_atoms() -> None:
+    assert nearest_neighbour_constant(np.zeros((5, 3)), NEIGHBOUR_A) is None
+    line = np.stack([np.arange(40) * NEIGHBOUR_A, np.zeros(40), np.zeros(40)], axis=1)
+    assert nearest_neighbour_constant(line, NEIGHBOUR_A) is None
+
+
+@pytest.mark.parametrize("element", list(FCC_METALS))
+def test_element_by_its_lattice(element: str) -> None:
+    assert guess_element(FCC_METALS[element] * 1.0005) == element
+
+
+# ---------------------------------------------------------------- published
+
+
+def test_published_maps_and_atoms_share_their_origin(synthetic) -> None:
+    truth = crystal(synthetic) + np.array([1.1, -0.8, 0.6])
+    volume = render(truth)
+    half1, half2 = volume + np.float32(0.01), volume - np.float32(0.01)
+    fsc = np.clip(np.linspace(1.5, -0.2, 29), -1, 1)
+    made = publish(SolvedMap(volume, half1, half2, fsc), VOXEL_A, LATTICE_A, None, 1)
+    positions = np.array([atom.position_A for atom in made.atoms])
+    np.testing.assert_allclose(positions.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(made.centre_A, truth.mean(axis=0), atol=0.02)
+    assert match(positions, truth - truth.mean(axis=0))[:2] == (1, 1)
+    # the moved map has its peaks at the positions of the atoms
+    again = find_peaks(made.map, VOXEL_A, NEIGHBOUR_A)
+    assert match(again.positions_A[: len(positions)], positions)[2] < 0.02
+    assert made.half1.mean() > made.half2.mean()
+    assert made.lattice_constant_A == pytest.approx(LATTICE_A, rel=2e-3)
+    assert {atom.element for atom in made.atoms} == {guess_element(LATTICE_A)}
+    assert made.fsc_k[1] == pytest.approx(1 / (BOX * VOXEL_A))
+    assert made.resolution_A is not None
+    assert 1 / made.fsc_k[-1] < made.resolution_A < 2.5
+
+
+def test_the_operator_names_the_element(synthetic) -> None:
+    volume = render(crystal(synthetic))
+    made = publish(SolvedMap(volume, volume, volume, np.ones(29)), VOXEL_A, LATTICE_A, "Au", 1)
+    assert {atom.element for atom in made.atoms} == {"Au"}
+
+
+def test_an_empty_map_is_published_without_atoms() -> None:
+    nothing = np.zeros((BOX,) * 3, np.float32)
+    made = publish(SolvedMap(nothing, nothing, nothing, np.zeros(29)), VOXEL_A, LATTICE_A, None, 1)
+    assert made.atoms == ()
+    assert made.resolution_A is None
+    assert made.lattice_constant_A == LATTICE_A
+    np.testing.assert_array_equal(made.centre_A, 0)
+
+
+def test_central_layer_shows_the_atoms_about_the_middle() -> None:
+    volume = render(np.array([[2.0, 3.0, 1.0], [-3.0, 0.0, -1.0], [0.0, 0.0, 8.0]]))
+    layer = central_layer(volume, VOXEL_A)
+    assert layer.shape == (BOX, BOX)
+
+    def at(x: float, y: float) -> float:
+        return float(layer[BOX // 2 + round(y / VOXEL_A), BOX // 2 + round(x / VOXEL_A)])
+
+    assert at(2, 3) > 0.8
+    assert at(-3, 0) > 0.8
+    assert at(0, 0) < 0.1  # 8 A above
