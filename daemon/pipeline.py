@@ -205,7 +205,7 @@ class Pipeline:
             words = _STATE_WORDS.get(status.state)
             if words and not entry.failure:
                 self._say(f"{name} {words.format(seen=status.frames_seen)}")
-        if status.resolution_A is not None and (before is None or before.resolution_A is None):
+        if status.resolution_A is not None and not entry.trend:
             self._say(f"{name} first map: {describe(status)}")
         if status.resolution_A is not None and (not entry.trend or entry.trend[-1][0] != status.frames_used):
             entry.trend.append((status.frames_used, status.resolution_A))

@@ -17,6 +17,7 @@ from .rotations import to_matrix
 from .volume import resolution_A
 
 Floats = NDArray[np.float64]
+SIGNAL_FROM = 0.85  # of the first reflection, (111): below it the lens passes little and there is no lattice to see
 LAYER_A = 2.4  # no fcc metal has two layers of atoms farther apart than this (111 of gold: 2.36 A)
 
 
@@ -70,6 +71,7 @@ def publish(
         for p, c in zip(positions - centre, confidence, strict=True)
     )
     box_A = solved.joint.shape[0] * pixel_size_A
+    first = round(SIGNAL_FROM * np.sqrt(3) / lattice_constant_A * box_A)
     return Published(
         map=_moved(solved.joint, centre / pixel_size_A),
         half1=_moved(solved.half1, centre / pixel_size_A),
@@ -77,7 +79,7 @@ def publish(
         centre_A=centre,
         atoms=atoms,
         lattice_constant_A=nearest_neighbour_constant(positions, neighbour_A) or lattice_constant_A,
-        resolution_A=resolution_A(solved.fsc, box_A, first=max(2, round(0.25 * box_A))),
+        resolution_A=resolution_A(solved.fsc, box_A, first=first),
         fsc_k=tuple(float(k) for k in np.arange(len(solved.fsc)) / box_A),
         fsc=tuple(float(f) for f in solved.fsc),
     )
