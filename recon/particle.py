@@ -1,6 +1,7 @@
 """One particle from its first box to its atoms: its books and its states. Work depends on frame counts only.
 
-States: COLLECTING (first frames), MAPPING (a map exists, frames stream in), DONE, FAILED (with a note).
+States: COLLECTING (first frames), INDEXING (first map in the making), MAPPING (a map exists, frames stream in), DONE,
+FAILED (with a note).
 """
 
 from __future__ import annotations
@@ -94,6 +95,9 @@ class ParticleReconstruction:
             noise = self._noise()
             if noise is None or noise.boxes < LEAST_NOISE_BOXES:
                 return False
+            self._state = "INDEXING"  # known before the longest piece of work begins
+            return True
+        if self._state == "INDEXING" and (noise := self._noise()) is not None:
             self._bootstrap(noise)
             return True
         if self._state == "MAPPING" and len(self._pending) >= self.options.batch_frames:
