@@ -40,7 +40,7 @@ class Device:
         """Inverse of `rfftn`."""
         if self.xp is np:
             return scipy.fft.irfftn(array, s=shape, workers=self.threads)
-        return self.xp.fft.irfftn(array, s=shape).astype(self.xp.float32)
+        return self.xp.fft.irfftn(array, s=shape, axes=tuple(range(len(shape)))).astype(self.xp.float32)
 
     def fft2(self, array: Any) -> Any:
         """2D transforms over the last two axes."""
@@ -57,12 +57,16 @@ class Device:
         return array if isinstance(array, np.ndarray) else array.get()
 
 
-@lru_cache(maxsize=64)
 def resident(device: Device, make: Callable[[Any], Any], argument: Any) -> Any:
     """``make(argument)``, an array or a tuple of them, kept on the device: tables that follow from sizes go there once.
 
-    `make` gives host arrays, `argument` is hashable.
+    `make` gives host arrays and remembers them itself where that is worth it; `argument` is hashable.
     """
+    return make(argument) if device.xp is np else _moved(device, make, argument)
+
+
+@lru_cache(maxsize=64)
+def _moved(device: Device, make: Callable[[Any], Any], argument: Any) -> Any:
     made = make(argument)
     return tuple(device.asarray(array) for array in made) if isinstance(made, tuple) else device.asarray(made)
 

@@ -158,10 +158,6 @@ def _ix(*axes: StrictArray) -> tuple[StrictArray, ...]:
     return tuple(StrictArray(a) for a in np.ix_(*(_inside(a) for a in axes)))
 
 
-def _irfftn(array: StrictArray, s: tuple[int, ...]) -> StrictArray:
-    return StrictArray(np.fft.irfftn(_inside(array), s=s, axes=tuple(range(len(s)))))
-
-
 class Namespace(SimpleNamespace):
     """A namespace that, like a module, is one of a kind."""
 
@@ -175,7 +171,7 @@ xp: Any = Namespace(
     maximum=_function(np.maximum), minimum=_function(np.minimum), exp=_function(np.exp), sqrt=_function(np.sqrt),
     where=_function(np.where),
     fft=SimpleNamespace(
-        rfftn=_function(np.fft.rfftn), irfftn=_irfftn, rfft2=_function(np.fft.rfft2),
+        rfftn=_function(np.fft.rfftn), irfftn=_function(np.fft.irfftn), rfft2=_function(np.fft.rfft2),
         fftshift=_function(np.fft.fftshift), ifftshift=_function(np.fft.ifftshift),
     ),
 )  # fmt: skip
