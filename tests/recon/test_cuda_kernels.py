@@ -38,7 +38,8 @@ import json
 import numpy as np
 from tumble.recon.kernels import cuda
 from tumble.recon.kernels.agreement import differences
-print(json.dumps(differences(cuda, np, frames=2)))
+cuda.BLOCKS_PER_PROCESSOR = 1  # two blocks: every one of them works on several poses in turn
+print(json.dumps(differences(cuda, np, frames=3)))
 """
     apart = json.loads(run("-c", code, NUMBA_ENABLE_CUDASIM="1"))
     assert set(apart) == LAUNCHERS
