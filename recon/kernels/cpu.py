@@ -41,7 +41,9 @@ def _add(array, index, value):
 
 # one thread a pose: these vanish in the compiler
 _team = Team(first=_first, stride=_stride, total=_total, meet=_meet, add=_add)
-_bodies = build(njit(cache=True, fastmath=True, error_model="numpy"), _team)
+# Forced into their callers: a body that is called is optimised differently in the process that compiles it and in those
+# that load it from the cache, and with `fastmath` its last bits then differ between the first run and the next.
+_bodies = build(njit(cache=True, fastmath=True, error_model="numpy", forceinline=True), _team)
 _score_pair = _bodies.score_pair
 _refine_pose = _bodies.refine_pose
 _interpolate = _bodies.interpolate
