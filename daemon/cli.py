@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import __version__
+from .bench_command import bench
 from .errors import FAILED, USAGE, TumbleError, UsageError
 
 if TYPE_CHECKING:
@@ -294,6 +295,9 @@ def doctor() -> int:
     from .doctor import examine
 
     return examine(typer.echo)
+
+
+app.command()(bench)
 
 
 def _known(
