@@ -72,8 +72,10 @@ class ParticleReconstruction:
         except ValueError as error:
             self._fail(str(error))
             return
+        # room for the provisional frames, the batch that comes and the settled one before them
+        least = options.lag_frames + 3 * options.batch_frames
         sizes = MapperOptions(
-            options.element, options.lattice_constant_A, max(options.buffer_frames, options.bootstrap_frames),
+            options.element, options.lattice_constant_A, max(options.buffer_frames, options.bootstrap_frames, least),
             options.lag_frames, options.shift_sd_px,
         )  # fmt: skip
         plane = half_plane(self.box_px, radii.largest)
@@ -88,6 +90,9 @@ class ParticleReconstruction:
             self._rejected[observation.reason or "rejected"] += 1
         else:
             self._pending.append(observation)
+            if self._mapper and self._state == "COLLECTING" and len(self._pending) > self._mapper.buffer.capacity:
+                self._pending.pop(0)
+                self._rejected["no background yet"] += 1
 
     def work(self) -> bool:
         """Do one bounded piece of work if enough frames wait; True when it did."""

@@ -1,0 +1,262 @@
+"""A particle from its first box to its atoms: a small crystal with known truth, its books, and how it fails."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+
+from tumble.recon.device import Device, cpu
+from tumble.recon.particle import ParticleReconstruction, ReconstructionOptions
+from tumble.recon.records import NoiseSpectrum, ParticleResult, ParticleStatus, PoseRow
+
+FRAMES, BOOTSTRAP = 300, 200
+BLURRED = 60  # every 60th frame is refused by the front end
+
+
+@dataclass
+class Run:
+    """What came out of a run; `moments` are the states of all pushes and pieces of work."""
+
+    result: ParticleResult | None
+    status: ParticleStatus
+    rows: list[PoseRow]
+    moments: list[str] = field(default_factory=list)
+
+
+def check_books(status: ParticleStatus) -> None:
+    rejected = sum(status.frames_rejected.values())
+    assert status.frames_seen == status.frames_used + rejected + status.frames_in_flight
+    assert min(status.frames_used, status.frames_in_flight, *status.frames_rejected.values(), 0) >= 0
+
+
+def follow(movie: Any, options: ReconstructionOptions, device: Device, noise: Callable | None = None) -> Run:
+    """Push all boxes, working as a daemon does, with the books checked at every moment."""
+    particle = ParticleReconstruction(
+        1, movie.pixel_size_A, movie.diameter_A, noise or (lambda: movie.noise), options, device
+    )
+    rows: list[PoseRow] = []
+    moments: list[str] = []
+
+    def look() -> None:
+        status = particle.status()
+        check_books(status)
+        if status.state == "MAPPING":
+            assert status.coverage.sum() == status.frames_used
+        moments.append(status.state)
+
+    for observation in movie.observations:
+        particle.push(observation)
+        look()
+        while particle.work():
+            look()
+            rows.extend(particle.drain_poses())
+    particle.finish()
+    look()
+    result = particle.result()
+    rows.extend(particle.drain_poses())
+    rows.extend(result.poses if result else ())
+    return Run(result, particle.status(), rows, moments)
+
+
+@pytest.fixture(scope="module")
+def movie(synthetic: ModuleType) -> Any:
+    """A crystal whose centroid lies on no lattice site, with some frames refused by the front end."""
+    made = synthetic.movie(FRAMES, contrast=20.0, step_deg=3.0, site=(0.3, 0.1, 0.2), seed=2)
+    observations = tuple(
+        dataclasses.replace(o, accepted=False, reason="blurred") if o.frame % BLURRED == 7 else o
+        for o in made.observations
+    )
+    return dataclasses.replace(made, observations=observations)
+
+
+@pytest.fixture(scope="module")
+def run(movie: Any, device: Device) -> Run:
+    return follow(movie, ReconstructionOptions(bootstrap_frames=BOOTSTRAP), device)
+
+
+@pytest.fixture(scope="module")
+def small_buffer(movie: Any, device: Device) -> Run:
+    """The same movie through a buffer that holds less than it."""
+    return follow(movie, ReconstructionOptions(bootstrap_frames=BOOTSTRAP, buffer_frames=BOOTSTRAP), device)
+
+
+def score(run: Run, movie: Any, scoring: ModuleType) -> tuple[Any, np.ndarray, Any]:
+    """Pose score, which poses were used, and atom score."""
+    frames = np.array([row.frame for row in run.rows])
+    poses = scoring.score_poses(np.array([row.quaternion for row in run.rows]), movie.poses[frames])
+    assert run.result is not None
+    atoms = np.array([atom.position_A for atom in run.result.atoms])
+    return poses, np.array([row.used for row in run.rows]), scoring.score_atoms(atoms, movie.atoms_A, poses)
+
+
+@pytest.mark.slow
+def test_poses_are_right_in_one_frame(run: Run, movie: Any, scoring: ModuleType) -> None:
+    poses, used, _ = score(run, movie, scoring)
+    assert (poses.error_deg[used] < 8).mean() > 0.95
+    assert used.mean() > 0.85
+    assert np.median(poses.error_deg) < 1.2
+    assert run.status.step_deg == pytest.approx(3.0, rel=0.15)
+
+
+@pytest.mark.slow
+def test_atoms_are_found(run: Run, movie: Any, scoring: ModuleType) -> None:
+    _, _, atoms = score(run, movie, scoring)
+    assert atoms.recall > 0.98
+    assert atoms.precision > 0.98
+    assert atoms.rmsd_A < 0.15
+    assert run.status.atoms == len(run.result.atoms)
+    assert run.status.lattice_constant_A == pytest.approx(3.95, rel=0.01)
+
+
+@pytest.mark.slow
+def test_centres_are_where_the_particle_was(run: Run, movie: Any) -> None:
+    frames = np.array([row.frame for row in run.rows])
+    off = np.array([row.centre_px for row in run.rows]) - movie.centres_px[frames]
+    used = np.array([row.used for row in run.rows])
+    assert np.sqrt((off[used] ** 2).mean()) < 0.4  # px; the tracker was off by 0.6
+    assert abs(off[used].mean(axis=0)).max() < 0.2
+
+
+@pytest.mark.slow
+def test_maps_and_metrics(run: Run, movie: Any) -> None:
+    result, status = run.result, run.status
+    assert result is not None
+    box = movie.observations[0].box.shape[0]
+    for volume in (result.map, result.half1, result.half2):
+        assert volume.shape == (box,) * 3
+        assert volume.dtype == np.float32
+        assert np.isfinite(volume).all()
+    assert result.voxel_A == movie.pixel_size_A
+    assert status.resolution_A is not None
+    assert status.resolution_A < 1.6
+    assert len(status.fsc) == len(status.fsc_k)
+    assert status.slice_xy is not None
+    assert status.coverage.sum() == status.frames_used
+    # density where atoms are
+    voxel = np.rint(np.array([a.position_A for a in result.atoms])[:, ::-1] / result.voxel_A).astype(int) + box // 2
+    assert np.median(result.map[tuple(voxel.T)]) > 10 * abs(np.median(result.map))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["run", "small_buffer"])
+def test_every_frame_comes_out_exactly_once(which: str, movie: Any, request: pytest.FixtureRequest) -> None:
+    run = request.getfixturevalue(which)
+    accepted = [o.frame for o in movie.observations if o.accepted]
+    assert sorted(row.frame for row in run.rows) == accepted
+    times = {o.frame: o.time_s for o in movie.observations}
+    assert all(row.time_s == times[row.frame] for row in run.rows)
+    assert sum(row.used for row in run.rows) == run.status.frames_used
+    assert run.status.frames_in_flight == 0
+    assert run.status.frames_rejected["blurred"] == FRAMES // BLURRED
+    assert run.status.state == "DONE"
+
+
+@pytest.mark.slow
+def test_states_come_in_order(run: Run) -> None:
+    order = ["COLLECTING", "INDEXING", "MAPPING", "DONE"]
+    ranks = [order.index(state) for state in run.moments]
+    assert ranks == sorted(ranks)
+    assert set(run.moments) >= {"COLLECTING", "MAPPING", "DONE"}
+
+
+@pytest.mark.slow
+def test_frames_that_leave_a_small_buffer_stay_in_the_map(
+    small_buffer: Run, run: Run, movie: Any, scoring: ModuleType
+) -> None:
+    poses, used, atoms = score(small_buffer, movie, scoring)
+    assert (poses.error_deg[used] < 8).mean() > 0.95
+    assert (atoms.recall, atoms.precision) > (0.95, 0.95)
+    assert small_buffer.status.frames_used > 0.9 * run.status.frames_used
+    assert small_buffer.result is not None
+    assert len(small_buffer.result.poses) <= max(BOOTSTRAP, 250)
+    assert len(small_buffer.rows) > len(small_buffer.result.poses)
+
+
+@pytest.mark.slow
+def test_two_runs_are_bitwise_equal_whatever_the_threads(small_buffer: Run, movie: Any) -> None:
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        again = follow(movie, ReconstructionOptions(bootstrap_frames=BOOTSTRAP, buffer_frames=BOOTSTRAP), cpu(1))
+    finally:
+        numba.set_num_threads(threads)
+    assert small_buffer.result is not None
+    assert again.result is not None
+    for name in ("map", "half1", "half2"):
+        np.testing.assert_array_equal(getattr(again.result, name), getattr(small_buffer.result, name))
+    for mine, other in zip(again.rows, small_buffer.rows, strict=True):
+        for attribute in ("frame", "time_s", "quaternion", "centre_px", "score", "used"):
+            assert getattr(mine, attribute) == getattr(other, attribute)
+    assert [a.position_A for a in again.result.atoms] == [a.position_A for a in small_buffer.result.atoms]
+
+
+# ---------------------------------------------------------------- failing
+
+
+def test_noise_is_no_particle(synthetic: ModuleType, device: Device) -> None:
+    movie = synthetic.movie(170, contrast=0.0, seed=8)
+    run = follow(movie, ReconstructionOptions(bootstrap_frames=160), device)
+    assert run.status.state == "FAILED"
+    assert run.status.note
+    assert "\n" not in run.status.note
+    assert run.result is None
+    assert run.rows == []
+    assert run.status.frames_used == 0
+    assert sum(run.status.frames_rejected.values()) == 170
+
+
+def test_too_few_frames(synthetic: ModuleType, device: Device) -> None:
+    run = follow(synthetic.movie(30, seed=9), ReconstructionOptions(), device)
+    assert run.status.state == "FAILED"
+    assert run.status.note == "only 30 usable frames, a lattice needs 150"
+    assert run.status.frames_in_flight == 0
+    assert run.result is None
+
+
+def test_no_background_to_measure(synthetic: ModuleType, device: Device) -> None:
+    movie = synthetic.movie(160, seed=9)
+    run = follow(movie, ReconstructionOptions(bootstrap_frames=100), device, noise=lambda: None)
+    assert run.status.state == "FAILED"
+    assert "background" in run.status.note
+    assert set(run.moments) == {"COLLECTING", "FAILED"}
+
+
+def test_the_bootstrap_waits_for_enough_background(synthetic: ModuleType, device: Device) -> None:
+    movie = synthetic.movie(12, seed=9)
+    few = NoiseSpectrum(movie.noise.power, 99)
+    particle = ParticleReconstruction(
+        1, movie.pixel_size_A, movie.diameter_A, lambda: few, ReconstructionOptions(bootstrap_frames=10), device
+    )
+    for observation in movie.observations:
+        particle.push(observation)
+        assert not particle.work()
+    status = particle.status()
+    assert status.state == "COLLECTING"
+    assert status.frames_in_flight == 12
+    assert "particle-free boxes" in status.note
+
+
+def test_waiting_for_background_does_not_grow(synthetic: ModuleType, device: Device) -> None:
+    movie = synthetic.movie(12, seed=9)
+    options = ReconstructionOptions(bootstrap_frames=5, buffer_frames=8, batch_frames=1, lag_frames=2)
+    particle = ParticleReconstruction(1, movie.pixel_size_A, movie.diameter_A, lambda: None, options, device)
+    for observation in movie.observations * 3:
+        particle.push(observation)
+        check_books(particle.status())
+    assert particle.status().frames_in_flight == 8
+    assert sum(particle.status().frames_rejected.values()) == 36 - 8
+
+
+def test_pixels_too_coarse(synthetic: ModuleType, device: Device) -> None:
+    movie = dataclasses.replace(synthetic.movie(3, seed=9), pixel_size_A=1.1)
+    run = follow(movie, ReconstructionOptions(), device)
+    assert run.status.state == "FAILED"
+    assert "use a higher magnification" in run.status.note
+    assert run.status.frames_rejected == {"no lattice": 3}
