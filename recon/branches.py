@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .chain import decode, distinct_modulo
+from .chain import NOT_SCORED, decode, distinct_modulo
 from .device import Device
 from .indexing import Candidates
 from .maps import Accumulator, filled_map, rough_map
@@ -27,7 +27,6 @@ HALF_FRAMES = 25  # halves are blocks of time, longer than the correlation of po
 CHAIN_WIDENING = 1.15  # of the step per axis, for pose errors
 SURE = 0.9  # posterior mass within 8 degrees from which a pose is used
 IMPROBABLE = 1e-5  # lattice candidates below this probability are not scored
-NOT_SCORED = -1e6
 SAME_BRANCH_DEG = 3.0  # nearer than this a decision leaves a pose where refinement had put it
 SAME_SITE_PX = 1.0  # a shift that changes by more is another lattice site
 DETOUR_DEG = 4.0  # off the midpoint of its neighbours: the midpoint becomes a candidate
@@ -120,15 +119,21 @@ def score_branches(
     centre_px: Floats,
     k_max: float,
     site: Site,
+    *,
+    placed: bool = False,
 ) -> States:
     """Score the 48 branches of all candidates worth it; the others get a score that loses.
 
     A branch turns the particle about its lattice centre, which therefore stays where it is seen, up to the lattice
-    vector that puts the particle where it was tracked.
+    vector that puts the particle where it was tracked. With `placed` the first candidates come from the map itself,
+    which knows their place better than the tracker: they stay there.
     """
     count, k = candidates.worth.shape
     poses = equivalents(candidates.poses)
-    shifts = site.nearest(poses, candidates.seen[:, :, None] - to_matrix(poses)[..., :2, :] @ centre_px)
+    found = candidates.seen[:, :, None] - to_matrix(poses)[..., :2, :] @ centre_px
+    shifts = site.nearest(poses, found)
+    if placed:
+        shifts[:, 0, 0] = found[:, 0, 0]
     score = np.full((count, k, GROUP_ORDER), NOT_SCORED)
     for c in range(k):
         rows = np.flatnonzero(candidates.worth[:, c])
@@ -259,7 +264,7 @@ def redecide(
             filled_map(rest[0], rest[1], grid, centre, device, asymmetry=filled.asymmetry).joint, device
         )
         part = Shortlist(chosen.poses[rows], chosen.seen[rows], chosen.worth[rows])
-        states = score_branches(data, volume, frames[rows], part, centre, k_score, site)
+        states = score_branches(data, volume, frames[rows], part, centre, k_score, site, placed=True)
         score[rows], poses[rows], shifts[rows] = states.score, states.poses, states.shifts
     fresh = decide(States(poses, shifts, score), sigma_deg)
     turn = angle_deg(fresh.poses, path.poses)

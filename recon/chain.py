@@ -176,10 +176,14 @@ def _posterior(emission, factors):  # type: ignore[no-untyped-def]
     return alpha
 
 
+NOT_SCORED = -1e6  # score of a state that nobody computed
+IMPOSSIBLE = -1e9
+
+
 def tempered(score: NDArray[np.floating], exponent: float, clip: float = 130.0) -> Floats:
-    """Emission ``exponent * max(L - max L, -clip)`` per frame, (t, k)."""
+    """Emission ``exponent * max(L - max L, -clip)`` per frame, (t, k); states NOT_SCORED are impossible."""
     relative = score.astype(np.float64) - score.max(axis=1, keepdims=True)
-    return exponent * np.maximum(relative, -clip)
+    return np.where(score <= NOT_SCORED, IMPOSSIBLE, exponent * np.maximum(relative, -clip))
 
 
 def posterior_modulo(

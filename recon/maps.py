@@ -121,7 +121,7 @@ def filled_map(
     total = a1 + a2
     inside = (resident(device, radius_grid, grid) <= grid.k_max + 0.5).astype(np.float32)
     symmetric_weight = symmetrise(weight)
-    floor = 1e-3 * float((symmetric_weight * inside).sum() / inside.sum())
+    floor = 1e-3 * float((symmetric_weight * inside).sum() / inside.sum()) + 1e-9
     symmetric = symmetrise(total.real) / (symmetric_weight + floor)  # O_h contains the inversion: real
     if asymmetry is None:
         asymmetry = asymmetric_power((a1, w1), (a2, w2), symmetric, grid, device)
@@ -140,7 +140,8 @@ def filled_map(
 
 def rough_map(numerator: Any, denominator: Any, grid: Grid, device: Device) -> Any:
     """Masked real map with a plain regularisation, for finding the lattice centre."""
-    level = 0.05 * denominator[denominator > 0].mean()
+    measured = (denominator > 0).astype(np.float32)
+    level = 0.05 * float(denominator.sum() / max(float(measured.sum()), 1.0)) + 1e-9
     return masked(numerator / (denominator + level), grid, device)[1]
 
 
@@ -183,7 +184,7 @@ def half_correlation(
     inside = resident(device, radius_grid, grid) <= grid.k_max + 0.5
     halves = []
     for a, w in (first, second):
-        level = 0.05 * w[w > 0].mean()
+        level = 0.05 * float(w.sum() / max(float((w > 0).sum()), 1.0)) + 1e-9
         halves.append(masked(a / (w + level) * inside, grid, device)[0])
     return shell_correlation(halves[0], halves[1], grid, device)
 

@@ -17,7 +17,7 @@ from .rotations import to_matrix
 
 Floats = NDArray[np.float64]
 STEPS = 12  # of the search, per lattice constant
-MISFIT = 0.2  # lattice constants; a larger distance counts no more than this (a frame that fits nothing)
+MISFIT = 0.2  # lattice constants, three standard errors of a track; a larger distance counts no more than this
 SAMPLE = 400  # frames that are enough for the search
 
 
@@ -70,22 +70,30 @@ class Site:
         plane = to_matrix(poses)[:, :2]
         offset = self.offset_px
         for _ in range(3):
-            away = Site(offset, self.lattice_px).nearest(poses, shifts) - plane @ offset
+            away = Site(offset, self.lattice_px).nearest(poses, shifts, 0.0) - plane @ offset
             fits = (away**2).sum(axis=1) < (MISFIT * self.lattice_px) ** 2
             if fits.sum() < 10:
                 break
             offset = offset + np.linalg.lstsq(plane[fits].reshape(-1, 3), away[fits].reshape(-1), rcond=None)[0]
         return Site(offset, self.lattice_px)
 
-    def nearest(self, poses: Floats, shifts: Floats) -> Floats:
-        """`shifts` (..., 2) of lattice sites at `poses` (..., 4), moved by lattice vectors to this site's place."""
+    def nearest(self, poses: Floats, shifts: Floats, beyond: float = MISFIT) -> Floats:
+        """`shifts` (..., 2) of lattice sites at `poses` (..., 4), moved by lattice vectors to this site's place.
+
+        Seen along the beam some lattice vectors are shorter than the error of the track. What lies within that error,
+        `beyond` lattice constants, of its place stays where it is: there the image itself decides.
+        """
         plane = to_matrix(poses)[..., :2, :]
         best = shifts - plane @ self.offset_px
         least = (best**2).sum(axis=-1)
+        away = least > (beyond * self.lattice_px) ** 2
+        best, least, plane = best[away], least[away], plane[away]
         start = best.copy()
         for vector in VECTORS[1:]:
             moved = start + plane @ (vector * self.lattice_px)
             square = (moved**2).sum(axis=-1)
             better = square < least - 1e-9
             best[better], least[better] = moved[better], square[better]
-        return shifts + (best - start)
+        result = shifts.copy()
+        result[away] += best - start
+        return result
