@@ -37,6 +37,7 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 FIRST_STEP_DEG = 2.7  # rotation per frame assumed until it has been measured
 LEAST_STEP_DEG = 0.2
+LEAST_SHELLS = 3  # with power above the noise, to fit an amplitude and a B-factor to
 NO_LATTICE = 2.0  # standard errors by which a lattice constant must win to be tried
 NO_CRYSTAL = (
     15.0  # log-likelihood per frame, against maps without it, that a crystal must reach; noise gives less than 0
@@ -135,6 +136,8 @@ class Mapper:
                 self.lattice_constant_A, self.diameter_A, grid, self.pixel_size_A, self.device
             )
             excess = excess_profile(self.device.to_host(self._coefficients(rows)), self.plane, weight)
+            if (excess[round(low) : int(high) + 1] > 0).sum() < LEAST_SHELLS:
+                raise NoLatticeError("nothing stands out of the noise where a lattice would scatter")
             template = lattice.match_contrast(
                 ball, excess, self.plane, grid, self.pixel_size_A, self._band, poses.poses[::40], self.device
             )
