@@ -1,4 +1,4 @@
-# make demo, make test: all that a checkout needs, on a machine with Python >= 3.11 (with venv), make and a C compiler.
+# make demo, make test: all that a checkout needs, on a machine with Python >= 3.11 (with venv) and make.
 # Everything goes into .venv; it is made once and again when pyproject.toml or constraints.txt change.
 #   PYTHON=...  the interpreter to use      VENV=...  another folder for it      ARGS=...  passed on to the command
 
@@ -35,7 +35,7 @@ format: $(VENV)/.test
 	@$(BIN)/ruff format .
 
 bench: $(VENV)/.run
-	@for script in tests/benchmarks/bench_*.py; do $(BIN)/python "$$script" $(ARGS) || exit 1; done
+	@$(BIN)/tumble bench $(ARGS)
 
 # A Python is suitable when it is new enough and can make virtual environments (some systems package that apart).
 $(VENV)/.python:
