@@ -90,15 +90,14 @@ class ParticleReconstruction:
             self._rejected[observation.reason or "rejected"] += 1
         else:
             self._pending.append(observation)
-            if self._mapper and self._state == "COLLECTING" and len(self._pending) > self._mapper.buffer.capacity:
-                self._pending.pop(0)
-                self._rejected["no background yet"] += 1
 
     def work(self) -> bool:
         """Do one bounded piece of work if enough frames wait; True when it did."""
         if self._state == "COLLECTING" and len(self._pending) >= self.options.bootstrap_frames:
             noise = self._noise()
             if noise is None or noise.boxes < LEAST_NOISE_BOXES:
+                surplus = self._take(max(0, len(self._pending) - self._mapping().buffer.capacity))
+                self._rejected["no background yet"] += len(surplus)
                 return False
             self._state = "INDEXING"  # known before the longest piece of work begins
             return True
