@@ -165,6 +165,8 @@ def run(
     if not settings.stream.source:
         raise UsageError("no stream: give --source zmq+tcp://host:31001, or stream.source in the configuration")
     check_source(settings.stream.source)
+    if settings.reconstruction.pixel_size_A is None:  # better now than when the series has begun
+        _line("no --pixel-size: the stream has to say it, which detectors do not")
     return _execute(settings, None, session, "run", headless=headless)
 
 

@@ -77,7 +77,7 @@ def test_the_version(ask):
         (["run", "--source", "detector:31001"], "is not a stream address"),
         (["run", "--source", "zmq+tcp://d:1", "--config", "no_such.toml"], "no_such.toml"),
         (["run", "--source", "zmq+tcp://d:1", "--element", "platinum"], "reconstruction.element"),
-        (["run", "--source", "zmq+tcp://d:1", "--status", "tcp://0.0.0.0:5"], "no keys"),
+        (["run", "--source", "zmq+tcp://d:1", "--pixel-size", "1", "--status", "tcp://0.0.0.0:5"], "no keys"),
         (["run", "--source", "zmq+tcp://d:1", "--threads", "many"], "--threads"),
         (["replay", "no_such.h5"], "no such file"),
         (["replay", "no_such.h5", "--speed", "fast"], "--speed fast"),
@@ -98,6 +98,12 @@ def test_what_cannot_be_done_is_refused_in_one_line(words, explanation, ask, tmp
     assert error.count("\n") == 1
     assert explanation in error
     assert not list(tmp_path.glob("*.h5"))
+
+
+def test_a_missing_pixel_size_is_told_before_the_stream_begins(ask):
+    live = ("run", "--source", "tcp://127.0.0.1:9", "--status", "tcp://0.0.0.0:9")  # refused: not loopback
+    assert "no --pixel-size" in ask(*live)[1]
+    assert "no --pixel-size" not in ask(*live, "--pixel-size", "0.358")[1]
 
 
 def test_nobody_to_ask(ask):
