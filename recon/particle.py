@@ -88,6 +88,10 @@ class ParticleReconstruction:
             self._rejected["no lattice"] += 1
         elif not observation.accepted:
             self._rejected[observation.reason or "rejected"] += 1
+        elif observation.box.shape != (self.box_px, self.box_px):
+            self._rejected["wrong box size"] += 1
+        elif not np.isfinite(observation.box).all():
+            self._rejected["not finite"] += 1
         else:
             self._pending.append(observation)
 

@@ -255,6 +255,23 @@ def test_waiting_for_background_does_not_grow(synthetic: ModuleType, device: Dev
     assert particle.status().frames_rejected == {"no background yet": 36 - 8}
 
 
+def test_boxes_that_would_poison_the_map_stay_outside(synthetic: ModuleType, device: Device) -> None:
+    good = synthetic.movie(3, seed=9)
+    broken, small = good.observations[0].box.copy(), good.observations[0].box[1:, 1:]
+    broken[3, 4] = np.nan
+    boxes = [
+        dataclasses.replace(good.observations[0], box=box) for box in (broken, small, np.zeros((0, 0), np.float32))
+    ]
+    particle = ParticleReconstruction(
+        1, good.pixel_size_A, good.diameter_A, lambda: good.noise, ReconstructionOptions(), device
+    )
+    for observation in (*boxes, *good.observations):
+        particle.push(observation)
+        check_books(particle.status())
+    assert particle.status().frames_rejected == {"not finite": 1, "wrong box size": 2}
+    assert particle.status().frames_in_flight == 3
+
+
 def test_pixels_too_coarse(synthetic: ModuleType, device: Device) -> None:
     movie = dataclasses.replace(synthetic.movie(3, seed=9), pixel_size_A=1.1)
     run = follow(movie, ReconstructionOptions(), device)
