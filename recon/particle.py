@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .coverage import CELLS
 from .device import Device
@@ -22,7 +23,19 @@ from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus,
 
 LEAST_FRAMES = 150  # below this no lattice is indexed
 USUALLY_USED = 0.93  # share of frames with a sure pose of a single crystal; of a twin it was 0.88
+HOT_PIXELS = 8  # that may not hold more than half of the power of a box
 LEAST_NOISE_BOXES = 100  # below this the bootstrap waits for more background
+
+
+def _unfit(box: NDArray[np.float32], box_px: int) -> str:
+    """Why a box would poison the map, or ""; a cosmic ray is a few pixels that outweigh all the others."""
+    if box.shape != (box_px, box_px):
+        return "wrong box size"
+    power = np.square(box, dtype=np.float64).ravel()
+    total = float(power.sum())
+    if not np.isfinite(total):
+        return "not finite"
+    return "hot pixels" if np.partition(power, -HOT_PIXELS)[-HOT_PIXELS:].sum() > 0.5 * total else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +101,8 @@ class ParticleReconstruction:
             self._rejected["no lattice"] += 1
         elif not observation.accepted:
             self._rejected[observation.reason or "rejected"] += 1
-        elif observation.box.shape != (self.box_px, self.box_px):
-            self._rejected["wrong box size"] += 1
-        elif not np.isfinite(observation.box).all():
-            self._rejected["not finite"] += 1
+        elif reason := _unfit(observation.box, self.box_px):
+            self._rejected[reason] += 1
         else:
             self._pending.append(observation)
 

@@ -256,20 +256,25 @@ def test_waiting_for_background_does_not_grow(synthetic: ModuleType, device: Dev
 
 
 def test_boxes_that_would_poison_the_map_stay_outside(synthetic: ModuleType, device: Device) -> None:
-    good = synthetic.movie(3, seed=9)
-    broken, small = good.observations[0].box.copy(), good.observations[0].box[1:, 1:]
+    good = synthetic.movie(3, contrast=20.0, seed=9)
+    clean = good.observations[0]
+    broken, hit, weak, sparse = (clean.box.copy() for _ in range(4))
     broken[3, 4] = np.nan
-    boxes = [
-        dataclasses.replace(good.observations[0], box=box) for box in (broken, small, np.zeros((0, 0), np.float32))
-    ]
+    hit[30, 20], hit[31, 20] = 500.0, 400.0  # a cosmic ray
+    weak[30, 20] = 30.0  # too weak to matter
+    sparse[:] = np.random.default_rng(0).poisson(0.02, sparse.shape) / 0.02 - 1  # one electron in fifty pixels
+    nothing = np.zeros((0, 0), np.float32)
+    boxes = (broken, clean.box[1:, 1:], nothing, hit, weak, sparse, np.zeros_like(weak))
     particle = ParticleReconstruction(
         1, good.pixel_size_A, good.diameter_A, lambda: good.noise, ReconstructionOptions(), device
     )
-    for observation in (*boxes, *good.observations):
-        particle.push(observation)
+    for box in boxes:
+        particle.push(dataclasses.replace(clean, box=box))
         check_books(particle.status())
-    assert particle.status().frames_rejected == {"not finite": 1, "wrong box size": 2}
-    assert particle.status().frames_in_flight == 3
+    for observation in good.observations:
+        particle.push(observation)
+    assert particle.status().frames_rejected == {"not finite": 1, "wrong box size": 2, "hot pixels": 1}
+    assert particle.status().frames_in_flight == 6
 
 
 def test_pixels_too_coarse(synthetic: ModuleType, device: Device) -> None:
