@@ -76,10 +76,13 @@ def run_bench(options: BenchOptions, say: Callable[[str], None] = lambda _: None
 
     Raises
     ------
-    TumbleError : no crystal was found or no map was made, so there is nothing to measure.
+    TumbleError : the device does not work; no crystal was found or no map was made, so there is nothing to measure.
     """
     prepare()
-    device = {"cpu": cpu, "cuda": gpu, "auto": probe}[options.device]()
+    try:
+        device = {"cpu": cpu, "cuda": gpu, "auto": probe}[options.device]()
+    except RuntimeError as error:
+        raise TumbleError(str(error)) from None
     scene = Scene(
         (wulff_crystal("Pt", options.atoms, **ROUGH, seed=options.seed),),
         SceneOptions(
