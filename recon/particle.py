@@ -21,7 +21,7 @@ from .mapper import Mapper, MapperOptions, NoLatticeError
 from .output import central_layer
 from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow
 
-LEAST_FRAMES = 150  # below this no lattice is indexed
+LEAST_FRAMES = 150  # below this there is no map to judge the others by; fewer are never taken for a first map
 USUALLY_USED = 0.93  # share of frames with a sure pose of a single crystal; of a twin it was 0.88
 HOT_PIXELS = 8  # that may not hold more than half of the power of a box
 LEAST_NOISE_BOXES = 100  # below this the bootstrap waits for more background
@@ -88,11 +88,16 @@ class ParticleReconstruction:
         # room for the provisional frames, the batch that comes and the settled one before them
         least = options.lag_frames + 3 * options.batch_frames
         sizes = MapperOptions(
-            options.element, options.lattice_constant_A, max(options.buffer_frames, options.bootstrap_frames, least),
+            options.element, options.lattice_constant_A, max(options.buffer_frames, self._wanted, least),
             options.lag_frames, options.shift_sd_px,
         )  # fmt: skip
         plane = half_plane(self.box_px, radii.largest)
         self._mapper = Mapper(plane, radii, pixel_size_A, diameter_A, sizes, device)
+
+    @property
+    def _wanted(self) -> int:
+        """Frames to gather before the first map."""
+        return max(self.options.bootstrap_frames, LEAST_FRAMES)
 
     def push(self, observation: Observation) -> None:
         """Take one observation; cheap."""
@@ -108,7 +113,7 @@ class ParticleReconstruction:
 
     def work(self) -> bool:
         """Do one bounded piece of work if enough frames wait; True when it did."""
-        if self._state == "COLLECTING" and len(self._pending) >= self.options.bootstrap_frames:
+        if self._state == "COLLECTING" and len(self._pending) >= self._wanted:
             noise = self._noise()
             if noise is None or noise.boxes < LEAST_NOISE_BOXES:
                 surplus = self._take(max(0, len(self._pending) - self._mapping().buffer.capacity))
@@ -210,9 +215,8 @@ class ParticleReconstruction:
     def _remark(self) -> str:
         """What the operator should know now, in words."""
         if self._state == "COLLECTING":
-            wanted = self.options.bootstrap_frames
-            if len(self._pending) < wanted:
-                return f"{len(self._pending)} of {wanted} frames for the first map"
+            if len(self._pending) < self._wanted:
+                return f"{len(self._pending)} of {self._wanted} frames for the first map"
             return f"waiting for {LEAST_NOISE_BOXES} particle-free boxes to measure the background on"
         mapper = self._mapper
         if mapper and mapper.frames and mapper.used < USUALLY_USED * mapper.frames:

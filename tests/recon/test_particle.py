@@ -229,30 +229,41 @@ def test_no_background_to_measure(synthetic: ModuleType, device: Device) -> None
 
 
 def test_the_bootstrap_waits_for_enough_background(synthetic: ModuleType, device: Device) -> None:
-    movie = synthetic.movie(12, seed=9)
+    movie = synthetic.movie(152, seed=9)
     few = NoiseSpectrum(movie.noise.power, 99)
     particle = ParticleReconstruction(
-        1, movie.pixel_size_A, movie.diameter_A, lambda: few, ReconstructionOptions(bootstrap_frames=10), device
+        1, movie.pixel_size_A, movie.diameter_A, lambda: few, ReconstructionOptions(bootstrap_frames=150), device
     )
     for observation in movie.observations:
         particle.push(observation)
         assert not particle.work()
     status = particle.status()
     assert status.state == "COLLECTING"
-    assert status.frames_in_flight == 12
+    assert status.frames_in_flight == 152
     assert "particle-free boxes" in status.note
 
 
 def test_waiting_for_background_does_not_grow(synthetic: ModuleType, device: Device) -> None:
-    movie = synthetic.movie(12, seed=9)
+    movie = synthetic.movie(60, seed=9)
     options = ReconstructionOptions(bootstrap_frames=5, buffer_frames=8, batch_frames=1, lag_frames=2)
     particle = ParticleReconstruction(1, movie.pixel_size_A, movie.diameter_A, lambda: None, options, device)
-    for observation in movie.observations * 3:
+    for observation in movie.observations * 4:
         particle.push(observation)
         assert not particle.work()
         check_books(particle.status())
-    assert particle.status().frames_in_flight == 8
-    assert particle.status().frames_rejected == {"no background yet": 36 - 8}
+    assert particle.status().frames_in_flight == 150
+    assert particle.status().frames_rejected == {"no background yet": 240 - 150}
+
+
+def test_a_first_map_of_too_few_frames_is_never_tried(synthetic: ModuleType, device: Device) -> None:
+    movie = synthetic.movie(149, seed=9)
+    particle = ParticleReconstruction(
+        1, movie.pixel_size_A, movie.diameter_A, lambda: movie.noise, ReconstructionOptions(bootstrap_frames=50), device
+    )
+    for observation in movie.observations:
+        particle.push(observation)
+        assert not particle.work()
+    assert particle.status().note == "149 of 150 frames for the first map"
 
 
 def test_boxes_that_would_poison_the_map_stay_outside(synthetic: ModuleType, device: Device) -> None:
