@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -28,9 +29,20 @@ BLOCKS = {  # which quarters are filled: upper left, upper right, lower left, lo
 }  # fmt: skip
 
 
-def busiest(timeline: Path) -> Snapshot:
-    """Return the last snapshot in which a particle was being mapped while frames still came."""
-    snapshots = [from_json(line) for line in timeline.read_text(encoding="utf-8").splitlines()]
+def read(timeline: Path) -> list[Snapshot]:
+    """Return all snapshots; a map slice that the timeline leaves out because it has not changed is put back."""
+    slices: dict[str, tuple[tuple[int, ...], ...]] = {}
+    snapshots = []
+    for line in timeline.read_text(encoding="utf-8").splitlines():
+        snapshot = from_json(line)
+        slices.update({view.name: view.slice_xy for view in snapshot.particles if view.slice_xy})
+        views = tuple(replace(view, slice_xy=slices.get(view.name, ())) for view in snapshot.particles)
+        snapshots.append(replace(snapshot, particles=views))
+    return snapshots
+
+
+def busiest(snapshots: list[Snapshot]) -> Snapshot:
+    """Return the last snapshot in which a particle was being mapped while the daemon ran."""
     mapped = [s for s in snapshots if any(p.resolution_A for p in s.particles)]
     return ([s for s in mapped if s.phase == "RUNNING"] or mapped or snapshots)[-1]
 
@@ -118,7 +130,7 @@ def main() -> None:
     parser.add_argument("--size", default="112x34", help="columns x rows")
     words = parser.parse_args()
     width, height = (int(part) for part in words.size.split("x"))
-    words.out.write_text(svg(busiest(words.session / "timeline.jsonl"), width, height), encoding="utf-8")
+    words.out.write_text(svg(busiest(read(words.session / "timeline.jsonl")), width, height), encoding="utf-8")
 
 
 if __name__ == "__main__":
