@@ -4,6 +4,7 @@ continuity.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,9 @@ HALF_FRAMES = 25  # halves are blocks of time, longer than the correlation of po
 CHAIN_WIDENING = 1.15  # of the step per axis, for pose errors
 SURE = 0.9  # posterior mass within 8 degrees from which a pose is used
 IMPROBABLE = 1e-5  # lattice candidates below this probability are not scored
+EXCURSION_FRAMES = 25  # a longer stretch between two jumps has the evidence of its own frames
+IMPLAUSIBLE = 6.0  # standard deviations of the rotation per frame and axis that are a jump
+LEAST_SIGMA_DEG = 1.0  # of the pose errors, however slowly a crystal turns
 SAME_BRANCH_DEG = 3.0  # nearer than this a decision leaves a pose where refinement had put it
 SAME_SITE_PX = 1.0  # a shift that changes by more is another lattice site
 DETOUR_DEG = 4.0  # off the midpoint of its neighbours: the midpoint becomes a candidate
@@ -158,7 +162,20 @@ def trusted(poses: Floats, mass: Floats, sigma_deg: float, anchor: Floats | None
     """Frames whose pose may enter the map: sure of the branch, and not off the path of their neighbours."""
     line = poses if anchor is None else np.concatenate([anchor[None], poses])
     detour = angle_deg(midpoints(line), line)
-    return (mass > SURE) & (detour[len(line) - len(poses) :] < 3 * max(sigma_deg, 1.0))
+    new = slice(len(line) - len(poses), None)
+    smooth = detour[new] < 3 * max(sigma_deg, LEAST_SIGMA_DEG)
+    return np.asarray((mass > SURE) & smooth & ~excursions(line, sigma_deg)[new])
+
+
+def excursions(poses: Floats, sigma_deg: float) -> NDArray[np.bool_]:
+    """Frames of short stretches between two jumps that no tumbling makes: a branch that was left for a moment."""
+    turns = angle_deg(poses[1:], poses[:-1])
+    jumps = np.flatnonzero(turns > IMPLAUSIBLE * max(sigma_deg, LEAST_SIGMA_DEG)) + 1
+    out = np.zeros(len(poses), np.bool_)
+    for first, last in itertools.pairwise(jumps):
+        if last - first <= EXCURSION_FRAMES:
+            out[first:last] = True
+    return out
 
 
 def add_midpoints(

@@ -19,7 +19,6 @@ from .volume import (
     shell_sum,
     shell_values,
     symmetrise,
-    to_real,
 )
 
 # Weight of the symmetrised prior in the filled map, as a multiple of 1 / (asymmetric power).
@@ -175,20 +174,3 @@ def solve_halves(first: tuple[Any, Any], second: tuple[Any, Any], grid: Grid, de
 
     joint = solve(first[0] + second[0], first[1] + second[1])
     return SolvedMap(joint, solve(*first), solve(*second), fsc)
-
-
-def half_correlation(
-    first: tuple[Any, Any], second: tuple[Any, Any], grid: Grid, device: Device
-) -> NDArray[np.float64]:
-    """Half-map FSC alone, cheaper than `solve_halves`."""
-    inside = resident(device, radius_grid, grid) <= grid.k_max + 0.5
-    halves = []
-    for a, w in (first, second):
-        level = 0.05 * float(w.sum() / max(float((w > 0).sum()), 1.0)) + 1e-9
-        halves.append(masked(a / (w + level) * inside, grid, device)[0])
-    return shell_correlation(halves[0], halves[1], grid, device)
-
-
-def real_map(volume: Any, grid: Grid, device: Device, samples: int) -> NDArray[np.float32]:
-    """Unmasked real map of a Fourier volume on the host."""
-    return np.asarray(device.to_host(to_real(volume, grid, device, samples)), np.float32)

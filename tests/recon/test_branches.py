@@ -212,3 +212,19 @@ def test_buffer_hands_out_what_it_took(device: Device) -> None:
     buffer.remember(np.array([2, 3]), found)
     np.testing.assert_array_equal(buffer.candidates[2:4], found.poses[:, :KEPT])
     np.testing.assert_array_equal(buffer.candidate_px[2:4], found.shifts[:, :KEPT])
+
+
+def test_a_short_visit_to_another_branch_is_not_used() -> None:
+    turn = from_rotation_vector(np.array([0.0, 0.0, np.radians(2.0)]))
+    path = [np.array([1.0, 0.0, 0.0, 0.0])]
+    for _ in range(99):
+        path.append(multiply(turn, path[-1]))
+    poses = np.array(path)
+    away = slice(40, 52)
+    poses[away] = equivalents(poses[away])[:, 5]
+    found = branches.excursions(poses, 2.0)
+    assert found[away].all()
+    assert found.sum() == 12
+    long_visit = np.array(path)
+    long_visit[30:70] = equivalents(long_visit[30:70])[:, 5]
+    assert not branches.excursions(long_visit, 2.0).any()

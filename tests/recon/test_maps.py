@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tumble.recon.device import Device
-from tumble.recon.maps import Accumulator, filled_map, half_correlation, rough_map, solve_halves
+from tumble.recon.maps import Accumulator, filled_map, rough_map, solve_halves
 from tumble.recon.volume import (
     Grid,
     friedel,
@@ -161,14 +161,6 @@ def test_halves_that_share_nothing_do_not_correlate(device: Device) -> None:
     nothing = np.zeros((GRID.edge,) * 3, np.complex64)
     halves = noisy_halves(nothing, 1.0, 1.0, 2)
     assert abs(solve_halves(*halves, GRID, device).fsc[6:]).max() < 0.25
-    assert abs(half_correlation(*halves, GRID, device)[6:]).max() < 0.25
-
-
-def test_half_correlation_is_that_of_the_solution(device: Device, asymmetric: np.ndarray) -> None:
-    halves = noisy_halves(asymmetric, float((np.abs(asymmetric[radius_grid(GRID) > 8]) ** 2).mean()), 2.0, 3)
-    np.testing.assert_allclose(
-        half_correlation(*halves, GRID, device), solve_halves(*halves, GRID, device).fsc, atol=0.02
-    )
 
 
 def test_rough_map_is_the_data(device: Device, asymmetric: np.ndarray) -> None:
