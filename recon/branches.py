@@ -29,6 +29,7 @@ CHAIN_WIDENING = 1.15  # of the step per axis, for pose errors
 SURE = 0.9  # posterior mass within 8 degrees from which a pose is used
 IMPROBABLE = 1e-5  # lattice candidates below this probability are not scored
 EXCURSION_FRAMES = 25  # a longer stretch between two jumps has the evidence of its own frames
+MOST_EXCURSIONS = 0.15  # share of the frames that may be left out as excursions
 IMPLAUSIBLE = 6.0  # standard deviations of the rotation per frame and axis that are a jump
 LEAST_SIGMA_DEG = 1.0  # of the pose errors, however slowly a crystal turns
 SAME_BRANCH_DEG = 3.0  # nearer than this a decision leaves a pose where refinement had put it
@@ -175,6 +176,8 @@ def excursions(poses: Floats, sigma_deg: float) -> NDArray[np.bool_]:
     for first, last in itertools.pairwise(jumps):
         if last - first <= EXCURSION_FRAMES:
             out[first:last] = True
+    if out.mean() > MOST_EXCURSIONS:  # no moments then: the path hops, as between the grains of a twin
+        out[:] = False
     return out
 
 
