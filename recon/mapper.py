@@ -6,7 +6,6 @@ now and then re-decide everything buffered, refine and solve. Old frames leave t
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,9 +38,7 @@ FIRST_STEP_DEG = 2.7  # rotation per frame assumed until it has been measured
 LEAST_STEP_DEG = 0.2
 LEAST_SHELLS = 3  # with power above the noise, to fit an amplitude and a B-factor to
 NO_LATTICE = 2.0  # standard errors by which a lattice constant must win to be tried
-NO_CRYSTAL = (
-    15.0  # log-likelihood per frame, against maps without it, that a crystal must reach; noise gives less than 0
-)
+NO_CRYSTAL = 15.0  # log-likelihood per frame, against maps without it, that a crystal must reach; pure noise gave 5
 LEAST_USED = 0.2  # share of frames of the first map whose pose must be sure
 LATTICE_FRAMES = 60  # frames on which the constant is measured
 SETTLED = 0.004  # share of changed frames below which a re-decision has converged
@@ -95,9 +92,6 @@ class Mapper:
         self._window: list[States] = []  # scored branches of the provisional rows
         self._next_decision = 0
 
-    def _timed(self, step: str) -> AbstractContextManager[None]:
-        return self.clock(step)
-
     @property
     def search_size(self) -> tuple[int, int, int]:
         """Poses, shifts and coefficients of the exhaustive search of every frame, once there is a lattice map."""
@@ -121,7 +115,7 @@ class Mapper:
         rows = self._take_in(observations)
         weight = noise_weights(noise, self.plane)
         grid = Grid(self.plane.box_px, self.limits.index)
-        with self._timed("lattice constant"):
+        with self.clock("lattice constant"):
             self.lattice_constant_A = self._measure_lattice(weight, rows, grid)
         low, high = self._band
         inside = (self.plane.radius >= low) & (self.plane.radius <= high)
@@ -129,7 +123,7 @@ class Mapper:
             self.buffer.coefficients, self.plane, weight, np.where(inside, weight, np.float32(0)),
             self.options.shift_sd_px, self.device,
         )  # fmt: skip
-        with self._timed("bootstrap"):
+        with self.clock("bootstrap"):
             spacing = float(np.clip(GRID_SPACING_DEG * 25 / self.diameter_A, 2.2, 3.6))
             poses = lattice.pose_grid(spacing, CHAIN_SIGMA_DEG)
             ball = lattice.lattice_volume(
@@ -184,7 +178,7 @@ class Mapper:
         count = len(observations)
         if self.buffer.length + count > self.buffer.capacity:
             self._forget(max(count, self.buffer.capacity // 4))
-        with self._timed("whiten"):
+        with self.clock("whiten"):
             boxes = np.stack([o.box for o in observations])
             coefficients = box_coefficients(boxes, self.plane, self.device)
         self.frames += count
@@ -200,13 +194,13 @@ class Mapper:
         """Index a batch on the lattice map, score its branches on the filled map, decide the provisional window."""
         rows = self._take_in(observations)
         count, data, model = len(rows), self._data, self._model
-        with self._timed("index"):
+        with self.clock("index"):
             found = grid_candidates(model, data, rows)
-        with self._timed("refine lattice"):
+        with self.clock("refine lattice"):
             for rounds in (6, 4):
                 found = local_candidates(model, data, rows, found, self.step_deg, rounds=rounds)
             self.buffer.remember(rows, found)
-        with self._timed("score"):
+        with self.clock("score"):
             path, chosen = path_modulo(found.poses, found.score, self.step_deg, anchor=self.buffer.poses[rows[0] - 1])
             poses = np.concatenate([path[:, None], found.poses], axis=1)
             seen = np.concatenate([found.shifts[np.arange(count), chosen][:, None], found.shifts], axis=1)
@@ -215,7 +209,7 @@ class Mapper:
             self._window.append(
                 branches.score_branches(data, self._filled, rows, listed, self._centre, self.limits.score, self._site)
             )
-        with self._timed("decide"):
+        with self.clock("decide"):
             self._decide_window()
         if self.buffer.length + self.left_rows >= self._next_decision:
             self.redecide(rounds=2)
@@ -244,7 +238,7 @@ class Mapper:
         """
         buffer, rows = self.buffer, self.buffer.rows
         grid = Grid(self.plane.box_px, self.limits.score_grid)
-        with self._timed("re-decide"):
+        with self.clock("re-decide"):
             for turn in range(rounds):
                 sure = rows[buffer.used[rows]]
                 self._site = self._site.refined(buffer.poses[sure], buffer.shifts[sure])
@@ -279,7 +273,7 @@ class Mapper:
         """
         buffer, rows, data = self.buffer, self.buffer.rows, self._data
         number, box_px = buffer.number[rows], self.plane.box_px
-        with self._timed("refine"):
+        with self.clock("refine"):
             grid = Grid(box_px, self.limits.refine_grid)
             path = refine_halves(
                 data, rows, number, buffer.path(), self._lattice_map(grid), grid, self.limits.refine, self._band,
@@ -287,13 +281,13 @@ class Mapper:
             )  # fmt: skip
             buffer.accept(rows, path)
             buffer.refined[rows] = True
-        with self._timed("solve"):
+        with self.clock("solve"):
             solved = solve(data, rows, number, path, Grid(box_px, self.limits.final), self._base)
-        with self._timed("atoms"):
+        with self.clock("atoms"):
             self.published = publish(
                 solved, self.pixel_size_A, self.lattice_constant_A or 3.97, self.options.element, self.device.threads
             )
-        with self._timed("scoring map"):
+        with self.clock("scoring map"):
             grid = Grid(box_px, self.limits.score_grid)
             self._filled, self._centre = scoring_map(
                 data, rows, number, path, self._lattice_map(grid), grid, self._band, self._base

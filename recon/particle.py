@@ -22,7 +22,7 @@ from .output import central_layer
 from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow
 
 LEAST_FRAMES = 150  # below this there is no map to judge the others by; fewer are never taken for a first map
-USUALLY_USED = 0.93  # share of frames with a sure pose of a single crystal; of a twin it was 0.88
+USUALLY_USED = 0.93  # share of frames with a sure pose of a single crystal; of a twin it was 0.85 to 0.88
 HOT_PIXELS = 8  # that may not hold more than half of the power of a box
 LEAST_NOISE_BOXES = 100  # below this the bootstrap waits for more background
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .branches import Path, find_centre, half_of
+from .device import Device
 from .maps import Accumulator, SolvedMap, filled_map, rough_map, solve_halves
 from .rotations import angle_deg
 from .volume import Grid, as_kernel_volume
 from .whitened import Whitened
 
 Floats = NDArray[np.float64]
+Sums = tuple[Any, Any]  # numerator and denominator, Friedel-completed
 MOST_DEG = 3.0  # a refinement that moves a pose further is refused: the branch was decided elsewhere
 
 
@@ -32,6 +36,18 @@ def halves_of(
     return sums
 
 
+def _sums_of_halves(sums: Accumulator) -> tuple[Sums, Sums]:
+    return sums.sums(0), sums.sums(1)
+
+
+def _lattice_centre(
+    first: Sums, second: Sums, lattice_real: Any, grid: Grid, band_k: tuple[float, float], device: Device
+) -> Floats:
+    """Where the lattice centre of the joint map is, (x, y, z) in pixels."""
+    rough = rough_map(first[0] + second[0], first[1] + second[1], grid, device)
+    return find_centre(rough, device.asarray(lattice_real), grid, band_k[0] * 0.85, band_k[1], device)
+
+
 def refine_halves(
     data: Whitened,
     frames: NDArray[np.int64],
@@ -49,11 +65,8 @@ def refine_halves(
     `lattice_real` is the symmetrised lattice map on this grid's sampling; `radii` the growing limits in cycles per box.
     """
     device = data.device
-    sums = halves_of(data, frames, number, path, grid, base)
-    first, second = sums.sums(0), sums.sums(1)
-    del sums
-    rough = rough_map(first[0] + second[0], first[1] + second[1], grid, device)
-    centre = find_centre(rough, device.asarray(lattice_real), grid, band_k[0] * 0.85, band_k[1], device)
+    first, second = _sums_of_halves(halves_of(data, frames, number, path, grid, base))
+    centre = _lattice_centre(first, second, lattice_real, grid, band_k, device)
     filled = filled_map(first, second, grid, centre, device, with_halves=True, with_joint=False)
     if filled.halves is None:
         raise AssertionError("filled_map was asked for halves")
@@ -83,10 +96,8 @@ def scoring_map(
 ) -> tuple[NDArray[np.float32], Floats]:
     """The filled map of all used frames in kernel layout, and its lattice centre (x, y, z) in pixels."""
     device = data.device
-    sums = halves_of(data, frames, number, path, grid, base)
-    first, second = sums.sums(0), sums.sums(1)
-    rough = rough_map(first[0] + second[0], first[1] + second[1], grid, device)
-    centre = find_centre(rough, device.asarray(lattice_real), grid, band_k[0] * 0.85, band_k[1], device)
+    first, second = _sums_of_halves(halves_of(data, frames, number, path, grid, base))
+    centre = _lattice_centre(first, second, lattice_real, grid, band_k, device)
     return as_kernel_volume(filled_map(first, second, grid, centre, device).joint, device), centre
 
 
@@ -99,5 +110,4 @@ def solve(
     base: Accumulator | None,
 ) -> SolvedMap:
     """Final maps from the used frames."""
-    sums = halves_of(data, frames, number, path, grid, base)
-    return solve_halves(sums.sums(0), sums.sums(1), grid, data.device)
+    return solve_halves(*_sums_of_halves(halves_of(data, frames, number, path, grid, base)), grid, data.device)
