@@ -84,6 +84,43 @@ class PoseRow:
     used: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whether the map is right, from evidence that needs no truth; the halves' FSC is none, wrong poses keep it high.
+
+    Numbers that could not be had are None.
+
+    Attributes
+    ----------
+    trusted : None while it has not been judged.
+    reasons : in words for the operator: what speaks against the map, or what is still awaited; empty when trusted.
+    frames : frames of the particle when it was last judged.
+    agreement : F1 at 0.6 A, 0 to 1, of the atoms of two maps that share no frame and were begun independently, under the
+        best of the gauges (rotations of the lattice, either hand).
+    gap : by how much that gauge beats the second best; a crystal that looks the same in two gauges cannot certify poses.
+    agreement_rms_A : rms distance of the atoms that agree.
+    branch_margin : log-likelihood per frame by which the accepted branch beats its best alternative.
+    likelihood : log-likelihood per frame against no particle, each frame against a map without it.
+    used_share : share of frames whose pose was sure.
+    lattice_rms_A : rms distance of atoms from the lattice that their neighbours span.
+    vacuum_share : share of atoms outside the body of the crystal.
+    shape : overlap, 0 to 1, of the shapes of the two maps.
+    """
+
+    trusted: bool | None
+    reasons: tuple[str, ...] = ()
+    frames: int = 0
+    agreement: float | None = None
+    gap: float | None = None
+    agreement_rms_A: float | None = None
+    branch_margin: float | None = None
+    likelihood: float | None = None
+    used_share: float | None = None
+    lattice_rms_A: float | None = None
+    vacuum_share: float | None = None
+    shape: float | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ParticleStatus:
     """What the live path can say about one particle at any moment; small, cheap to make.
@@ -108,6 +145,7 @@ class ParticleStatus:
     atoms: int | None
     ms_per_frame: dict[str, float]  # by step
     note: str = ""
+    trust: Trust | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
