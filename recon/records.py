@@ -95,9 +95,9 @@ class Trust:
     trusted : None while it has not been judged.
     reasons : in words for the operator: what speaks against the map, or what is still awaited; empty when trusted.
     frames : frames of the particle when it was last judged.
-    agreement : F1 at 0.6 A, 0 to 1, of the atoms of two maps that share no frame and were begun independently, under the
-        best of the gauges (rotations of the lattice, either hand).
-    gap : by how much that gauge beats the second best; a crystal that looks the same in two gauges cannot certify poses.
+    agreement : F1 at 0.6 A, 0 to 1, of the atoms of two maps that share no frame and were begun independently, under
+        the best of the gauges (rotations of the lattice, either hand).
+    gap : by how much that gauge beats the second best; a crystal that looks the same in two gauges certifies no pose.
     agreement_rms_A : rms distance of the atoms that agree.
     branch_margin : log-likelihood per frame by which the accepted branch beats its best alternative.
     likelihood : log-likelihood per frame against no particle, each frame against a map without it.
