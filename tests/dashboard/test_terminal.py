@@ -245,7 +245,11 @@ def test_stopped_and_continued_by_others(start: Any) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_killed_politely(start: Any, number: int) -> None:
-    process = start("--begin", "8")
+    before = signal.signal(number, signal.SIG_DFL)  # a process started under nohup would pass on that it is ignored
+    try:
+        process = start("--begin", "8")
+    finally:
+        signal.signal(number, before)
     process.see("▶ P001")
     process.signal(number)
     assert process.wait() == -number
