@@ -29,6 +29,12 @@ class StreamHealth:
     lag_s: float = 0.0  # age of the newest frame that is in a map or analysed
     queue: int = 0
     queue_size: int = 0
+    latency_p50_ms: float | None = None  # from the wire to the first snapshot in which a frame is analysed, lately
+    latency_p99_ms: float | None = None
+    pose_latency_p50_ms: float | None = None  # from the wire to the first snapshot that counts its pose as decided
+    pose_latency_p99_ms: float | None = None
+    waiting: int = 0  # observations of all particles that the reconstruction has not come to
+    waiting_on_disk_MiB: float = 0.0  # of these, what found no room in shared memory
 
     def balance(self) -> int:
         """Zero when the books are right."""
@@ -47,6 +53,8 @@ class ParticleView:
     frames_used: int = 0
     frames_rejected: dict[str, int] = field(default_factory=dict)
     frames_in_flight: int = 0
+    frames_waiting: int = 0  # of these, tracked frames that the reconstruction has not come to
+    lag_s: float = 0.0  # age of the newest frame that it has come to, while others wait
     lattice_constant_A: float | None = None
     step_deg: float | None = None
     resolution_A: float | None = None

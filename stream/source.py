@@ -85,6 +85,10 @@ class PullSource:
     channel : which channel of a multi-channel detector; default is the first.
     high_water_mark : messages ZeroMQ may hold before the sender has to wait.
 
+    Attributes
+    ----------
+    arrived_s : `time.monotonic` when the event that was delivered last came off the socket.
+
     Raises
     ------
     SourceError : the address is not one.
@@ -108,6 +112,8 @@ class PullSource:
         self._end_timeout_s = end_timeout_s
         self._encoded, self._channel, self._high_water_mark = encoded, channel, high_water_mark
         self._queue: deque[WireEvent] = deque()
+        self._arrivals: deque[float] = deque()
+        self.arrived_s = 0.0
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._finished = False
@@ -222,6 +228,7 @@ class PullSource:
                     return None
                 self._changed.wait(remaining)
             event = self._queue.popleft()
+            self.arrived_s = self._arrivals.popleft()
             if isinstance(event, EncodedFrame):
                 self._queued -= 1
                 self._queued_bytes -= len(event.blob)
@@ -289,6 +296,7 @@ class PullSource:
         return [event for event in events if event is not None]
 
     def _put(self, events: list[WireEvent]) -> None:
+        arrived_s = time.monotonic()  # before any waiting for room
         for event in events:
             with self._changed:
                 if isinstance(event, EncodedFrame):
@@ -303,6 +311,7 @@ class PullSource:
                     while len(self._queue) >= self._capacity + _CONTROL_ROOM and not self._stopping.is_set():
                         self._changed.wait(_POLL_S)
                 self._queue.append(event)
+                self._arrivals.append(arrived_s)
                 self._changed.notify_all()
 
     def _full(self, frame: EncodedFrame) -> bool:
