@@ -42,6 +42,30 @@ class Device:
             return scipy.fft.irfftn(array, s=shape, workers=self.threads)
         return self.xp.fft.irfftn(array, s=shape, axes=tuple(range(len(shape)))).astype(self.xp.float32)
 
+    def fft(self, array: Any, axis: int) -> Any:
+        """Complex transform along one axis; the input may be overwritten."""
+        if self.xp is np:
+            return scipy.fft.fft(array, axis=axis, workers=self.threads, overwrite_x=True)
+        return self.xp.fft.fft(array, axis=axis)
+
+    def ifft(self, array: Any, axis: int) -> Any:
+        """Inverse of `fft`; the input may be overwritten."""
+        if self.xp is np:
+            return scipy.fft.ifft(array, axis=axis, workers=self.threads, overwrite_x=True)
+        return self.xp.fft.ifft(array, axis=axis)
+
+    def rfft(self, array: Any, axis: int) -> Any:
+        """Real to complex transform along one axis."""
+        if self.xp is np:
+            return scipy.fft.rfft(array, axis=axis, workers=self.threads)
+        return self.xp.fft.rfft(array, axis=axis)
+
+    def irfft(self, array: Any, length: int, axis: int) -> Any:
+        """Inverse of `rfft` to `length` samples; missing high frequencies are zeros."""
+        if self.xp is np:
+            return scipy.fft.irfft(array, length, axis=axis, workers=self.threads)
+        return self.xp.fft.irfft(array, length, axis=axis)
+
     def fft2(self, array: Any) -> Any:
         """2D transforms over the last two axes."""
         if self.xp is np:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .chain import posterior_modulo
 from .lattice import LatticeIndexer, PoseGrid, grid_posterior, shift_grid, top_poses
 from .maps import Accumulator
-from .volume import Grid, as_kernel_volume, masked, shell_sum, shell_values, symmetrise
+from .volume import Grid, as_kernel_volume, masked, shell_sum, shell_values, shell_voxels, symmetrise
 from .whitened import Whitened
 
 Floats = NDArray[np.float64]
@@ -113,10 +113,9 @@ def symmetrised_volume(data: Whitened, frames: NDArray[np.int64], found: Candida
     )  # fmt: skip
     numerator, denominator = accumulator.sums(0)
     numerator, denominator = symmetrise(numerator.real), symmetrise(denominator)
-    voxels = shell_sum(device.xp.ones(denominator.shape, np.float32), grid, device)
-    mean = shell_sum(denominator, grid, device) / np.maximum(voxels, 1)
+    mean = shell_sum(denominator, grid, device) / np.maximum(shell_voxels(grid), 1)
     level = shell_values(0.02 * mean + 1e-6 * mean.max(), grid, device)
-    volume = masked(numerator / (denominator + level), grid, device)[0]
+    volume = masked((numerator / (denominator + level)).astype(np.complex64), grid, device)
     return volume.real.astype(np.complex64)  # O_h contains the inversion: the transform is real
 
 

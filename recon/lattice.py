@@ -56,7 +56,7 @@ def fcc_ball(lattice_constant_A: float, diameter_A: float) -> Floats:
 def lattice_volume(
     lattice_constant_A: float, diameter_A: float, grid: Grid, pixel_size_A: float, device: Device
 ) -> Any:
-    """Fourier volume (edge,)*3 complex64 of an fcc ball of Gaussian atoms, ready for slicing, real-valued by
+    """Fourier volume (half grid, complex64) of an fcc ball of Gaussian atoms, ready for slicing, real-valued by
     symmetry.
     """
     atoms = fcc_ball(lattice_constant_A, diameter_A) / pixel_size_A
@@ -69,7 +69,9 @@ def lattice_volume(
     octant = (zy @ x.T).reshape((len(k),) * 3)
     mirror = np.abs(np.arange(-grid.half, grid.half + 1))
     radius2 = (radius_grid(grid) / (grid.box_px * pixel_size_A)) ** 2
-    volume = octant[np.ix_(mirror, mirror, mirror)] * np.exp(-2 * np.pi**2 * ATOM_SIGMA_A**2 * radius2)
+    volume = octant[np.ix_(mirror, mirror, np.arange(grid.half + 1))] * np.exp(
+        -2 * np.pi**2 * ATOM_SIGMA_A**2 * radius2
+    )
     return device.asarray(volume.astype(np.complex64))
 
 
@@ -177,7 +179,7 @@ class LatticeIndexer:
         *,
         stretch: float = 1.0,
     ) -> None:
-        """`volume` (edge,)*3 complex with a real transform; `band_k` radii used; `shift_sd_px` prior of the shift;
+        """`volume`, half grid, complex with a real transform; `band_k` radii used; `shift_sd_px` prior of the shift;
         `stretch` > 1 enlarges the model in real space.
         """
         self.grid, self.plane, self.shifts, self.device = grid, plane, shifts, device

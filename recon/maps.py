@@ -13,13 +13,17 @@ from .volume import (
     Grid,
     friedel,
     masked,
+    masked_real,
     phase_ramp,
-    radius_grid,
     shell_correlation,
     shell_sum,
     shell_values,
+    shell_voxels,
     symmetrise,
+    within,
 )
+
+Sums = tuple[Any, Any]  # numerator (complex64) and denominator (float32) on the half grid
 
 # Weight of the symmetrised prior in the filled map, as a multiple of 1 / (asymmetric power).
 PRIOR_WEIGHT = 0.1
@@ -36,16 +40,14 @@ class Accumulator:
         self.numerator = device.xp.zeros((sets, *(grid.edge,) * 3, 2), np.float32)
         self.denominator = device.xp.zeros((sets, *(grid.edge,) * 3), np.float32)
 
-    def sums(self, *sets: int) -> tuple[Any, Any]:
-        """Friedel-completed (numerator, denominator) of the union of `sets`: complex64 and float32 volumes."""
+    def sums(self, *sets: int) -> Sums:
+        """Friedel-completed (numerator, denominator) of the union of `sets`: complex64 and float32, half grid."""
         numerator = self.numerator[sets[0]]
         denominator = self.denominator[sets[0]]
         for s in sets[1:]:
             numerator = numerator + self.numerator[s]
             denominator = denominator + self.denominator[s]
-        xp = self.device.xp
-        spectrum = xp.ascontiguousarray(numerator).view(np.complex64)[..., 0]
-        return friedel(spectrum), friedel(denominator)
+        return friedel(numerator.view(np.complex64)[..., 0]), friedel(denominator)
 
     def add_cropped(self, other: Accumulator, first_set: int = 0) -> None:
         """Add the sums of an accumulator on a larger grid to the sets from `first_set` on."""
@@ -70,27 +72,25 @@ class FilledMap:
     asymmetry: NDArray[np.float64]
 
 
-def asymmetric_power(
-    first: tuple[Any, Any], second: tuple[Any, Any], symmetric: Any, grid: Grid, device: Device
-) -> NDArray[np.float64]:
+def asymmetric_power(first: Sums, second: Sums, symmetric: Any, grid: Grid, device: Device) -> NDArray[np.float64]:
     """Power per shell of what is not O_h symmetric, from the cross term of two independent halves.
 
-    `first` and `second` are (numerator, denominator) about the lattice centre, `symmetric` their joint symmetrisation.
+    `first` and `second` are (numerator, denominator) about the lattice centre, `symmetric` their joint symmetrisation,
+    real.
     """
-    front = slice(grid.half, None)
-    a1, w1, a2, w2, common = (x[front] for x in (*first, *second, symmetric))
+    (a1, w1), (a2, w2) = first, second
     pairs = w1 * w2
-    cross = ((a1 - w1 * common) * (a2 - w2 * common).conj()).real * (pairs > 0)
+    cross = ((a1.real - w1 * symmetric) * (a2.real - w2 * symmetric) + a1.imag * a2.imag) * (pairs > 0)
     norm = np.maximum(shell_sum(pairs, grid, device), 1e-9)
     asymmetric = shell_sum(cross, grid, device) / norm
-    reference = shell_sum(pairs * abs(common) ** 2, grid, device) / norm
+    reference = shell_sum(pairs * symmetric**2, grid, device) / norm
     asymmetric = np.convolve(np.pad(asymmetric, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
     return np.maximum(asymmetric, np.maximum(0.01 * np.maximum(reference, 0.01 * asymmetric[4:].max()), 1e-12))
 
 
 def filled_map(
-    first: tuple[Any, Any],
-    second: tuple[Any, Any],
+    first: Sums,
+    second: Sums,
     grid: Grid,
     centre_px: NDArray[np.float64],
     device: Device,
@@ -112,36 +112,40 @@ def filled_map(
     centre_px : (x, y, z) of the lattice centre in pixels from the map centre.
     asymmetry : asymmetric power per shell, when it is known from a larger set of frames.
     """
-    xp = device.xp
     ramp = phase_ramp(grid, centre_px, device)
-    a1, w1 = first[0] * ramp, first[1]
-    a2, w2 = second[0] * ramp, second[1]
-    weight = w1 + w2
-    total = a1 + a2
-    inside = (resident(device, radius_grid, grid) <= grid.k_max + 0.5).astype(np.float32)
+    weight = first[1] + second[1]
+    total = first[0] + second[0]
     symmetric_weight = symmetrise(weight)
-    floor = 1e-3 * float((symmetric_weight * inside).sum() / inside.sum()) + 1e-9
-    symmetric = symmetrise(total.real) / (symmetric_weight + floor)  # O_h contains the inversion: real
+    floor = 1e-3 * float(shell_sum(symmetric_weight, grid, device).sum() / shell_voxels(grid).sum()) + 1e-9
+    # the real part of the sums about the lattice centre: O_h contains the inversion
+    symmetric = symmetrise(total.real * ramp.real - total.imag * ramp.imag) / (symmetric_weight + floor)
     if asymmetry is None:
-        asymmetry = asymmetric_power((a1, w1), (a2, w2), symmetric, grid, device)
+        asymmetry = asymmetric_power(
+            (first[0] * ramp, first[1]), (second[0] * ramp, second[1]), symmetric, grid, device
+        )
     prior = shell_values(PRIOR_WEIGHT / asymmetry, grid, device)
-    back = ramp.conj() * inside
+    symmetric *= prior
+    filling = ramp.conj()  # the symmetrisation is about the lattice centre, the sums are not
+    filling *= symmetric
+    inside = resident(device, within, grid)
 
     def solve(numerator: Any, denominator: Any) -> Any:
-        return masked((numerator + prior * symmetric) / (denominator + prior) * back, grid, device)[0]
+        volume = numerator + filling
+        volume *= inside / (denominator + prior)
+        return masked(volume, grid, device)
 
     return FilledMap(
-        joint=solve(total, weight) if with_joint else xp.zeros(0),
-        halves=(solve(a1, w1), solve(a2, w2)) if with_halves else None,
+        joint=solve(total, weight) if with_joint else device.xp.zeros(0),
+        halves=(solve(*first), solve(*second)) if with_halves else None,
         asymmetry=asymmetry,
     )
 
 
 def rough_map(numerator: Any, denominator: Any, grid: Grid, device: Device) -> Any:
     """Masked real map with a plain regularisation, for finding the lattice centre."""
-    measured = (denominator > 0).astype(np.float32)
-    level = 0.05 * float(denominator.sum() / max(float(measured.sum()), 1.0)) + 1e-9
-    return masked(numerator / (denominator + level), grid, device)[1]
+    measured = max(float((denominator > 0).sum()), 1.0)
+    level = 0.05 * float(denominator.sum()) / measured + 1e-9
+    return masked_real(numerator / (denominator + np.float32(level)), grid, device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,22 +158,21 @@ class SolvedMap:
     fsc: NDArray[np.float64]
 
 
-def solve_halves(first: tuple[Any, Any], second: tuple[Any, Any], grid: Grid, device: Device) -> SolvedMap:
+def solve_halves(first: Sums, second: Sums, grid: Grid, device: Device) -> SolvedMap:
     """Wiener-solved maps; the prior power comes from the half-map FSC, never from the map itself.
 
     ``V = A / (W + reg)``, ``reg = <W> (1 - F) / F`` per shell (Scheres, J. Mol. Biol. 415, 406 (2012)).
     """
-    inside = resident(device, radius_grid, grid) <= grid.k_max + 0.5
-    voxels = shell_sum(device.xp.ones(inside.shape, np.float32), grid, device)
-    mean_weight = 0.5 * shell_sum(first[1] + second[1], grid, device) / np.maximum(voxels, 1)
+    inside = resident(device, within, grid)
+    mean_weight = 0.5 * shell_sum(first[1] + second[1], grid, device) / np.maximum(shell_voxels(grid), 1)
     rough = shell_values(0.05 * mean_weight + 1e-9, grid, device)
-    halves = [masked(a / (w + rough) * inside, grid, device)[0] for a, w in (first, second)]
+    halves = [masked(a * (inside / (w + rough)), grid, device) for a, w in (first, second)]
     fsc = shell_correlation(halves[0], halves[1], grid, device)
     bounded = np.clip(np.convolve(np.pad(fsc, 1, mode="edge"), [0.25, 0.5, 0.25], "valid"), 0.02, 0.999)
     reg = shell_values(mean_weight * (1 - bounded) / bounded + 1e-9, grid, device)
 
     def solve(a: Any, w: Any) -> NDArray[np.float32]:
-        real = masked(a / (w + reg) * inside, grid, device, grid.box_px)[1]
+        real = masked_real(a * (inside / (w + reg)), grid, device, grid.box_px)
         return np.asarray(device.to_host(real), np.float32)
 
     joint = solve(first[0] + second[0], first[1] + second[1])

@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from .branches import Path, find_centre, half_of
 from .device import Device
-from .maps import Accumulator, SolvedMap, filled_map, rough_map, solve_halves
+from .maps import Accumulator, SolvedMap, Sums, filled_map, rough_map, solve_halves
 from .rotations import angle_deg
 from .volume import Grid, as_kernel_volume
 from .whitened import Whitened
 
 Floats = NDArray[np.float64]
-Sums = tuple[Any, Any]  # numerator and denominator, Friedel-completed
 MOST_DEG = 3.0  # a refinement that moves a pose further is refused: the branch was decided elsewhere
 
 

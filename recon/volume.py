@@ -1,9 +1,10 @@
-"""3D Fourier volumes: accumulators, symmetry, the filled map, Wiener solve, shell correlations.
+"""3D Fourier volumes: symmetry, transforms to real maps and back, shell sums and correlations.
 
-A volume lives on a centred cubic grid ``[z, y, x]`` of odd edge ``2 half + 1`` with `PAD` steps per cycle per box, so
-that trilinear interpolation is accurate. Its real-space twin covers `PAD` boxes; only the central box is kept, under a
-soft spherical mask. Trilinear insertion and slicing attenuate the real map by sinc^2 of the position; it is divided
-out.
+The Fourier volume of a real map lives on the half x >= 0 of a centred cubic grid, ``[z, y, x]`` of shape (edge, edge,
+half + 1) with edge = 2 half + 1; the other half follows from Friedel's law. `PAD` steps of the grid are one cycle per
+box, so that trilinear interpolation is accurate. Its real-space twin covers `PAD` boxes; only the central box is kept,
+under a soft spherical mask. Trilinear insertion and slicing attenuate the real map by sinc^2 of the position; it is
+divided out.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .device import Device, resident
 from .geometry import VOLUME_MASK_EDGE, VOLUME_MASK_RADIUS, fast_length, raised_cosine
 
 PAD = 2
+FINE = 16  # steps per shell at which a profile is spread over the grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,15 @@ class Grid:
 
 @lru_cache(maxsize=8)
 def radius_grid(grid: Grid) -> NDArray[np.float32]:
-    """Distance of every grid point from the origin in cycles per box, ``[z, y, x]``."""
+    """Distance of every point of the half grid from the origin in cycles per box, (edge, edge, half + 1)."""
     axis = np.arange(-grid.half, grid.half + 1, dtype=np.float32) / PAD
-    return np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2)
+    return np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, grid.half :] ** 2)
+
+
+@lru_cache(maxsize=8)
+def within(grid: Grid) -> NDArray[np.float32]:
+    """1 up to half a shell beyond `k_max`, 0 outside; on the half grid."""
+    return (radius_grid(grid) <= grid.k_max + 0.5).astype(np.float32)
 
 
 @lru_cache(maxsize=8)
@@ -56,10 +64,16 @@ def _shell_index(grid: Grid) -> NDArray[np.intp]:
 
 
 @lru_cache(maxsize=8)
-def _shell_below(grid: Grid) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-    radius = radius_grid(grid)
-    below = np.floor(radius).astype(np.int16)
-    return below, radius - below
+def _fine_shell_index(grid: Grid) -> NDArray[np.intp]:
+    return np.rint(radius_grid(grid) * FINE).astype(np.intp)
+
+
+@lru_cache(maxsize=8)
+def shell_voxels(grid: Grid) -> NDArray[np.float64]:
+    """Points of the whole grid per shell 0..k_max."""
+    shell = _shell_index(grid)
+    twice = 2 * np.bincount(shell.ravel(), minlength=grid.k_max + 1)
+    return np.asarray((twice - np.bincount(shell[..., 0].ravel(), minlength=len(twice)))[: grid.k_max + 1], np.float64)
 
 
 @lru_cache(maxsize=8)
@@ -79,25 +93,29 @@ def attenuation(samples: int) -> NDArray[np.float32]:
 
 
 def friedel(array: Any) -> Any:
-    """Add the Friedel mate: ``F(k) + conj(F(-k))`` (weights: the sum)."""
-    return array + array[::-1, ::-1, ::-1].conj()
+    """Half grid of ``F(k) + conj(F(-k))``, from sums over the whole grid (edge,)*3 (weights: the sum)."""
+    half = array.shape[0] // 2
+    mate = array[::-1, ::-1, half::-1]
+    return array[:, :, half:] + (mate.conj() if array.dtype.kind == "c" else mate)
 
 
 def symmetrise(array: Any) -> Any:
-    """Mean over the 48 operations of O_h about the grid centre: exact permutations, done on one octant of the grid."""
-    half, whole = array.shape[0] // 2, array
-    for axis in range(3):
-        front = tuple(slice(half, None) if a == axis else slice(None) for a in range(3))
-        back = tuple(slice(half, None, -1) if a == axis else slice(None) for a in range(3))
-        array = 0.5 * (array[front] + array[back])
-    total = array.copy()
+    """Mean over the 48 operations of O_h about the grid centre, of a real array on the half grid: exact permutations.
+
+    For the transform of a real map give its real part: O_h contains the inversion, which takes k to -k.
+    """
+    half = array.shape[0] // 2
+    # with the inversion, mirroring z and y mirrors x as well: an octant holds everything
+    octant = array[half:] + array[half::-1]
+    octant = octant[:, half:] + octant[:, half::-1]
+    total = octant.copy()
     for axes in list(itertools.permutations(range(3)))[1:]:
-        total += array.transpose(axes)
+        total += octant.transpose(axes)
+    total /= 24
     # the octant and its mirror images, with slices only: these cost no index arrays on a GPU
-    out = whole.copy()
+    out = array.copy()
     upper, lower, mirrored = slice(half, None), slice(None, half), slice(None, half, -1)
-    out[upper, upper, upper] = total / 6
-    out[upper, upper, lower] = out[upper, upper, mirrored]
+    out[upper, upper] = total
     out[upper, lower] = out[upper, mirrored]
     out[lower] = out[mirrored]
     return out
@@ -108,34 +126,49 @@ def phase_ramp(grid: Grid, shift_px: NDArray[np.float64], device: Device) -> Any
     axis = np.arange(-grid.half, grid.half + 1) / PAD
     line = [np.exp(2j * np.pi / grid.box_px * axis * t).astype(np.complex64) for t in shift_px]
     x, y, z = (device.asarray(part) for part in line)
-    return z[:, None, None] * y[None, :, None] * x[None, None, :]
+    return (z[:, None] * y[None, :])[:, :, None] * x[None, None, grid.half :]
 
 
-def _blocks(grid: Grid, full: int) -> tuple[int, list[tuple[tuple[slice, ...], tuple[slice, ...]]]]:
-    """Where the half space x >= 0 of a centred grid lies in a spectrum of `full` samples: (half edge, pairs of
-    blocks).
-    """
-    half = min(grid.half, full // 2 - 1)
-    pairs = (
-        (slice(grid.half, grid.half + half + 1), slice(0, half + 1)),
-        (slice(grid.half - half, grid.half), slice(full - half, full)),
-    )
-    line = pairs[0]
-    return half, [((z[0], y[0], line[0]), (z[1], y[1], line[1])) for z in pairs for y in pairs]
+def _kept(grid: Grid, full: int) -> int:
+    """Grid steps from the origin that a transform of `full` samples can hold."""
+    return min(grid.half, full // 2 - 1)
+
+
+def _wrapped(array: Any, axis: int, full: int, device: Device) -> Any:
+    """A centred axis laid out for the FFT of `full` samples: the middle first, what lies before it at the end."""
+    length = array.shape[axis]
+    middle = length // 2
+    shape = (*array.shape[:axis], full, *array.shape[axis + 1 :])
+    out = device.xp.zeros(shape, array.dtype)
+    before = (slice(None),) * axis
+    out[(*before, slice(0, length - middle))] = array[(*before, slice(middle, None))]
+    out[(*before, slice(full - middle, None))] = array[(*before, slice(0, middle))]
+    return out
+
+
+def _unwrapped(array: Any, axis: int, before: int, after: int, device: Device) -> Any:
+    """Of an axis in the order of the FFT: `before` entries before the origin, then `after` from the origin on."""
+    lead = (slice(None),) * axis
+    parts = array[(*lead, slice(array.shape[axis] - before, None))], array[(*lead, slice(0, after))]
+    return device.xp.concatenate(parts, axis=axis)
 
 
 def to_real(volume: Any, grid: Grid, device: Device, samples: int | None = None) -> Any:
-    """Real map of the central box, (samples,)*3, gridding attenuation of the insertion divided out, not masked."""
-    xp = device.xp
+    """Real map of the central box, (samples,)*3, gridding attenuation of the insertion divided out, not masked.
+
+    One axis after the other, each cut to the central box before the next: half of the work of a whole transform.
+    """
     samples = samples or grid.samples
-    full = PAD * samples
-    spectrum = xp.zeros((full, full, full // 2 + 1), np.complex64)
-    for centred, wrapped in _blocks(grid, full)[1]:
-        spectrum[wrapped] = volume[centred]
-    real = xp.fft.fftshift(device.irfftn(spectrum, (full, full, full)))
-    low = full // 2 - samples // 2
-    centre = slice(low, low + samples)
-    return real[centre, centre, centre] / resident(device, attenuation, samples)
+    full, centre = PAD * samples, grid.half
+    kept = _kept(grid, full)
+    inner = slice(centre - kept, centre + kept + 1)
+    part = volume[inner, inner, : kept + 1]
+    for axis in (0, 1):
+        part = device.ifft(_wrapped(part, axis, full, device), axis)
+        part = _unwrapped(part, axis, samples // 2, samples - samples // 2, device)
+    real = _unwrapped(device.irfft(part, full, 2), 2, samples // 2, samples - samples // 2, device)
+    real /= resident(device, attenuation, samples)
+    return real
 
 
 def to_fourier(real: Any, grid: Grid, device: Device) -> Any:
@@ -143,53 +176,62 @@ def to_fourier(real: Any, grid: Grid, device: Device) -> Any:
 
     Inverse of `to_real` but for the attenuation: here that of slicing is made up for, there that of inserting.
     """
-    xp = device.xp
     samples = real.shape[0]
-    full = PAD * samples
-    padded = xp.zeros((full, full, full), np.float32)
-    low = full // 2 - samples // 2
-    centre = slice(low, low + samples)
-    padded[centre, centre, centre] = real / resident(device, attenuation, samples)
-    spectrum = device.rfftn(xp.fft.ifftshift(padded))
-    half, blocks = _blocks(grid, full)
-    out = xp.zeros((grid.edge,) * 3, np.complex64)
-    for centred, wrapped in blocks:
-        out[centred] = spectrum[wrapped]
-    middle = slice(grid.half - half, grid.half + half + 1)
-    positive = out[middle, middle, grid.half : grid.half + half + 1]
-    out[middle, middle, grid.half - half : grid.half] = positive[::-1, ::-1, :0:-1].conj()
+    full, centre = PAD * samples, grid.half
+    kept = _kept(grid, full)
+    part = _wrapped(real / resident(device, attenuation, samples), 2, full, device)
+    part = device.rfft(part, 2)[:, :, : kept + 1]
+    for axis in (1, 0):
+        part = device.fft(_wrapped(part, axis, full, device), axis)
+        part = _unwrapped(part, axis, kept, kept + 1, device)
+    if kept == grid.half:
+        return part
+    out = device.xp.zeros((grid.edge, grid.edge, grid.half + 1), np.complex64)
+    inner = slice(centre - kept, centre + kept + 1)
+    out[inner, inner, : kept + 1] = part
     return out
 
 
 def as_kernel_volume(volume: Any, device: Device) -> Any:
-    """Complex volume to the (edge, edge, edge, 2) float32 layout of the kernels."""
-    packed = device.xp.ascontiguousarray(volume, dtype=np.complex64)
-    return packed.view(np.float32).reshape(*volume.shape, 2)
+    """Half grid to the whole (edge, edge, edge, 2) float32 grid of the kernels."""
+    xp, half = device.xp, volume.shape[0] // 2
+    whole = xp.empty((volume.shape[0],) * 3, np.complex64)
+    whole[:, :, half:] = volume
+    whole[:, :, :half] = volume[::-1, ::-1, :0:-1].conj()
+    return whole.view(np.float32).reshape(*whole.shape, 2)
 
 
-def masked(volume: Any, grid: Grid, device: Device, samples: int | None = None) -> tuple[Any, Any]:
-    """Confine a volume to the soft ball: returns (Fourier volume, real map)."""
+def masked_real(volume: Any, grid: Grid, device: Device, samples: int | None = None) -> Any:
+    """Real map under the soft ball."""
     real = to_real(volume, grid, device, samples)
-    real = real * resident(device, volume_mask, real.shape[0])
-    return to_fourier(real, grid, device), real
+    real *= resident(device, volume_mask, real.shape[0])
+    return real
+
+
+def masked(volume: Any, grid: Grid, device: Device) -> Any:
+    """The Fourier volume confined to the soft ball in real space."""
+    return to_fourier(masked_real(volume, grid, device), grid, device)
 
 
 def shell_sum(values: Any, grid: Grid, device: Device) -> NDArray[np.float64]:
-    """Sum of a real array over spherical shells (index = cycles per box, 0..k_max).
-
-    `values` is a whole grid or its planes z >= 0; real maps hold nothing new in the others.
-    """
-    shell = resident(device, _shell_index, grid)[-values.shape[0] :].ravel()
-    total = device.xp.bincount(shell, values.ravel(), grid.k_max + 1)[: grid.k_max + 1]
+    """Sum over the whole grid of a real array, given on the half grid, per shell (cycles per box, 0..k_max)."""
+    xp, length = device.xp, grid.k_max + 1
+    shell = resident(device, _shell_index, grid)
+    total = 2 * xp.bincount(shell.ravel(), values.ravel(), length)[:length]
+    total -= xp.bincount(shell[..., 0].ravel(), values[..., 0].ravel(), length)[:length]  # x = 0 has both mates
     return np.asarray(device.to_host(total), np.float64)
 
 
 def shell_correlation(a: Any, b: Any, grid: Grid, device: Device) -> NDArray[np.float64]:
     """Fourier shell correlation of two volumes of real maps per shell 0..k_max (Harauz & van Heel 1986)."""
-    a, b = a[grid.half :], b[grid.half :]
-    cross = shell_sum((a * b.conj()).real, grid, device)
-    power = shell_sum(abs(a) ** 2, grid, device) * shell_sum(abs(b) ** 2, grid, device)
+    cross = shell_sum(a.real * b.real + a.imag * b.imag, grid, device)
+    power = shell_sum(power_of(a), grid, device) * shell_sum(power_of(b), grid, device)
     return cross / np.sqrt(np.maximum(power, 1e-30))
+
+
+def power_of(volume: Any) -> Any:
+    """``|F|^2``, float32."""
+    return volume.real**2 + volume.imag**2
 
 
 def resolution_A(
@@ -209,7 +251,7 @@ def resolution_A(
 
 
 def shell_values(profile: NDArray[np.float64], grid: Grid, device: Device) -> Any:
-    """A per-shell profile spread over the grid, linear between shells, float32."""
-    padded = device.asarray(np.pad(np.asarray(profile, np.float32), (0, 2 * grid.half), mode="edge"))
-    below, share = resident(device, _shell_below, grid)
-    return padded[below] * (1 - share) + padded[below + 1] * share
+    """A per-shell profile spread over the half grid, linear between shells, float32."""
+    last = int(np.sqrt(3) * grid.half / PAD * FINE) + 2
+    fine = np.interp(np.arange(last + 1) / FINE, np.arange(len(profile)), np.asarray(profile, np.float64))
+    return device.asarray(fine.astype(np.float32))[resident(device, _fine_shell_index, grid)]

@@ -170,8 +170,10 @@ xp: Any = Namespace(
     asarray=_asarray, array=_asarray, ascontiguousarray=_ascontiguousarray, ix_=_ix, bincount=_function(np.bincount),
     maximum=_function(np.maximum), minimum=_function(np.minimum), exp=_function(np.exp), sqrt=_function(np.sqrt),
     where=_function(np.where),
+    concatenate=lambda parts, axis=0: StrictArray(np.concatenate([_inside(part) for part in parts], axis)),
     fft=SimpleNamespace(
         rfftn=_function(np.fft.rfftn), irfftn=_function(np.fft.irfftn), rfft2=_function(np.fft.rfft2),
+        fft=_function(np.fft.fft), ifft=_function(np.fft.ifft), rfft=_function(np.fft.rfft), irfft=_function(np.fft.irfft),
         fftshift=_function(np.fft.fftshift), ifftshift=_function(np.fft.ifftshift),
     ),
 )  # fmt: skip
