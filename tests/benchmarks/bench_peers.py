@@ -90,7 +90,7 @@ class Slices:
         seconds, found = least(lambda: kernels.slice_volume(ours, PAD, rotations, plane.kx, plane.ky, count))
         yield "slice", "tumble slice_volume", seconds, f"{self.error(found[..., 0] + 1j * found[..., 1]):.1e}", ""
         place = (PAD * self.points + self.grid.half)[:, ::-1].T
-        parts = np.ascontiguousarray(volume.real), np.ascontiguousarray(volume.imag)
+        parts = np.ascontiguousarray(ours[..., 0]), np.ascontiguousarray(ours[..., 1])
 
         def interpolate() -> Any:
             real, imaginary = (map_coordinates(part, place, order=1, prefilter=False) for part in parts)
