@@ -14,6 +14,7 @@ from ..geometry import box_size_px
 from ..records import NoiseSpectrum, Observation, TrackedParticle
 from .bands import sampling_for
 from .boxes import cut_box
+from .correction import Calibration, Corrector
 from .followers import Followers
 from .motion import Motion
 from .noise import NoiseBank
@@ -53,14 +54,22 @@ class FrontEnd:
     height, width : frame size, px.
     pixel_size_A : sampling at the specimen, A per px.
     options : see `FrontEndOptions`.
+    calibration : dark, gain and bad pixels of the detector; bad pixels are also learnt from the frames.
 
     Raises
     ------
     ValueError
-        If a size is not positive.
+        If a size is not positive, or the calibration is of another size.
     """
 
-    def __init__(self, height: int, width: int, pixel_size_A: float, options: FrontEndOptions | None = None) -> None:
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        pixel_size_A: float,
+        options: FrontEndOptions | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
         if height <= 0 or width <= 0:
             raise ValueError(f"frame size must be positive, not {height} x {width} px")
         self.options = options or FrontEndOptions()
@@ -68,13 +77,14 @@ class FrontEnd:
         self.clock = StepClock()
         sampling = self._sampling = sampling_for(pixel_size_A)
         self._gate = FrameGate(height, width, self.options)
+        self._corrector = Corrector(height, width, calibration)
         self._followers = Followers(height, width, sampling, self.options)
         self._searcher = Searcher(height, width, sampling, self.options)
         self._noise = NoiseBank((height, width), self.options)
         self._window: list[Held] = []
         self._ring: deque[Held] = deque()
         self._spare: list[NDArray[Any]] = []
-        self._dead: NDArray[np.bool_] | None = None
+        self._dead = self._corrector.bad
         self._searching_window = True
         self._summer = FrameSummer(1 if self.options.sum_frames is None else self.options.sum_frames)
         self._events: list[str] = []
@@ -104,14 +114,23 @@ class FrontEnd:
         Whatever became final; a bad frame comes back in `rejected` at once and never raises.
         """
         data = np.asarray(data)
+        if reason := self._gate.unfit(data):
+            return FrontEndOutput(rejected=((index, reason),), events=self._take_events())
+        corrected, mean = None, None
+        if self._corrector.active:
+            with self.clock("correct"):
+                corrected = self._buffer(self._corrector.dtype(data))
+                mean = self._corrector.apply(data, corrected)
         with self.clock("check"):
-            reason = self._gate.check(index, data)
+            reason = self._gate.check(index, data, mean)
         if reason:
+            self._reuse(corrected)
             return FrontEndOutput(rejected=((index, reason),), events=self._take_events())
         if not self._usable:
             return FrontEndOutput(analysed=(index,), events=self._take_events())
         with self.clock("keep"):
-            held, left_over = self._summer.add(Held(index, time_s, self._keep(data), self._gate.mean, (index,)))
+            kept = self._keep(data) if corrected is None else corrected
+            held, left_over = self._summer.add(Held(index, time_s, kept, self._gate.mean, (index,)))
         observations: list[Observation] = []
         analysed: list[int] = []
         rejected = [(number, REST) for number in left_over]
@@ -153,12 +172,20 @@ class FrontEnd:
         return self._searcher.motion()
 
     def _keep(self, data: NDArray[Any]) -> NDArray[Any]:
-        """Copy of a frame, in a buffer used before where one is free (fresh large buffers cost page faults)."""
-        if self._spare and self._spare[-1].dtype == data.dtype:
-            buffer = self._spare.pop()
-            np.copyto(buffer, data)
-            return buffer
-        return data.copy()
+        """Copy of a frame."""
+        buffer = self._buffer(data.dtype)
+        np.copyto(buffer, data)
+        return buffer
+
+    def _buffer(self, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Room for a frame, used before where it is free: fresh large buffers cost page faults."""
+        if self._spare and self._spare[-1].dtype == dtype:
+            return self._spare.pop()
+        return np.empty(self._gate.shape, dtype)
+
+    def _reuse(self, buffer: NDArray[Any] | None) -> None:
+        if buffer is not None and len(self._spare) < 2:
+            self._spare.append(buffer)
 
     def _take_events(self) -> tuple[str, ...]:
         events, self._events = tuple(self._events), []
@@ -178,7 +205,7 @@ class FrontEnd:
                     sums.append(total)
             window = sums
             found = self._search(window)
-        self._dead = found.dead
+        self._leave_out(found.dead)
         self._start(found)
         self._events.extend(found.events)
         if self._rotation_line:
@@ -188,6 +215,11 @@ class FrontEnd:
         for held in window:
             self._advance(held, observations, analysed)
         return rejected
+
+    def _leave_out(self, learnt: NDArray[np.bool_] | None) -> None:
+        """Leave out bad pixels that were learnt besides those that were known."""
+        known = self._corrector.bad
+        self._dead = learnt if known is None else known if learnt is None else known | learnt
 
     def _search(self, window: list[Held]) -> Found:
         with self.clock("detect"):
@@ -253,6 +285,7 @@ class FrontEnd:
             self._deforms = True
             self._events.append(f"the field deforms: parts moved {np.abs(motion.local_A).max():.1f} A apart")
         if found is not None:
+            self._leave_out(found.dead)
             self._start(found)
             self._events.extend(found.events)
 
@@ -262,8 +295,7 @@ class FrontEnd:
         with self.clock("box"):
             observations.extend(self._observe(track, held) for track in self._followers.tracks_at(held.index))
         analysed.extend(held.members)
-        if len(self._spare) < 2:
-            self._spare.append(held.data)
+        self._reuse(held.data)
 
     def _observe(self, track: Track, held: Held) -> Observation:
         """Make the observation of one particle in the oldest waiting frame."""

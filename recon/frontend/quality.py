@@ -30,21 +30,28 @@ class FrameGate:
         self._last: tuple[float, NDArray[Any]] | None = None
         self.mean = 0.0
 
-    def check(self, index: int, data: NDArray[Any]) -> str:
+    def unfit(self, data: NDArray[Any]) -> str:
+        """Return why an array cannot be a frame of this series at all, or ""."""
+        if data.dtype.kind not in "uif":
+            return "wrong type"
+        return "wrong shape" if data.shape != self.shape else ""
+
+    def check(self, index: int, data: NDArray[Any], corrected_mean: float | None = None) -> str:
         """Return the reason to reject the frame, or "" when it is good; `mean` is then its mean count per pixel.
 
         Parameters
         ----------
-        data : (rows, columns) counts of any integer or real type.
+        data : (rows, columns) counts of any integer or real type, as the detector sent them.
+        corrected_mean : mean of the good pixels after dark and gain, where the frame is corrected.
         """
-        if data.dtype.kind not in "uif":
-            return "wrong type"
-        if data.shape != self.shape:
-            return "wrong shape"
+        if reason := self.unfit(data):
+            return reason
         if self._last_index is not None and index <= self._last_index:
             return "duplicate"
         self._last_index = index
         top_share, usable_mean = self._levels(data)
+        if corrected_mean is not None:
+            usable_mean = corrected_mean
         if not np.isfinite(usable_mean):
             return "not finite"
         if usable_mean <= 0 or (self._means and usable_mean < DARK * float(np.median(self._means))):

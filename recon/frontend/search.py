@@ -65,14 +65,21 @@ def bad_pixels(frames: list[tuple[NDArray[Any], float]]) -> NDArray[np.bool_] | 
     for data, mean in frames:
         total += np.multiply(data, np.float32(1 / mean), dtype=np.float32, casting="unsafe")
     total /= len(frames)
-    deviation = total - median_filter(total, 3, mode="nearest")
-    spread = 1.4826 * float(np.median(np.abs(deviation))) + 1e-6
-    # A fifth of the mean at least: the wanted mask is of broken pixels, not of the strongest fluctuations.
-    dead = np.abs(deviation) > max(BAD_PIXEL_Z * spread, 0.2)
+    dead = stands_out(total)
     first = frames[0][0]
     if first.dtype.kind in "ui":
         dead |= first == np.iinfo(first.dtype).max
     return dead if dead.any() else None
+
+
+def stands_out(field: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Pixels of a mean field, (rows, columns) in units of its mean, that differ from all around them."""
+    deviation = field - median_filter(field, 3, mode="nearest")
+    spread = 1.4826 * float(np.median(np.abs(deviation)))
+    if spread == 0:  # so few counts that most pixels are alike
+        spread = float(deviation.std())
+    # A fifth of the mean at least: the wanted mask is of broken pixels, not of the strongest fluctuations.
+    return np.asarray(np.abs(deviation) > max(BAD_PIXEL_Z * spread, 0.2))
 
 
 class Searcher:
@@ -85,7 +92,8 @@ class Searcher:
         growth = (rows * columns / (288 * 288)) ** 0.5
         self.every = options.search_every or min(32, max(8, round(5 * growth)))
         self._maker: MapMaker | None = None
-        self._dead: NDArray[np.bool_] | None = None
+        self.dead: NDArray[np.bool_] | None = None  # bad pixels learnt so far, (rows, columns)
+        self._field: NDArray[np.float32] | None = None  # sum of contrast: a pixel that breaks later shows in it
         self._background: Background | None = None
         self._since = 0
         self._sum: NDArray[np.float64] | None = None
@@ -100,23 +108,23 @@ class Searcher:
         frames : (counts (rows, columns), mean count) of every frame of the window.
         """
         maker = self._maker = MapMaker(*self.shape, self.sampling)
-        self._dead = bad_pixels(frames)
+        self.dead = bad_pixels(frames)
         events = []
-        if self._dead is not None:
-            events.append(f"{int(self._dead.sum())} bad pixels are left out")
+        if self.dead is not None:
+            events.append(f"{int(self.dead.sum())} bad pixels are left out")
         if self.shape[0] * self.shape[1] > LARGE_FIELD_PX:
             frames = frames[:: -(-len(frames) // MAX_LARGE_FRAMES)]
         power = PowerSpectrum(*self.shape, self.sampling.pixel_size_A)
         for data, mean in frames[:: max(1, len(frames) // 16)]:
-            power.add(contrast_of(data, mean, self._dead))
+            power.add(contrast_of(data, mean, self.dead))
         sheets = power.graphene()
         if sheets:
             maker.set_notch(notch_filter(*maker.fft_shape, sheets, self.sampling.pixel_size_A))
             events.append("graphene at " + ", ".join(f"{sheet.angle_deg:.1f} deg" for sheet in sheets))
             self._motion = FieldMotion(*self.shape, self.sampling.pixel_size_A, sheets)
             for data, mean in frames[:: self.every]:
-                self._motion.add(contrast_of(data, mean, self._dead))
-        maps = np.stack([maker.maps(contrast_of(data, mean, self._dead)) for data, mean in frames])
+                self._motion.add(contrast_of(data, mean, self.dead))
+        maps = np.stack([maker.maps(contrast_of(data, mean, self.dead)) for data, mean in frames])
         mean_maps = maps.mean(axis=0)
         detections = self._detect(mean_maps) if len(maps) >= MIN_FRAMES else []
         to_bins, bin_A = self.sampling.to_bins, self.sampling.bin_A
@@ -124,7 +132,7 @@ class Searcher:
         mean = float(np.mean([mean for _, mean in frames]))
         self._background = measure_background(maps, centres, mean)
         return Found(
-            tuple(detections), mean_maps[:-1], mean_maps[-1], self._background, self._dead, tuple(sheets), tuple(events)
+            tuple(detections), mean_maps[:-1], mean_maps[-1], self._background, self.dead, tuple(sheets), tuple(events)
         )
 
     def next_search(self, data: NDArray[Any], mean: float, tracks: list[Track]) -> Found | None:
@@ -133,21 +141,34 @@ class Searcher:
         if self._since < self.every or self._maker is None or self._background is None:
             return None
         self._since = 0
-        contrast = contrast_of(data, mean, self._dead)
+        contrast = contrast_of(data, mean, self.dead)
         if self._motion is not None:
             self._motion.add(contrast)
         maps = self._maker.maps(contrast)
         self._hide(maps, tracks, self._background.floors * (self._background.mean / mean))
         self._sum = maps.astype(np.float64) if self._sum is None else self._sum + maps
+        self._field = contrast if self._field is None else np.add(self._field, contrast, out=self._field)
         self._count += 1
         if self._count < self.options.search_frames:
             return None
         mean_maps = (self._sum / self._count).astype(np.float32)
-        self._sum, self._count = None, 0
+        events = self._learn_bad_pixels(self._field / np.float32(self._count))
+        self._sum, self._field, self._count = None, None, 0
         detections = [d for d in self._detect(mean_maps) if not self._known(d, tracks)]
-        if not detections:
+        if not detections and not events:
             return None
-        return Found(tuple(detections), mean_maps[:-1], mean_maps[-1], None, self._dead)
+        return Found(tuple(detections), mean_maps[:-1], mean_maps[-1], None, self.dead, (), events)
+
+    def _learn_bad_pixels(self, field: NDArray[np.float32]) -> tuple[str, ...]:
+        """Add pixels that have broken since; `field` is the mean contrast, in which known ones are 0."""
+        late = stands_out(field)
+        if self.dead is not None:
+            late &= ~self.dead
+        count = int(late.sum())
+        if not count:
+            return ()
+        self.dead = late if self.dead is None else self.dead | late
+        return (f"{count} more bad pixels are left out",)
 
     def motion(self) -> Motion | None:
         """Motion of the field so far; None where there is no graphene to tell it."""
