@@ -99,12 +99,14 @@ class Trust:
         the best of the gauges (rotations of the lattice, either hand).
     gap : by how much that gauge beats the second best; a crystal that looks the same in two gauges certifies no pose.
     agreement_rms_A : rms distance of the atoms that agree.
+    pose_agreement : share of frames to which both reconstructions gave the same pose, in that one gauge.
     branch_margin : log-likelihood per frame by which the accepted branch beats its best alternative.
     likelihood : log-likelihood per frame against no particle, each frame against a map without it.
     used_share : share of frames whose pose was sure.
     lattice_rms_A : rms distance of atoms from the lattice that their neighbours span.
     vacuum_share : share of atoms outside the body of the crystal.
     shape : overlap, 0 to 1, of the shapes of the two maps.
+    unseen_share : share of the directions of Fourier space that no view has measured, which both maps lack alike.
     """
 
     trusted: bool | None
@@ -113,12 +115,14 @@ class Trust:
     agreement: float | None = None
     gap: float | None = None
     agreement_rms_A: float | None = None
+    pose_agreement: float | None = None
     branch_margin: float | None = None
     likelihood: float | None = None
     used_share: float | None = None
     lattice_rms_A: float | None = None
     vacuum_share: float | None = None
     shape: float | None = None
+    unseen_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
