@@ -123,6 +123,7 @@ def _read_start(message: Mapping[str, Any], channel: str | None) -> SeriesStart:
         detector=_text(message.get("detector_description")),
         pixel_mask=None if mask is None else mask.astype(np.uint32),
         flatfield=_read_flatfield(message, channel),
+        flatfield_applied=message.get("flatfield_enabled") is True,
         user_data=user_data,
     )
 
@@ -231,6 +232,8 @@ def _start_message(start: SeriesStart, compression: str, channel: str) -> dict[s
         "detector_description": start.detector,
         "user_data": user_data,
     }
+    if start.flatfield is not None:
+        message["flatfield_enabled"] = start.flatfield_applied
     tables = (("pixel_mask", start.pixel_mask), ("flatfield", start.flatfield))
     for name, table in tables:
         if table is not None:

@@ -30,7 +30,8 @@ class SeriesStart:
     voltage_kV: float | None = None
     detector: str = ""
     pixel_mask: NDArray[np.uint32] | None = None  # [row, column]; non-zero is bad
-    flatfield: NDArray[np.floating[Any]] | None = None  # [row, column]
+    flatfield: NDArray[np.floating[Any]] | None = None  # [row, column]; counts are multiplied by it
+    flatfield_applied: bool = False  # by the detector already
     user_data: Mapping[str, Any] = field(default_factory=dict)
 
 

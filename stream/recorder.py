@@ -19,7 +19,7 @@ from .compression import default_block_bytes
 from .encoded import EncodedFrame, encode_frame
 from .errors import RecordingError
 from .frame import Frame, SeriesStart
-from .readers import BITSHUFFLE_FILTER, LZ4_FILTER
+from .hdf5 import BITSHUFFLE_FILTER, LZ4_FILTER
 
 _COLUMN_CHUNK = 4096
 

@@ -147,6 +147,7 @@ def _read_start(header: Mapping[str, Any], parts: Sequence[Buffer]) -> SeriesSta
         detector=str(config.get("description", ""))[:200],
         pixel_mask=tables.get("dpixelmask"),
         flatfield=tables.get("dflatfield"),
+        flatfield_applied=config.get("flatfield_correction_applied") in (True, 1),
     )
 
 

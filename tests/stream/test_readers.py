@@ -164,11 +164,13 @@ def test_files_that_are_none(tmp_path):
     write(tmp_path / "zero.h5", data=np.zeros((1, 4, 5)))
     with h5py.File(tmp_path / "zero.h5", "w") as file:
         file.create_dataset("x", (0, 4, 5), "u2", maxshape=(None, 4, 5))
+    (tmp_path / "movie.xyz").write_bytes(b"anything" * 100)
     expected = {
         "missing.h5": "no such file",
         "text.h5": "is not an HDF5 file",
         "empty.h5": "is not an HDF5 file",
-        ".": "is not an HDF5 file",
+        ".": "is a folder",
+        "movie.xyz": "in no format this program knows",
         "cut.h5": "cannot be opened",
         "flat.h5": "has no 3D dataset",
         "zero.h5": "has no 3D dataset",
