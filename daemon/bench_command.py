@@ -18,6 +18,9 @@ def bench(
     frames: Annotated[int, typer.Option("--frames", min=320, help="Of the simulated movie.")] = 830,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")] = 0,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: all cores.")] = None,
+    rate: Annotated[
+        float, typer.Option("--rate", min=0, help="Frames per second over the wire, for the latency; 0: leave it out.")
+    ] = 100.0,
 ) -> int:
     """Measure every step of the path on this machine, beside the least it could take."""
     from .threads import size_thread_pools
@@ -25,11 +28,19 @@ def bench(
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {device}: give auto, cpu or cuda")
     size_thread_pools(threads)  # before anything is imported that has threads
-    from .bench import BenchOptions, run_bench
+    from .bench import run_bench
     from .bench_report import read_report, table
+    from .bench_scene import BenchOptions
 
     before = None if compare is None else read_report(compare)
-    options = BenchOptions(frames=frames, bootstrap_frames=min(400, frames // 2), seed=seed, device=device)
+    options = BenchOptions(
+        frames=frames,
+        bootstrap_frames=min(400, frames // 2),
+        seed=seed,
+        device=device,
+        rate_hz=rate,
+        threads=threads,
+    )
     report = run_bench(options, lambda words: typer.echo(words, err=True))
     typer.echo(table(report, before, detail=detail))
     if as_json is not None:

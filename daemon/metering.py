@@ -1,9 +1,4 @@
-"""A device that counts: every kernel and FFT that the reconstruction launches, its time, arithmetic and least traffic.
-
-The model is simple on purpose. Arithmetic is counted per Fourier coefficient from the kernel bodies (an addition or a
-multiplication is one operation; refinements count all their rounds, though a pose that has converged stops sooner).
-Bytes are the least that has to move once per launch: the volume, the boxes and the results.
-"""
+"""A device that counts: every kernel and FFT that the reconstruction launches, its time, and its cost by the model."""
 
 from __future__ import annotations
 
@@ -17,13 +12,8 @@ from typing import Any, cast
 import numpy as np
 
 from ..recon.device import Device
-
-# operations per coefficient, read off recon/kernels/bodies.py
-SLICE_FLOPS = 56  # coordinates, weights, two trilinear sums
-SCORE_FLOPS = 72 + 4 * 28  # one slice for the pose and its half turn, cross terms, two Newton passes of each
-REFINE_FLOPS = 270  # value, gradient and normal matrix, once per round and once before
-INSERT_FLOPS = 96  # phase, weights, three additions to each of eight neighbours
-CHAIN_FLOPS = 30  # per pair of states: transition, Viterbi, forward, backward
+from . import bench_model as model
+from .bench_model import Cost
 
 
 @dataclass(slots=True)
@@ -53,12 +43,12 @@ class Meter:
     wait: Callable[[], object] = lambda: None
     done: dict[tuple[str, str], Work] = field(default_factory=dict)
 
-    def run(self, name: str, flops: float, moved: float, launch: Callable[[], Any]) -> Any:
+    def run(self, name: str, cost: Cost, launch: Callable[[], Any]) -> Any:
         """Launch, time and book."""
         wall, cpu = time.perf_counter(), time.process_time()
         result = launch()
         self.wait()
-        spent = Work(time.perf_counter() - wall, time.process_time() - cpu, flops, moved, 1)
+        spent = Work(time.perf_counter() - wall, time.process_time() - cpu, cost.flops, cost.bytes, 1)
         self.done.setdefault((self.step(), name), Work()).add(spent)
         return result
 
@@ -80,34 +70,28 @@ class _Kernels:
         return getattr(self._kernels, name)  # what has no model passes unseen
 
     def slice_volume(self, volume: Any, pad: float, rotations: Any, kx: Any, ky: Any, count: int) -> Any:
-        items = len(rotations) * count
         return self._meter.run(
-            "slice_volume", items * SLICE_FLOPS, volume.nbytes + 8 * items,
+            "slice_volume", model.slices(len(rotations), count, volume.nbytes),
             lambda: self._kernels.slice_volume(volume, pad, rotations, kx, ky, count),
         )  # fmt: skip
 
     def score_pairs(self, volume: Any, pad: float, frames: Any, rotations: Any, *rest: Any) -> Any:
-        count = rest[5]
         poses = rotations.shape[0] * rotations.shape[1]
-        moved = volume.nbytes + 8 * count * len(frames) + 36 * poses + 24 * poses
         return self._meter.run(
-            "score_pairs", poses * count * SCORE_FLOPS, moved,
+            "score_pairs", model.scores(poses, len(frames), rest[5], volume.nbytes),
             lambda: self._kernels.score_pairs(volume, pad, frames, rotations, *rest),
         )  # fmt: skip
 
     def refine_poses(self, volume: Any, pad: int, frames: Any, *rest: Any) -> Any:
-        count, rounds = rest[6], rest[8]
-        moved = volume.nbytes + 8 * count * len(np.unique(_host(frames))) + 2 * 44 * len(frames)
+        count, rounds, rows = rest[6], rest[8], len(np.unique(_host(frames)))
         return self._meter.run(
-            "refine_poses", len(frames) * count * (rounds + 1) * REFINE_FLOPS, moved,
+            "refine_poses", model.refinements(len(frames), rows, count, rounds, volume.nbytes),
             lambda: self._kernels.refine_poses(volume, pad, frames, *rest),
         )  # fmt: skip
 
     def insert_poses(self, numerators: Any, denominators: Any, target: Any, pad: int, frames: Any, *rest: Any) -> None:
-        count = rest[7]
-        moved = 2 * (numerators.nbytes + denominators.nbytes) + 8 * count * len(frames)
         self._meter.run(
-            "insert_poses", len(frames) * count * INSERT_FLOPS, moved,
+            "insert_poses", model.insertions(len(frames), rest[7], numerators.nbytes + denominators.nbytes),
             lambda: self._kernels.insert_poses(numerators, denominators, target, pad, frames, *rest),
         )  # fmt: skip
 
@@ -132,6 +116,20 @@ class _MeteredDevice(Device):
     def fft2(self, array: Any) -> Any:
         return self._fft(array.shape[-2:], math.prod(array.shape[:-2]), lambda: self._inner.fft2(array))
 
+    def fft(self, array: Any, axis: int) -> Any:
+        return self._lines(array.shape, axis, lambda: self._inner.fft(array, axis))
+
+    def ifft(self, array: Any, axis: int) -> Any:
+        return self._lines(array.shape, axis, lambda: self._inner.ifft(array, axis))
+
+    def rfft(self, array: Any, axis: int) -> Any:
+        return self._lines(array.shape, axis, lambda: self._inner.rfft(array, axis), real=True)
+
+    def irfft(self, array: Any, length: int, axis: int) -> Any:
+        shape = list(array.shape)
+        shape[axis] = length
+        return self._lines(tuple(shape), axis, lambda: self._inner.irfft(array, length, axis), real=True)
+
     @property
     def _inner(self) -> Device:
         if self.device is None:
@@ -139,7 +137,7 @@ class _MeteredDevice(Device):
         return self.device
 
     def _fft(self, shape: tuple[int, ...], howmany: int, launch: Callable[[], Any]) -> Any:
-        """A real transform of n points takes about 2.5 n log2 n operations; it reads and writes 4 n bytes."""
-        points = math.prod(shape)
-        flops = 2.5 * points * math.log2(max(points, 2)) * howmany
-        return self.meter.run("fft", flops, 8 * points * howmany, launch)
+        return self.meter.run("fft", model.transform(shape, howmany), launch)
+
+    def _lines(self, shape: tuple[int, ...], axis: int, launch: Callable[[], Any], *, real: bool = False) -> Any:
+        return self.meter.run("fft", model.lines(shape, axis, real=real), launch)
