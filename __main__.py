@@ -8,6 +8,7 @@ from .daemon.cli import main as command_line
 
 if TYPE_CHECKING:
     from .daemon.launch import Dashboard
+    from .daemon.report_command import ReportMaker
 
 
 def load_dashboard() -> Dashboard:
@@ -17,9 +18,16 @@ def load_dashboard() -> Dashboard:
     return run
 
 
+def load_report() -> ReportMaker:
+    """Import what makes reports, as late."""
+    from .dashboard.report.make import make
+
+    return make
+
+
 def main() -> None:
     """Run the command line."""
-    command_line(load_dashboard)
+    command_line(load_dashboard, load_report=load_report)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import typer
 from .. import __version__
 from .bench_command import bench
 from .errors import FAILED, USAGE, TumbleError, UsageError
+from .report_command import ReportMaker, report
+from .report_command import loader as report_loader
 
 if TYPE_CHECKING:
     from .config import Settings
@@ -53,13 +55,18 @@ RecordOption = Annotated[bool | None, typer.Option("--record/--no-record", help=
 SpeedOption = Annotated[str, typer.Option("--speed", help="1 for the recorded pace, 2 for twice that, max.")]
 
 
-def main(load_dashboard: DashboardLoader | None = None, arguments: list[str] | None = None) -> None:
+def main(
+    load_dashboard: DashboardLoader | None = None,
+    arguments: list[str] | None = None,
+    load_report: Callable[[], ReportMaker] | None = None,
+) -> None:
     """Run the command line and exit with its code.
 
     Parameters
     ----------
     load_dashboard : imports and returns `dashboard.app.run`; without it there are only plain lines.
     arguments : words after the program's name.
+    load_report : imports and returns `dashboard.report.make.make`; without it there are no reports.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
@@ -67,6 +74,7 @@ def main(load_dashboard: DashboardLoader | None = None, arguments: list[str] | N
     if debug:
         os.environ["TUMBLE_DEBUG"] = "1"  # for the processes that are started
     _loader[:] = [load_dashboard] if load_dashboard is not None else []
+    report_loader[:] = [load_report] if load_report is not None else []
     sys.exit(_run(words, debug=debug))
 
 
@@ -300,6 +308,7 @@ def doctor() -> int:
 
 
 app.command()(bench)
+app.command()(report)
 
 
 def _known(
