@@ -14,6 +14,7 @@ import typer
 from .. import __version__
 from .bench_command import bench
 from .errors import FAILED, USAGE, TumbleError, UsageError
+from .selftest import selftest
 from .report_command import ReportMaker, report
 from .report_command import loader as report_loader
 
@@ -308,6 +309,7 @@ def doctor() -> int:
 
 
 app.command()(bench)
+app.command()(selftest)
 app.command()(report)
 
 

@@ -1,0 +1,1 @@
+"""How far a reconstruction has come: coverage, isotropy, resolution. Pure functions of arrays; no state but counts."""

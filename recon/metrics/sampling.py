@@ -1,0 +1,177 @@
+"""Which Fourier coefficients have been measured, and how often: counts on a hemisphere of directions, constant cost a
+frame.
+
+By the projection-slice theorem a view measures the central plane across its direction. A direction k of the shell of
+radius R Fourier voxels lies in the plane of view v when ``|k.v| R < 1/2``; `s(k)` counts these views (Baldwin &
+Lyumkis, Prog. Biophys. Mol. Biol. 150, 160 (2020)).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
+
+from ..coverage import view_grid
+
+POINTS = 2000
+
+
+@njit(cache=True)
+def _count(
+    points: NDArray[np.float64],
+    half_width: float,
+    views: NDArray[np.float64],
+    counts: NDArray[np.int32],
+    fresh: NDArray[np.float64],
+) -> tuple[int, float]:
+    """Count `views`; returns how many points became seen, and the change of the sum of 1/s over the points seen."""
+    seen, inverse = 0, 0.0
+    for number in range(views.shape[0]):
+        x, y, z = views[number, 0], views[number, 1], views[number, 2]
+        new = touched = 0
+        for point in range(points.shape[0]):
+            if abs(points[point, 0] * x + points[point, 1] * y + points[point, 2] * z) < half_width:
+                before = counts[point]
+                counts[point] = before + 1
+                touched += 1
+                if before == 0:
+                    new += 1
+                    inverse += 1.0
+                else:
+                    inverse -= 1.0 / (before * (before + 1.0))
+        seen += new
+        fresh[number] = new / max(touched, 1)
+    return seen, inverse
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What the counts of a `FourierSampling` amount to at one moment.
+
+    Attributes
+    ----------
+    views : how many were counted.
+    empty_fraction : share of the directions that no view has measured.
+    scf : sampling compensation factor, 1 / (<s> <1/s>) over the directions that were measured. It ignores what was not
+        and may exceed what looks sensible: never show it without `empty_fraction`.
+    effective_views : how many views, spread evenly, would measure the same directions as well: the harmonic mean of s
+        as a number of views. More of the same plane hardly raises it.
+    """
+
+    views: int
+    empty_fraction: float
+    scf: float
+    effective_views: float
+
+
+class FourierSampling:
+    """Counts of measured directions on one shell.
+
+    Parameters
+    ----------
+    radius : of the shell in Fourier voxels, diameter of the particle / resolution.
+    points : directions on the hemisphere.
+
+    Raises
+    ------
+    ValueError : `radius` is below 1/2, where every view measures everything.
+    """
+
+    def __init__(self, radius: float, points: int = POINTS) -> None:
+        if not radius >= 0.5:
+            raise ValueError(f"a shell of radius {radius} Fourier voxels: it must be at least 1/2")
+        self.radius = float(radius)
+        self.points = view_grid(points)
+        self.counts = np.zeros(points, np.int32)
+        self.views = 0
+        self._seen, self._inverse = 0, 0.0
+
+    def add(self, views: ArrayLike) -> NDArray[np.float64]:
+        """Count views.
+
+        Parameters
+        ----------
+        views : (n, 3) unit vectors, directions of the beam in the body frame (`coverage.view_directions`).
+
+        Returns
+        -------
+        (n,) share of the directions measured by each view that no view before it had measured.
+        """
+        views = np.ascontiguousarray(views, np.float64).reshape(-1, 3)
+        fresh = np.zeros(len(views))
+        seen, inverse = _count(self.points, 0.5 / self.radius, views, self.counts, fresh)
+        self._seen += seen
+        self._inverse += inverse
+        self.views += len(views)
+        return fresh
+
+    def copy(self) -> FourierSampling:
+        """Independent counts that begin as these."""
+        other = FourierSampling(self.radius, len(self.points))
+        other.counts[:] = self.counts
+        other.views, other._seen, other._inverse = self.views, self._seen, self._inverse
+        return other
+
+    @property
+    def sampling(self) -> Sampling:
+        """What the counts amount to; constant cost."""
+        empty = 1 - self._seen / len(self.points)
+        if not self._seen:
+            return Sampling(self.views, empty, 0.0, 0.0)
+        harmonic = self._seen / max(self._inverse, 1e-12)
+        mean = self.views / (2 * self.radius * (1 - empty))  # of s over what was measured, expected
+        return Sampling(self.views, empty, self._compensation(), min(harmonic / mean, 1.0) * self.views)
+
+    def _compensation(self) -> float:
+        seen = self.counts[self.counts > 0]
+        return float(1 / (seen.mean() * (self._inverse / len(seen))))
+
+
+@njit(cache=True)
+def _planes(points: NDArray[np.float64], views: NDArray[np.float64], counts: NDArray[np.float64]) -> None:
+    for point in range(points.shape[0]):
+        x, y, z = points[point, 0], points[point, 1], points[point, 2]
+        number = 0
+        for view in range(views.shape[0]):
+            number += abs(views[view, 0] * x + views[view, 1] * y + views[view, 2] * z) < 0.5
+        counts[point] = number
+
+
+def plane_counts(points: ArrayLike, views: ArrayLike) -> NDArray[np.float64]:
+    """How many of the views (n, 3) measure each of the points (p, 3), in Fourier voxels: (p,) float64.
+
+    A view measures what lies within half a voxel of its central plane.
+    """
+    counts = np.zeros(len(np.asarray(points)))
+    _planes(np.ascontiguousarray(points, np.float64), np.ascontiguousarray(views, np.float64), counts)
+    return counts
+
+
+def expected_empty(views: float, diameter_A: float, resolution_A: float) -> float:
+    """Share of the Fourier voxels at the edge that `views` views of a crystal tumbling at random leave empty, about
+    ``exp(-m)`` with ``m = views * resolution / (2 diameter)`` samples a voxel.
+    """
+    return math.exp(-views * resolution_A / (2 * diameter_A))
+
+
+def views_for(covered: float, diameter_A: float, resolution_A: float) -> float:
+    """Views of a crystal tumbling at random that measure the share `covered` of the Fourier voxels at the edge.
+
+    Raises
+    ------
+    ValueError : `covered` is not below 1, which no number of random views reaches.
+    """
+    if not 0 <= covered < 1:
+        raise ValueError(f"random views never cover {covered} of the sphere: ask for less than 1")
+    return -math.log(1 - covered) * 2 * diameter_A / resolution_A
+
+
+def tilt_elongation(tilt_deg: float) -> float:
+    """Elongation along the beam of a tomogram tilted about one axis up to ``+-tilt_deg`` (Radermacher 1988)."""
+    angle = math.radians(tilt_deg)
+    product = math.sin(angle) * math.cos(angle)
+    return math.sqrt((angle + product) / (angle - product))

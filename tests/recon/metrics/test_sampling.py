@@ -1,0 +1,97 @@
+"""Counts of measured directions: what a view measures, constant cost, and what uneven views leave out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tumble.recon.metrics.reference import view_sets
+from tumble.recon.metrics.sampling import (
+    FourierSampling,
+    expected_empty,
+    plane_counts,
+    tilt_elongation,
+    views_for,
+)
+
+
+def test_a_view_measures_the_directions_across_it_once() -> None:
+    counts = FourierSampling(20.0, points=3000)
+    fresh = counts.add([[0.0, 0.0, 1.0]])
+    seen = counts.points[counts.counts > 0]
+    assert fresh == pytest.approx(1.0)
+    assert abs(seen[:, 2]).max() < 1 / 40
+    assert counts.sampling.empty_fraction == pytest.approx(1 - 1 / 40, abs=2e-3)
+    assert counts.add([[0.0, 0.0, -1.0]]) == pytest.approx(0.0)  # from behind it is the same plane
+    assert counts.counts.max() == 2
+
+
+def test_one_by_one_is_the_same_as_at_once() -> None:
+    views = view_sets(200, 3)["uniform"]
+    together, single = FourierSampling(25.0), FourierSampling(25.0)
+    together.add(views)
+    for view in views:
+        single.add(view)
+    np.testing.assert_array_equal(together.counts, single.counts)
+    assert together.sampling.scf == pytest.approx(single.sampling.scf)
+    direct = (abs(together.points @ views.T) < 0.5 / 25).sum(axis=1)
+    np.testing.assert_array_equal(together.counts, direct)
+    seen = direct[direct > 0]
+    assert together.sampling.scf == pytest.approx(1 / (seen.mean() * (1 / seen).mean()))
+
+
+def test_a_copy_goes_its_own_way() -> None:
+    first = FourierSampling(25.0)
+    first.add(view_sets(50)["uniform"])
+    before = first.sampling
+    first.copy().add(view_sets(50, 1)["uniform"])
+    assert first.sampling == before
+
+
+def test_more_of_the_same_plane_is_worth_little() -> None:
+    counts = FourierSampling(25.0)
+    counts.add(view_sets(1000)["uniform"])
+    even = counts.sampling
+    counts.add(np.tile([[0.0, 0.0, 1.0]], (1000, 1)))
+    stuck = counts.sampling
+    assert even.effective_views == pytest.approx(1000, rel=0.1)
+    assert stuck.views == 2000
+    assert stuck.effective_views < 1.05 * even.effective_views
+    assert stuck.scf < 0.6 * even.scf
+
+
+def test_a_void_does_not_raise_the_effective_views() -> None:
+    counts = FourierSampling(25.0)
+    counts.add(view_sets(2000)["tilt +-60 deg"])
+    assert counts.sampling.effective_views < 2000
+    assert counts.sampling.empty_fraction > 0.3
+
+
+def test_random_tumbling_leaves_the_share_that_is_expected() -> None:
+    shares = []
+    for seed in range(20):
+        counts = FourierSampling(50.0)
+        counts.add(view_sets(100, seed)["uniform"])
+        shares.append(counts.sampling.empty_fraction)
+    assert np.mean(shares) == pytest.approx(expected_empty(100, 50.0, 1.0), abs=0.02)
+    assert expected_empty(views_for(0.99, 30.0, 1.5), 30.0, 1.5) == pytest.approx(0.01)
+
+
+def test_planes_through_the_origin() -> None:
+    points = np.array([[0.0, 0.0, 0.0], [3.0, 0.0, 0.0], [0.0, 0.0, 0.4], [0.0, 0.0, 0.6]])
+    np.testing.assert_array_equal(plane_counts(points, [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]), [2, 1, 2, 1])
+
+
+def test_tilting_all_around_elongates_nothing() -> None:
+    assert tilt_elongation(90) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("radius", [0.0, -1.0, float("nan")])
+def test_a_shell_must_have_a_size(radius: float) -> None:
+    with pytest.raises(ValueError, match="radius"):
+        FourierSampling(radius)
+
+
+def test_random_views_never_cover_everything() -> None:
+    with pytest.raises(ValueError, match="less than 1"):
+        views_for(1.0, 30.0, 1.0)
