@@ -10,6 +10,7 @@ from html import escape
 Range = tuple[float, float]
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 44
 STRIP = 22
+LEGEND = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ class _Frame:
         self.y_range = chart.y_range or spread(ys)
         self.right = chart.width - RIGHT
         self.bottom = chart.height - BOTTOM
+        self.top = TOP + LEGEND if len(_named(chart)) > 1 else TOP
 
     def x(self, value: float) -> float:
         low, high = self.x_range
@@ -108,7 +110,7 @@ class _Frame:
     def y(self, value: float) -> float:
         low, high = self.y_range
         share = (value - low) / ((high - low) or 1.0)
-        return self.bottom - min(1.02, max(-0.02, share)) * (self.bottom - TOP)
+        return self.bottom - min(1.02, max(-0.02, share)) * (self.bottom - self.top)
 
 
 def draw(chart: Chart) -> str:
@@ -139,8 +141,8 @@ def _axes(chart: Chart, frame: _Frame) -> list[str]:
         parts.append(
             f'<text class="tick" x="{x:.1f}" y="{frame.bottom + 18}" text-anchor="middle">{escape(words)}</text>'
         )
-    parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{frame.bottom}H{frame.right}"/>')
-    middle = (TOP + frame.bottom) / 2
+    parts.append(f'<path class="axis" d="M{LEFT} {frame.top}V{frame.bottom}H{frame.right}"/>')
+    middle = (frame.top + frame.bottom) / 2
     parts.append(
         f'<text class="name" transform="translate(14 {middle:.0f}) rotate(-90)" text-anchor="middle">'
         f"{escape(chart.y_label)}</text>"
@@ -165,9 +167,9 @@ def _limits(chart: Chart, frame: _Frame) -> list[str]:
         x = frame.x(value)
         left = x > (LEFT + frame.right) / 2
         anchor, shift = ("end", -6) if left else ("start", 6)
-        parts.append(f'<path class="mark" d="M{x:.1f} {TOP}V{frame.bottom}"/>')
+        parts.append(f'<path class="mark" d="M{x:.1f} {frame.top}V{frame.bottom}"/>')
         parts.append(
-            f'<text class="note" x="{x + shift:.1f}" y="{TOP + 12}" text-anchor="{anchor}">{escape(words)}</text>'
+            f'<text class="note" x="{x + shift:.1f}" y="{frame.top + 12}" text-anchor="{anchor}">{escape(words)}</text>'
         )
     return parts
 
@@ -201,18 +203,22 @@ def _series(series: Series, frame: _Frame) -> str:
     return f'<path class="curve c{series.colour}" d="{"".join(words)}"/>'
 
 
+def _named(chart: Chart) -> list[Series]:
+    return [series for series in chart.series if series.label]
+
+
 def _legend(chart: Chart, frame: _Frame) -> list[str]:
-    named = [series for series in chart.series if series.label]
-    if len(named) < 2:
-        return []
-    parts = []
-    for row, series in enumerate(named):
-        y = TOP + 14 + 17 * row
-        x = frame.right - 150
+    """Names of the curves in a row above them, from the right; none where there is one curve only."""
+    parts: list[str] = []
+    if len(_named(chart)) < 2:
+        return parts
+    x = float(frame.right)
+    for series in reversed(_named(chart)):
+        x -= 7.0 * len(series.label) + 38
         kind = "dots" if series.kind == "dots" else "curve"
-        stroke = f"M{x + 4} {y - 4}h0m7 0h0m7 0h0" if kind == "dots" else f"M{x} {y - 4}h22"
+        stroke = f"M{x + 4:.0f} {TOP}h0m7 0h0m7 0h0" if kind == "dots" else f"M{x:.0f} {TOP}h22"
         parts.append(f'<path class="{kind} c{series.colour}" d="{stroke}"/>')
-        parts.append(f'<text class="note" x="{x + 28}" y="{y}">{escape(series.label)}</text>')
+        parts.append(f'<text class="note" x="{x + 28:.0f}" y="{TOP + 4}">{escape(series.label)}</text>')
     return parts
 
 

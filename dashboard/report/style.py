@@ -83,7 +83,7 @@ td.n, th.n { text-align: right; } tr.sum td { font-weight: 650; }
 pre { background: var(--plain-back); padding: 8px 12px; border-radius: 6px; overflow-x: auto; margin: 6px 0;
   white-space: pre-wrap; }
 details summary { cursor: pointer; color: var(--soft); margin-top: 10px; }
-@media (max-width: 760px) { .pair { grid-template-columns: 1fr; } main { padding: 16px 10px; } section {
+@media screen and (max-width: 760px) { .pair { grid-template-columns: 1fr; } main { padding: 16px 10px; } section {
   padding: 14px 12px; }
   .numbers b { font-size: 18px; } }
 @media print { :root { color-scheme: light;
@@ -91,7 +91,7 @@ details summary { cursor: pointer; color: var(--soft); margin-top: 10px; }
   --c3: #2f7d4f; --c4: #7b4fa6; --limit: #a14a00; --mark: #8d2a7a; --good: #1d5c37; --warn: #7a5200; --bad: #9a1c12;
   --plain: #444; --good-back: #d9efe0; --warn-back: #fbeccb; --bad-back: #fadcd8; --plain-back: #e6e9ed; }
   body { font-size: 11pt; } main { max-width: none; padding: 0; } section { border: 0; padding: 0; }
-  section.particle { break-before: page; } figure, .numbers, .row { break-inside: avoid; } h3.part {
+  section.particle + section.particle { break-before: page; } figure, .numbers, .row { break-inside: avoid; } h3.part {
     break-after: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
