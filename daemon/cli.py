@@ -14,6 +14,7 @@ import typer
 from .. import __version__
 from .bench_command import bench
 from .errors import FAILED, USAGE, TumbleError, UsageError
+from .operator_commands import control, keys_app
 from .selftest import selftest
 from .report_command import ReportMaker, report
 from .report_command import loader as report_loader
@@ -273,7 +274,8 @@ def watch(
     endpoint: Annotated[str | None, typer.Argument(help="Of the daemon (default: the newest here).")] = None,
 ) -> int:
     """Attach a dashboard to a running daemon; any number of them, they only look."""
-    from .control import Viewer, find
+    from .endpoints import find
+    from .viewer import Viewer
 
     if not _loader:
         raise UsageError("this program has no dashboard: use tumble status --follow")
@@ -289,7 +291,8 @@ def status(
 ) -> int:
     """Ask a running daemon how it is doing."""
     from .books import in_words
-    from .control import Viewer, find
+    from .endpoints import find
+    from .viewer import Viewer
 
     with Viewer(find(endpoint)) as viewer:
         for snapshot in viewer.follow() if follow else [viewer.latest()]:
@@ -309,6 +312,8 @@ def doctor() -> int:
 
 
 app.command()(bench)
+app.command()(control)
+app.add_typer(keys_app, name="keys")
 app.command()(selftest)
 app.command()(report)
 
@@ -358,7 +363,7 @@ def _dashboard() -> Dashboard | None:
 
 
 def _execute(settings: Settings, plan: Plan | None, session: Path | None, name: str, *, headless: bool) -> int:
-    from .control import check_loopback
+    from .endpoints import check_loopback
     from .launch import Job, prepare_folder, run_behind, run_here
     from .session import default_folder
 
@@ -380,7 +385,7 @@ def _publish(plan: Plan, endpoint: str) -> int:
     """Publish in the foreground until the end, or until Ctrl-C or SIGTERM."""
     import signal
 
-    from .control import check_loopback
+    from .endpoints import check_loopback
     from .publishing import publish
     from .threads import single_threaded
 

@@ -1,80 +1,71 @@
-"""The daemon's read-only window: snapshots by publication and on request, on loopback, and how viewers find it.
+"""The sockets on which a daemon listens: one that only answers questions, and one that takes orders.
 
-One ROUTER socket answers ``snapshot`` with the latest snapshot and ``hello`` with where the PUB socket is; anything
-else gets an error in words. A thread of its own serves both, so that a viewer is answered while a piece of work runs.
+The **status** socket answers ``snapshot`` with the latest snapshot, ``next N`` with the first one that is not number N,
+and ``hello`` with who it is; anything else gets an error in words. On loopback it has no keys; anywhere else clients
+need one that is allowed. The **control** socket takes orders (see `orders.py`) and always needs a key; the user who
+started the daemon has one without doing anything, in a file that nobody else can read.
+
+A thread of its own serves both, so that a viewer is answered while a piece of work runs.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-from urllib.parse import urlsplit
 
 import zmq
 
+from .endpoints import any_port, from_here, is_local, write_card
 from .errors import TumbleError, UsageError
-from .particle_files import write_text
-from .snapshot import Snapshot, from_json
+from .gate import Gate, Socket, harden
+from .keys import KeyFolder, new_pair
+from .orders import Orders, parse
+from .snapshot import Snapshot
 
-MAX_REQUEST = 256  # bytes
+MAX_MESSAGE = 1024  # bytes; the handshake of CURVE needs about 300, an order of an operator less
+MAX_PARTS = 4  # of a message
 NO_SNAPSHOT = "no snapshot yet"
-REPEAT_S = 1.0  # a snapshot is published again after this long, so that a new viewer does not wait for the next one
+ANY_PORT = "tcp://127.0.0.1:0"
+REPEAT_S = 1.0  # a snapshot is sent again after this long, so that viewers know that the daemon lives
+MAX_WAITING = 256  # viewers that wait for the next snapshot; more are answered at once
+AT_ONCE = 32  # requests answered before the thread pauses: whoever floods it must not take the processor away
+PAUSE_S = 0.005
+NOT_UNDERSTOOD = b'{"error":"unknown request: ask for snapshot, next or hello"}'
+NOT_ALLOWED = b'{"error":"this key is not allowed"}'
 
 
-def check_loopback(endpoint: str) -> str:
-    """`endpoint`, when it is on this machine.
+def check_listening(endpoint: str, keys: KeyFolder) -> str:
+    """`endpoint`, when the daemon may listen on it: on this machine, or anywhere once there are keys.
 
     Raises
     ------
-    UsageError : it could be reached from elsewhere, or is not ``tcp://host:port`` or ``ipc://path``.
+    UsageError : it can be reached from elsewhere and there are no keys, or it is no address.
+    TumbleError : the keys cannot be read.
     """
-    parts = urlsplit(endpoint)
-    if parts.scheme == "ipc" and len(endpoint) > len("ipc://"):
-        return endpoint
-    try:
-        host, port = parts.hostname or "", parts.port
-        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local, port = False, None
-    if parts.scheme != "tcp" or (local and port is None):
-        raise UsageError(f"endpoint {endpoint!r} is not an address: give tcp://127.0.0.1:PORT (port 0: any)")
-    if not local:
+    if not is_local(endpoint) and keys.server() is None:
         raise UsageError(
-            f"refusing to listen on {endpoint}: it has no keys, so loopback only; use an ssh tunnel from elsewhere"
+            f"refusing to listen on {endpoint}: there are no keys in {keys.folder}; "
+            "`tumble keys make` makes them, or stay on loopback and use an ssh tunnel from elsewhere"
         )
     return endpoint
 
 
-def runtime_folder() -> Path:
-    """Where running daemons leave their address: private to the user.
-
-    Raises
-    ------
-    TumbleError : the folder belongs to somebody else.
-    """
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    folder = Path(base) / "tumble" if base else Path(tempfile.gettempdir()) / f"tumble-{os.getuid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-        raise TumbleError(f"{folder} belongs to another user: remove it or set XDG_RUNTIME_DIR")
-    return folder
-
-
 class ControlServer:
-    """Serves snapshots from a thread. Use as a context manager.
+    """Serves snapshots and takes orders, from a thread. Use as a context manager.
 
     Parameters
     ----------
-    endpoint : where the ROUTER socket listens; port 0 takes a free one.
+    endpoint : where the status socket listens; port 0 takes a free one.
     session : shown to those who look for daemons.
+    control : where the control socket listens.
+    keys : of the clients that are let in.
+    orders : where orders go.
+    watchers : told of every snapshot, in the thread that publishes.
 
     Attributes
     ----------
@@ -83,44 +74,75 @@ class ControlServer:
 
     Raises
     ------
-    UsageError : not a loopback address.
+    UsageError : an address beyond loopback without keys.
     TumbleError : the address is taken.
     """
 
-    def __init__(self, endpoint: str, session: str) -> None:
-        check_loopback(endpoint)
-        self._context = zmq.Context()
-        self._router = self._socket(zmq.ROUTER)
-        self._router.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST)
-        self._pub = self._socket(zmq.PUB)
-        try:
-            self._router.bind(_any_port(endpoint))
-            self._pub.bind("tcp://127.0.0.1:*")
-        except zmq.ZMQError as error:
-            self._context.destroy(linger=0)
-            raise TumbleError(f"cannot listen on {endpoint}: {error}; choose another status.endpoint") from None
-        self.endpoint = self._router.get_string(zmq.LAST_ENDPOINT)
-        self.publication = self._pub.get_string(zmq.LAST_ENDPOINT)
-        self._latest = b""
+    def __init__(
+        self,
+        endpoint: str,
+        session: str,
+        *,
+        control: str = ANY_PORT,
+        keys: KeyFolder | None = None,
+        orders: Orders | None = None,
+        watchers: Sequence[Callable[[Snapshot], None]] = (),
+    ) -> None:
+        keys = keys or KeyFolder()
+        for address in (endpoint, control):
+            check_listening(address, keys)
+        self._orders = orders or Orders()
+        self._watchers = watchers
+        self._pair = keys.server() or new_pair()
+        self._mine = new_pair()
+        self._context: zmq.Context[Socket] = zmq.Context()
+        self._gate = Gate(self._context, keys, self._mine.public)
+        self._guarded = not is_local(endpoint)
+        self._status = self._listen(endpoint, "status.endpoint", guarded=self._guarded)
+        self._control = self._listen(control, "control.endpoint", guarded=True)
+        self.endpoint = from_here(self._status.get_string(zmq.LAST_ENDPOINT))
+        self.control = from_here(self._control.get_string(zmq.LAST_ENDPOINT))
+        self._latest, self._number = b"", -1
+        self._known: frozenset[str] | None = None  # names of the particles
         self._fresh = False
         self._lock = threading.Lock()
+        self._waiting: dict[bytes, int] = {}
         self.refresh: Callable[[], Snapshot | None] = lambda: None
         self._closing = False
         self._session = session
         self._card: Path | None = None
         self._thread = threading.Thread(target=self._serve, name="tumble control", daemon=True)
 
-    def _socket(self, kind: int) -> zmq.Socket[bytes]:
-        socket: zmq.Socket[bytes] = self._context.socket(kind)
+    def _listen(self, endpoint: str, setting: str, *, guarded: bool) -> Socket:
+        socket: Socket = self._context.socket(zmq.ROUTER)
+        harden(socket, MAX_MESSAGE)
         socket.setsockopt(zmq.LINGER, 200)
         socket.setsockopt(zmq.SNDHWM, 8)  # a slow viewer misses snapshots instead of making them pile up
         socket.setsockopt(zmq.RCVHWM, 64)
+        if endpoint.startswith("tcp://["):
+            socket.setsockopt(zmq.IPV6, 1)
+        if guarded:
+            self._gate.guard(socket, self._pair, "control" if setting == "control.endpoint" else "watch")
+        try:
+            socket.bind(any_port(endpoint))
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            raise TumbleError(f"cannot listen on {endpoint}: {error}; choose another {setting}") from None
         return socket
 
     def __enter__(self) -> ControlServer:
-        self._card = runtime_folder() / f"{os.getpid()}.json"
-        card = {"pid": os.getpid(), "endpoint": self.endpoint, "session": self._session, "begun": time.time()}
-        write_text(self._card, json.dumps(card))
+        self._card = write_card(
+            {
+                "endpoint": self.endpoint,
+                "control": self.control,
+                "session": self._session,
+                "begun": time.time(),
+                "guarded": self._guarded,
+                "server_key": self._pair.public.hex(),
+                "client_key": self._mine.public.hex(),
+                "client_secret": self._mine.secret.hex(),
+            }
+        )
         self._thread.start()
         return self
 
@@ -135,191 +157,110 @@ class ControlServer:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Make `snapshot` the one that viewers get."""
+        self._keep(snapshot, fresh=True)
+        for watcher in self._watchers:
+            watcher(snapshot)
+
+    def _keep(self, snapshot: Snapshot, *, fresh: bool) -> None:
         text = snapshot.to_json().encode()
         with self._lock:
-            self._latest, self._fresh = text, True
+            if fresh or not self._fresh:  # what was published meanwhile is newer than a refreshed one
+                self._latest, self._number, self._fresh = text, snapshot.sequence, fresh
+                self._known = frozenset(view.name for view in snapshot.particles)
 
-    def _due(self, repeat_at: float) -> bytes:
-        """What has to be sent now: something new, or after a while what there is, refreshed."""
+    def _serve(self) -> None:
+        poller = zmq.Poller()
+        for socket in (self._gate.socket, self._status, self._control):
+            poller.register(socket, zmq.POLLIN)
+        repeat_at = 0.0
+        while True:
+            closing = self._closing
+            if self._due(repeat_at):
+                repeat_at = time.monotonic() + REPEAT_S
+                for identity in tuple(self._waiting):
+                    self._send(self._status, identity, self._latest)
+                self._waiting.clear()
+            ready = dict(poller.poll(50))
+            if closing and not ready:
+                return
+            if self._gate.socket in ready:
+                self._gate.answer()
+            if self._read(self._status, self._question) + self._read(self._control, self._order) >= AT_ONCE:
+                time.sleep(PAUSE_S)
+
+    def _due(self, repeat_at: float) -> bool:
+        """Whether those who wait get something now: a new snapshot, or after a while what there is, refreshed."""
         with self._lock:
             if self._fresh:
                 self._fresh = False
-                return self._latest
+                return True
         if not self._latest or time.monotonic() < repeat_at:
-            return b""
+            return False
         try:
             beat = self.refresh()
         except Exception:  # noqa: BLE001  # viewers keep the last snapshot; the daemon itself will hear of it
             beat = None
-        text = b"" if beat is None else beat.to_json().encode()
-        with self._lock:
-            if text and not self._fresh:  # what was published meanwhile is newer
-                self._latest = text
-            self._fresh = False
-            return self._latest
+        if beat is not None:
+            self._keep(beat, fresh=False)
+        return True
 
-    def _serve(self) -> None:
-        repeat_at = 0.0
-        while True:
-            closing = self._closing
-            if text := self._due(repeat_at):
-                repeat_at = time.monotonic() + REPEAT_S
-                self._send(self._pub, [text])
-            if self._router.poll(50):
-                self._answer(self._router.recv_multipart())
-            elif closing:
-                return
+    def _read(self, socket: Socket, answer: Callable[[zmq.Frame, str], bytes | None]) -> int:
+        """Answer what waits at a socket, but not for ever; returns how many requests there were."""
+        for count in range(AT_ONCE):
+            try:
+                parts = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return count
+            except zmq.ZMQError:  # a message that libzmq itself gives up
+                continue
+            if len(parts) < 2 or len(parts) > MAX_PARTS:
+                continue
+            try:
+                words = parts[-1].bytes.decode()
+            except UnicodeDecodeError:
+                words = ""
+            identity = parts[0].bytes
+            reply = answer(parts[-1], words)
+            if reply is None:
+                self._waiting[identity] = 0
+            else:
+                self._send(socket, identity, reply)
+        return AT_ONCE
 
-    def _answer(self, parts: list[bytes]) -> None:
-        identity, *_, request = parts if len(parts) > 1 else (parts[0], b"")
-        if request == b"snapshot":
-            reply = self._latest or json.dumps({"error": NO_SNAPSHOT}).encode()
-        elif request == b"hello":
-            reply = json.dumps({"publication": self.publication, "session": self._session, "pid": os.getpid()}).encode()
-        else:
-            reply = b'{"error":"unknown request: ask for snapshot or hello"}'
-        self._send(self._router, [identity, b"", reply])
+    def _question(self, part: zmq.Frame, words: str) -> bytes | None:
+        """Answer to a question at the status socket; ``None``: as soon as there is something newer."""
+        if self._guarded and not self._gate.sender(part, "watch"):
+            return NOT_ALLOWED
+        if words == "hello":
+            about = {"session": self._session, "pid": os.getpid(), "number": self._number}
+            return json.dumps({"daemon": "tumble", **about}).encode()
+        kind, _, number = words.partition(" ")
+        if words != "snapshot" and not (kind == "next" and number.isdecimal()):
+            return NOT_UNDERSTOOD
+        if not self._latest:
+            return json.dumps({"error": NO_SNAPSHOT}).encode()
+        newest = kind == "next" and int(number) == self._number
+        return None if newest and len(self._waiting) < MAX_WAITING else self._latest
+
+    def _order(self, part: zmq.Frame, words: str) -> bytes:
+        """Answer to an order at the control socket."""
+        who = self._gate.sender(part, "control")
+        if not who:
+            return NOT_ALLOWED
+        try:
+            order = parse(words, who)
+        except UsageError as error:
+            return json.dumps({"error": str(error)}).encode()
+        if order.kind == "exclude" and f"P{order.particle:03d}" not in (self._known or ()):
+            known = ", ".join(sorted(self._known or ())) or "none yet"
+            return json.dumps({"error": f"there is no particle P{order.particle:03d}: {known}"}).encode()
+        if not self._orders.put(order):
+            return b'{"error":"too many orders wait: try again in a moment"}'
+        return json.dumps({"ok": f"{words}: passed on"}).encode()
 
     @staticmethod
-    def _send(socket: zmq.Socket[bytes], parts: list[bytes]) -> None:
+    def _send(socket: Socket, identity: bytes, reply: bytes) -> None:
         try:
-            socket.send_multipart(parts, zmq.NOBLOCK)
+            socket.send_multipart([identity, b"", reply], zmq.NOBLOCK)
         except zmq.ZMQError:
             return  # nobody takes it; a viewer never holds the daemon up
-
-
-def _any_port(endpoint: str) -> str:
-    return endpoint[:-1] + "*" if endpoint.startswith("tcp://") and endpoint.endswith(":0") else endpoint
-
-
-def running() -> list[dict[str, Any]]:
-    """Daemons of this user that are alive, the newest last. Cards of dead ones are removed."""
-    found = []
-    for path in runtime_folder().glob("*.json"):
-        try:
-            card = json.loads(path.read_text(encoding="utf-8"))
-            os.kill(int(card["pid"]), 0)
-            found.append((float(card["begun"]), card))
-        except (ValueError, KeyError, TypeError, ProcessLookupError):
-            path.unlink(missing_ok=True)
-        except OSError:
-            continue
-    return [card for _, card in sorted(found, key=lambda pair: pair[0])]
-
-
-def find(endpoint: str | None) -> str:
-    """`endpoint`, or that of the newest daemon that runs here.
-
-    Raises
-    ------
-    TumbleError : none runs.
-    """
-    if endpoint:
-        return endpoint
-    cards = running()
-    if not cards:
-        raise TumbleError("no daemon of yours runs on this machine: start one, or give its endpoint (tcp://host:port)")
-    return str(cards[-1]["endpoint"])
-
-
-class Viewer:
-    """Follows a daemon: asks once, then listens. Use as a context manager.
-
-    Raises
-    ------
-    TumbleError : nobody answers at `endpoint`.
-    """
-
-    def __init__(self, endpoint: str, timeout_s: float = 5.0) -> None:
-        self.endpoint = endpoint
-        self._timeout_ms = int(timeout_s * 1000)
-        self._context = zmq.Context()
-        self._sub: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
-        self._sub.setsockopt(zmq.LINGER, 0)
-        self._sub.setsockopt(zmq.CONFLATE, 1)  # only the newest counts, however slow the terminal is
-        self._sub.setsockopt_string(zmq.SUBSCRIBE, "")
-        try:
-            publication = self._ask(b"hello").get("publication")
-            if publication is None:
-                raise TumbleError(f"what answers at {endpoint} is not a Tumble daemon")
-            self._sub.connect(str(publication))
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> Viewer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the sockets."""
-        self._context.destroy(linger=0)
-
-    def _ask(self, request: bytes) -> dict[str, Any]:
-        socket: zmq.Socket[bytes] = self._context.socket(zmq.REQ)
-        socket.setsockopt(zmq.LINGER, 0)
-        try:
-            socket.connect(self.endpoint)
-            socket.send(request)
-            if not socket.poll(self._timeout_ms):
-                raise TumbleError(f"nobody answers at {self.endpoint}: is the daemon running?")
-            answer: dict[str, Any] = json.loads(socket.recv())
-        except zmq.ZMQError as error:
-            raise TumbleError(f"cannot connect to {self.endpoint}: {error}; give tcp://host:port") from None
-        except ValueError:
-            raise TumbleError(f"what answers at {self.endpoint} is not a Tumble daemon") from None
-        finally:
-            socket.close()
-        if not isinstance(answer, dict):
-            raise TumbleError(f"what answers at {self.endpoint} is not a Tumble daemon")
-        return answer
-
-    def latest(self) -> Snapshot:
-        """The daemon's latest snapshot.
-
-        Raises
-        ------
-        TumbleError : no answer, none there yet, or one of another version.
-        """
-        deadline = time.monotonic() + self._timeout_ms / 1e3
-        answer = self._ask(b"snapshot")
-        while answer.get("error") == NO_SNAPSHOT and time.monotonic() < deadline:  # it has only just begun
-            time.sleep(0.05)
-            answer = self._ask(b"snapshot")
-        try:
-            return from_json(json.dumps(answer))
-        except ValueError as error:
-            raise TumbleError(f"{self.endpoint}: {error}") from None
-
-    def poll(self, timeout_s: float) -> Snapshot | None:
-        """The newest snapshot that has come, or ``None`` when nothing came within `timeout_s`."""
-        if not self._sub.poll(int(timeout_s * 1000)):
-            return None
-        try:
-            return from_json(self._sub.recv())
-        except ValueError as error:
-            raise TumbleError(f"{self.endpoint}: {error}") from None
-
-    def follow(self, silence_s: float = 15.0) -> Iterator[Snapshot]:
-        """Snapshots as they change, until the daemon has finished or has been silent for `silence_s`.
-
-        Raises
-        ------
-        TumbleError : silence.
-        """
-        sequence = -1
-        while True:
-            snapshot = self.poll(silence_s)
-            if snapshot is None:
-                raise TumbleError(
-                    f"{self.endpoint}: nothing for {silence_s:.0f} s, the daemon has died or is unreachable"
-                )
-            if snapshot.sequence != sequence:
-                sequence = snapshot.sequence
-                yield snapshot
-            if snapshot.phase in ("DONE", "FAILED"):
-                return

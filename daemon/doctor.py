@@ -168,7 +168,7 @@ def _terminal() -> Finding:
 
 
 def _runtime_folder() -> Finding:
-    from .control import runtime_folder
+    from .endpoints import runtime_folder
 
     folder = runtime_folder()
     if not os.access(folder, os.W_OK):

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Protocol
 
 from .config import Settings, StreamSettings
-from .control import ControlServer, Viewer, check_loopback
+from .control import ControlServer
+from .endpoints import check_loopback
 from .errors import FAILED, TumbleError, UsageError
 from .intake import Intake
 from .parts import Parts, RealParts
@@ -31,6 +32,7 @@ from .service import Service
 from .session import Session, prepare
 from .snapshot import Snapshot
 from .stops import StopRequests
+from .viewer import Viewer
 from .threads import size_thread_pools
 
 LAST_LINES = 12

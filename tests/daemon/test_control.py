@@ -8,9 +8,11 @@ import time
 import pytest
 import zmq
 
-from tumble.daemon.control import ControlServer, Viewer, check_loopback, find, running, runtime_folder
+from tumble.daemon.control import AT_ONCE, ControlServer
+from tumble.daemon.endpoints import check_loopback, find, from_here, running, runtime_folder
 from tumble.daemon.errors import TumbleError, UsageError
 from tumble.daemon.snapshot import SCHEMA_VERSION, Snapshot, StreamHealth
+from tumble.daemon.viewer import Viewer
 
 
 def snapshot(sequence: int, phase: str = "RUNNING") -> Snapshot:
@@ -91,11 +93,52 @@ def test_strange_requests_change_nothing(request_parts):
 
 def test_a_viewer_that_does_not_read_costs_nothing():
     server = ControlServer("tcp://127.0.0.1:0", "here")
-    with server, zmq.Context() as context, context.socket(zmq.SUB) as lazy:
+    with server, zmq.Context() as context, context.socket(zmq.DEALER) as lazy:
         lazy.setsockopt(zmq.LINGER, 0)
-        lazy.setsockopt_string(zmq.SUBSCRIBE, "")
-        lazy.connect(server.publication)
-        for sequence in range(2000):
+        lazy.connect(server.endpoint)
+        for sequence in range(500):
+            lazy.send_multipart([b"", f"next {sequence}".encode()], zmq.NOBLOCK)
             server.publish(snapshot(sequence))
         with Viewer(server.endpoint) as viewer:
-            assert viewer.latest().sequence == 1999
+            assert viewer.latest().sequence == 499
+
+
+def test_a_flood_of_questions_leaves_others_their_answer():
+    with ControlServer("tcp://127.0.0.1:0", "here") as server, zmq.Context() as context:
+        server.publish(snapshot(3))
+        with context.socket(zmq.DEALER) as flood:
+            flood.setsockopt(zmq.LINGER, 0)
+            flood.connect(server.endpoint)
+            for _ in range(20 * AT_ONCE):
+                flood.send_multipart([b"", b"snapshot"])
+            with Viewer(server.endpoint) as viewer:
+                assert viewer.latest().sequence == 3
+
+
+def test_the_next_snapshot_comes_when_there_is_one_and_repeats_show_that_the_daemon_lives():
+    with ControlServer("tcp://127.0.0.1:0", "here") as server, Viewer(server.endpoint) as viewer:
+        assert viewer.poll(0.0) is None
+        server.publish(snapshot(1))
+        assert viewer.poll(10.0).sequence == 1
+        assert viewer.poll(0.0) is None
+        server.publish(snapshot(2))
+        assert viewer.poll(10.0).sequence == 2
+        assert viewer.poll(10.0).sequence == 2  # nothing new for a second
+
+
+def test_a_viewer_finds_a_daemon_that_came_back():
+    with ControlServer("tcp://127.0.0.1:0", "here") as server:
+        endpoint = server.endpoint
+        server.publish(snapshot(1))
+        viewer = Viewer(endpoint)
+        assert viewer.poll(10.0).sequence == 1
+    with viewer, ControlServer(endpoint, "here") as server:
+        server.publish(snapshot(7))
+        assert viewer.poll(30.0).sequence == 7
+
+
+def test_what_listens_everywhere_is_reached_from_here():
+    assert from_here("tcp://0.0.0.0:5") == "tcp://127.0.0.1:5"
+    assert from_here("tcp://[::]:5") == "tcp://[::1]:5"
+    assert from_here("tcp://10.0.0.1:5") == "tcp://10.0.0.1:5"
+    assert from_here("ipc:///run/x") == "ipc:///run/x"

@@ -14,7 +14,8 @@ from pathlib import Path
 import mrcfile
 import pytest
 
-from tumble.daemon.control import Viewer, find, running
+from tumble.daemon.endpoints import find, running
+from tumble.daemon.viewer import Viewer
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks at processes through /proc")
 PROGRAM = Path(__file__).with_name("fake_daemon.py")
