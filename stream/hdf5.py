@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import json
 import math
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -37,6 +38,7 @@ class Hdf5Recording(Recording):
         self._algorithms = [_chunk_algorithm(dataset) for dataset in datasets]
         self._image_ids = _column(file, "image_id", np.int64, len(self))
         self._times = _column(file, "time_s", np.float64, len(self))
+        self._checks = _column(file, "crc32", np.int64, len(self))
 
     def index(self, position: int) -> int:
         """Image number of the frame at a position; recordings keep the gaps of the stream."""
@@ -99,6 +101,10 @@ class Hdf5Recording(Recording):
             skipped, blob = dataset.id.read_direct_chunk((row, 0, 0))
         except (OSError, RuntimeError, ValueError):
             return None  # a chunk that was never written: HDF5 fills it in
+        if position < len(self._checks) and zlib.crc32(blob) != self._checks[position]:
+            raise RecordingError(
+                f"{self.path}: frame {position} is damaged: its bytes are not those that were recorded"
+            )
         height, width = dataset.shape[1:]
         return EncodedFrame(
             self.start.series_id,

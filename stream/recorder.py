@@ -1,12 +1,17 @@
 """Record a stream to HDF5: one frame per chunk, the compressed bytes of the detector stored as they came.
 
 The file is in SWMR mode (single writer, multiple readers) while it is written, so that what was flushed stays readable
-when the writer is killed: `open_recording` reads such a file, plain h5py does with ``swmr=True``.
+when the writer is killed: `open_recording` reads such a file, plain h5py does with ``swmr=True``. Its layout is that of
+NXmx (NeXus), as far as a stream tells what belongs there, with a CRC-32 of every stored frame beside the frames.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
+import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -21,32 +26,56 @@ from .errors import RecordingError
 from .frame import Frame, SeriesStart
 from .hdf5 import BITSHUFFLE_FILTER, LZ4_FILTER
 
+RESERVE_BYTES = 256 << 20
 _COLUMN_CHUNK = 4096
+_LOOK_EVERY_BYTES = 32 << 20  # written between two looks at the disk, besides one at every flush
+_COLUMNS = {"image_id": np.int64, "time_s": np.float64, "crc32": np.uint32}
 
 
 class Recorder:
     """Writes one series to one file.
+
+    HDF5 does not outlive a full disk, so it never meets one: while less than a reserve is free, frames are refused and
+    `full` is true; when there is room again, recording goes on.
 
     Parameters
     ----------
     path : the file; it must not exist.
     start : the series; its known fields become attributes of the dataset.
     flush_every_s : how much of the stream a killed process may lose.
+    reserve_bytes : what is left free on the disk.
+    free_bytes : says how much is free in a folder.
+
+    Attributes
+    ----------
+    frames : how many are in the file; the last one stands at position ``frames - 1``.
+    full : the disk has no room at the moment.
 
     Raises
     ------
     RecordingError : the file exists or cannot be made.
     """
 
-    def __init__(self, path: str | Path, start: SeriesStart, *, flush_every_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        start: SeriesStart,
+        *,
+        flush_every_s: float = 1.0,
+        reserve_bytes: int = RESERVE_BYTES,
+        free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
+    ) -> None:
         self.path = Path(path)
         self.start = start
         self.frames = 0
+        self.full = False
         self._flush_every_s = flush_every_s
+        self._reserve_bytes, self._free_bytes = reserve_bytes, free_bytes
+        self._unwatched = _LOOK_EVERY_BYTES
         self._algorithm = ""
-        self._image_ids: list[int] = []
-        self._times: list[float] = []
+        self._columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
         self._data: h5py.Dataset | None = None
+        self._closed = False
         try:
             self._file = h5py.File(self.path, "x", libver="v110")
         except FileExistsError:
@@ -55,49 +84,98 @@ class Recorder:
             raise RecordingError(f"cannot write {path}: {error}") from None
         self._last_flush = time.monotonic()
 
-    def write(self, frame: Frame | EncodedFrame) -> None:
-        """Append one frame; a compressed one is stored without being expanded.
+    def write(self, frame: Frame | EncodedFrame) -> bool:
+        """Append one frame; a compressed one is stored without being expanded. False: the disk has no room for it.
 
         Raises
         ------
-        RecordingError : the frame has another shape or type than the first one, or the disk is full.
+        RecordingError : the frame has another shape or type than the first one, or the disk fails.
         CompressionError : a frame that cannot be stored as it came turned out to be damaged.
         """
         encoded = self._fitting(frame)
-        if self._data is None:
-            self._data = self._create(encoded)
+        if not self._has_room(len(encoded.blob)):
+            return False
         try:
+            if self._data is None:
+                self._data = self._create(encoded)
             self._data.resize(self.frames + 1, axis=0)
             self._data.id.write_direct_chunk((self.frames, 0, 0), encoded.blob)
         except (OSError, RuntimeError) as error:
-            raise RecordingError(f"cannot write {self.path}: {error}") from None
+            raise RecordingError(f"cannot write {self.path}: {_short(error)}") from None
         self.frames += 1
-        self._image_ids.append(frame.index)
-        self._times.append(frame.time_s)
+        for name, value in zip(_COLUMNS, (frame.index, frame.time_s, zlib.crc32(encoded.blob)), strict=True):
+            self._columns[name].append(value)
         if time.monotonic() - self._last_flush >= self._flush_every_s:
             self.flush()
+        return True
+
+    def read(self, position: int, index: int, time_s: float) -> EncodedFrame:
+        """Read back a frame that was written as number `index` at `time_s`.
+
+        Raises
+        ------
+        RecordingError : there is none at this position, or the disk fails.
+        """
+        if self._data is None or not 0 <= position < self.frames:
+            raise RecordingError(f"{self.path} has no frame at position {position}")
+        try:
+            _, blob = self._data.id.read_direct_chunk((position, 0, 0))
+        except (OSError, RuntimeError, ValueError) as error:
+            raise RecordingError(f"cannot read {self.path}: {_short(error)}") from None
+        height, width = self._data.shape[1:]
+        return EncodedFrame(
+            self.start.series_id, index, time_s, (height, width), self._data.dtype, self._algorithm, blob
+        )
 
     def flush(self) -> None:
-        """Hand everything to the operating system: a process killed after this loses nothing written before it."""
+        """Hand everything to the operating system: a process killed after this loses nothing written before it.
+
+        Raises
+        ------
+        RecordingError : the disk fails.
+        """
         self._last_flush = time.monotonic()
+        self._unwatched = _LOOK_EVERY_BYTES
         if self._data is None:
             return
         try:
-            self._append("image_id", self._image_ids)
-            self._append("time_s", self._times)
+            for name, values in self._columns.items():
+                self._append(name, values)
             self._data.flush()
         except (OSError, RuntimeError) as error:
-            raise RecordingError(f"cannot write {self.path}: {error}") from None
-        self._image_ids, self._times = [], []
+            raise RecordingError(f"cannot write {self.path}: {_short(error)}") from None
+
+    def _has_room(self, size: int) -> bool:
+        """Whether the disk has room for `size` bytes more; it is asked now and then, and always while it is full."""
+        self._unwatched += size
+        if not self.full and self._unwatched < _LOOK_EVERY_BYTES:
+            return True
+        self._unwatched = 0
+        try:
+            free = self._free_bytes(self.path.parent)
+        except OSError as error:
+            raise RecordingError(f"cannot write {self.path}: {_short(error)}") from None
+        # Twice the reserve to go on, so that the file does not become a row of single frames.
+        self.full = free < size + self._reserve_bytes * (2 if self.full else 1)
+        return not self.full
 
     def close(self) -> None:
-        """Flush and close. A recording without frames has no dataset."""
-        if not self._file:
+        """Flush and close. A recording without frames has no dataset.
+
+        Raises
+        ------
+        RecordingError : the disk fails; what was flushed before is in the file.
+        """
+        if self._closed:
             return
+        self._closed = True
         try:
             self.flush()
         finally:
-            self._file.close()
+            try:
+                self._file.close()
+            except (OSError, RuntimeError) as error:
+                raise RecordingError(f"cannot write {self.path}: {_short(error)}") from None
 
     def __enter__(self) -> Self:
         return self
@@ -132,9 +210,7 @@ class Recorder:
         values: tuple[int, ...] = (0,)
         if self._algorithm == "bslz4":
             number, values = BITSHUFFLE_FILTER, (default_block_bytes(element_size) // element_size, 2)
-        group = self._file.create_group("entry/data")
-        group.attrs["NX_class"], group.attrs["signal"] = "NXdata", "data"
-        self._file["entry"].attrs["NX_class"] = "NXentry"
+        group = self._layout()
         data = group.create_dataset(
             "data",
             shape=(0, *first.shape),
@@ -146,16 +222,38 @@ class Recorder:
         )
         for name, value in _attributes(self.start).items():
             data.attrs[name] = value
-        for name, dtype in (("image_id", np.int64), ("time_s", np.float64)):
+        for name, dtype in _COLUMNS.items():
             group.create_dataset(name, shape=(0,), maxshape=(None,), chunks=(_COLUMN_CHUNK,), dtype=dtype)
-        self._write_tables()
         self._file.swmr_mode = True
         return data
 
-    def _write_tables(self) -> None:
+    def _layout(self) -> h5py.Group:
+        """The groups and fields of NXmx; returns the one for the frames."""
+        classes = {
+            "entry": "NXentry",
+            "entry/data": "NXdata",
+            "entry/sample": "NXsample",
+            "entry/instrument": "NXinstrument",
+            "entry/instrument/beam": "NXbeam",
+            "entry/instrument/detector": "NXdetector",
+        }
+        for name, kind in classes.items():
+            self._file.create_group(name).attrs["NX_class"] = kind
+        self._file.attrs["NX_class"], self._file.attrs["default"] = "NXroot", "entry"
+        self._file["entry"].attrs["default"] = "data"
+        self._file["entry/definition"] = "NXmx"
+        self._file["entry/sample/name"] = "unknown"
+        for name, (value, units) in _fields(self.start).items():
+            self._file[name] = value
+            if units:
+                self._file[name].attrs["units"] = units
         for name, table in (("pixel_mask", self.start.pixel_mask), ("flatfield", self.start.flatfield)):
             if table is not None:
                 self._file.create_dataset(f"entry/instrument/detector/{name}", data=table, compression="gzip")
+        self._file["entry/instrument/detector/data"] = h5py.SoftLink("/entry/data/data")
+        group = self._file["entry/data"]
+        group.attrs["signal"], group.attrs["axes"] = "data", [".", ".", "."]
+        return group
 
     def _append(self, name: str, values: list[Any]) -> None:
         if values:
@@ -163,6 +261,25 @@ class Recorder:
             column.resize(len(column) + len(values), axis=0)
             column[-len(values) :] = values
             column.flush()
+            values.clear()
+
+
+def _fields(start: SeriesStart) -> dict[str, tuple[Any, str]]:
+    """NXmx fields that the stream told: name: (value, units)."""
+    detector, beam = "entry/instrument/detector/", "entry/instrument/beam/"
+    fields: dict[str, tuple[Any, str]] = {
+        detector + "description": (start.detector, ""),
+        detector + "frame_time": (start.frame_time_s, "s"),
+        detector + "flatfield_applied": (start.flatfield_applied, ""),
+    }
+    if start.voltage_kV:
+        volts = start.voltage_kV * 1e3
+        wavelength_A = 12.264259 / (volts * (1 + 0.97846e-6 * volts)) ** 0.5  # electrons, relativistic
+        fields[beam + "incident_wavelength"] = (wavelength_A, "angstrom")
+        fields[beam + "incident_energy"] = (volts, "eV")
+    if start.user_data:
+        fields[detector + "user_data"] = (json.dumps(dict(start.user_data), default=str), "")
+    return {name: field for name, field in fields.items() if field[0] not in (None, "")}
 
 
 def _attributes(start: SeriesStart) -> dict[str, Any]:
@@ -176,3 +293,7 @@ def _attributes(start: SeriesStart) -> dict[str, Any]:
         "voltage_kV": start.voltage_kV,
     }
     return {name: value for name, value in said.items() if value not in (None, "")}
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import h5py
@@ -141,6 +142,7 @@ def test_a_reader_can_look_while_it_is_written(tmp_path):
 
 WRITER = """
 import sys
+import zlib
 import numpy as np
 from tumble.stream.frame import Frame, SeriesStart
 from tumble.stream.recorder import Recorder
@@ -213,3 +215,114 @@ def test_repair_touches_nothing_else(tmp_path):
 def test_checksum_against_the_values_its_author_gives():
     assert lookup3(b"") == 0xDEADBEEF
     assert lookup3(b"Four score and seven years ago") == 0x17770551
+
+
+def test_every_frame_has_a_check_sum(tmp_path):
+    with Recorder(tmp_path / "a.h5", START) as recorder:
+        for index in range(3):
+            recorder.write(encoded(index))
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        data = file["/entry/data/data"]
+        blobs = [data.id.read_direct_chunk((position, 0, 0))[1] for position in range(3)]
+        assert file["/entry/data/crc32"][:].tolist() == [zlib.crc32(blob) for blob in blobs]
+        damaged = bytearray(blobs[1])
+        damaged[-1] ^= 1
+        data.id.write_direct_chunk((1, 0, 0), bytes(damaged))
+    with open_recording(tmp_path / "a.h5") as recording:
+        np.testing.assert_array_equal(recording.frame(2).data, PIXELS + 2)
+        for read in (recording.frame, recording.encoded):
+            with pytest.raises(RecordingError, match="frame 1 is damaged"):
+                read(1)
+
+
+def test_layout_is_that_of_nxmx(tmp_path):
+    with Recorder(tmp_path / "a.h5", START) as recorder:
+        recorder.write(encoded(0))
+    with h5py.File(tmp_path / "a.h5") as file:
+        names = ("entry", "entry/data", "entry/instrument", "entry/instrument/detector", "entry/instrument/beam")
+        classes = ["NXentry", "NXdata", "NXinstrument", "NXdetector", "NXbeam"]
+        assert [file[name].attrs["NX_class"] for name in names] == classes
+        assert file["entry/definition"][()] == b"NXmx"
+        assert file[file.attrs["default"]][file["entry"].attrs["default"]].attrs["signal"] == "data"
+        assert file["entry/instrument/beam/incident_wavelength"][()] == pytest.approx(0.019687, abs=1e-6)
+        assert file["entry/instrument/detector/frame_time"].attrs["units"] == "s"
+        np.testing.assert_array_equal(file["entry/instrument/detector/data"][0], PIXELS)
+
+
+def test_other_programs_open_it(tmp_path):
+    nexus = pytest.importorskip("nexusformat.nexus")
+    with Recorder(tmp_path / "a.h5", START) as recorder:
+        recorder.write(encoded(0))
+    tree = nexus.nxload(tmp_path / "a.h5")
+    assert tree.entry.nxclass == "NXentry"
+    assert tree.get_default().nxsignal.shape == (1, 20, 30)
+
+
+def test_frames_are_read_back_while_it_is_written(tmp_path):
+    with Recorder(tmp_path / "a.h5", START) as recorder:
+        for index in range(50):
+            recorder.write(encoded(index))
+            back = recorder.read(index // 2, index // 2, 0.5)
+            assert (back.index, back.time_s) == (index // 2, 0.5)
+            np.testing.assert_array_equal(back.decode().data, PIXELS + index // 2)
+        for position in (-1, 50):
+            with pytest.raises(RecordingError, match="no frame at position"):
+                recorder.read(position, 0, 0.0)
+
+
+def test_a_full_disk_pauses_the_recording(tmp_path):
+    """Frames are refused while there is no room, and the file stays good; with room again it goes on."""
+    free = [10_000]
+    recorder = Recorder(tmp_path / "a.h5", START, reserve_bytes=5000, free_bytes=lambda _: free[0], flush_every_s=0.0)
+    with recorder:
+        assert recorder.write(encoded(0))
+        free[0] = 5000
+        assert not recorder.write(encoded(1))
+        assert recorder.full
+        free[0] = 9000  # not enough to begin again
+        assert not recorder.write(encoded(2))
+        free[0] = 20_000
+        assert recorder.write(encoded(3))
+        assert not recorder.full
+    with open_recording(tmp_path / "a.h5") as recording:
+        assert [recording.index(position) for position in range(len(recording))] == [0, 3]
+        np.testing.assert_array_equal(recording.frame(1).data, PIXELS + 3)
+
+
+FILLS_UP = """
+import resource, sys
+import numpy as np
+from tumble.stream.errors import RecordingError
+from tumble.stream.frame import Frame, SeriesStart
+from tumble.stream.recorder import Recorder
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+rng = np.random.default_rng(0)
+recorder = Recorder(sys.argv[1], SeriesStart(6), flush_every_s=0.0)
+try:
+    for index in range(1000):
+        recorder.write(Frame(6, index, rng.integers(0, 60000, (64, 64), np.uint16), 0.0))
+except RecordingError as error:
+    print(recorder.frames, error)
+try:
+    recorder.close()
+except RecordingError as error:
+    print("close:", error)
+print("alive")
+"""
+
+
+def test_a_disk_that_fails_all_the_same_is_an_error_and_no_crash(tmp_path):
+    """The kernel refuses to make the file larger, as it does when a disk is full: what was flushed can be read."""
+    ran = subprocess.run(
+        [sys.executable, "-c", FILLS_UP, tmp_path / "a.h5"], capture_output=True, text=True, check=False, timeout=60
+    )
+    lines = ran.stdout.splitlines()
+    assert lines[-1] == "alive", ran.stderr
+    assert "cannot write" in lines[0]
+    frames = int(lines[0].split()[0])
+    assert 100 < frames < 200
+    with open_recording(tmp_path / "a.h5") as recording:
+        rng = np.random.default_rng(0)
+        for position in range(frames - 1):
+            np.testing.assert_array_equal(recording.frame(position).data, rng.integers(0, 60000, (64, 64), np.uint16))

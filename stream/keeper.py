@@ -1,0 +1,153 @@
+"""Between the wire and the reconstruction: every frame is recorded first, then waits its turn, in memory or on disk."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass
+from pathlib import Path
+
+from .encoded import EncodedFrame
+from .errors import CompressionError, RecordingError
+from .frame import SeriesStart
+from .recorder import Recorder
+
+ROOM_FRAMES = 16  # that wait in memory; the recording has room for the others
+ROOM_BYTES = 256 << 20
+MOST_WAITING = 1 << 18  # frames; only numbers are kept of those on disk
+DISK_FULL = "disk full"
+DAMAGED = "damaged payload"
+DISK_FAILED = "disk failed"
+_MOST_WARNINGS = 8
+
+
+@dataclass(slots=True)
+class _Waiting:
+    frame: EncodedFrame | None  # None: it is read back from the recording
+    position: int  # in the recording; -1: it is not there
+    index: int
+    time_s: float
+    arrived_s: float
+
+
+class Keeper:
+    """Records the frames of one series and hands them out in order.
+
+    Without a recording it holds `room_frames` frames. With one, as many as wait: what is on disk need not be in memory.
+    A recording that cannot go on does not end the reconstruction; what is missing from it is counted in `unrecorded`.
+
+    Parameters
+    ----------
+    path : where to record, or ``None``.
+    room_frames, room_bytes : what may wait in memory; one frame always may.
+
+    Attributes
+    ----------
+    recorded : frames in the recording.
+    unrecorded : frames that should be there and are not, by reason.
+    warnings : lines for the operator, a bounded number.
+    """
+
+    def __init__(self, path: Path | None, *, room_frames: int = ROOM_FRAMES, room_bytes: int = ROOM_BYTES) -> None:
+        self._path = path
+        self._room_frames, self._room_bytes = room_frames, room_bytes
+        self._recorder: Recorder | None = None
+        self._failed = False
+        self._told_full = False
+        self._queue: deque[_Waiting] = deque()
+        self._in_memory = self._bytes_in_memory = 0
+        self.recorded = 0
+        self.unrecorded: Counter[str] = Counter()
+        self.warnings: list[str] = []
+
+    def begin(self, start: SeriesStart) -> None:
+        """A series begins; its recording is made.
+
+        Raises
+        ------
+        RecordingError : the file exists already or cannot be made.
+        """
+        if self._path is not None:
+            self._recorder = Recorder(self._path, start)
+
+    @property
+    def waiting(self) -> int:
+        """Frames that were taken and not yet handed out."""
+        return len(self._queue)
+
+    def take(self, frame: EncodedFrame, arrived_s: float) -> bool:
+        """Record a frame and let it wait. False: there is no room for it to wait (it may be recorded all the same)."""
+        position = self._record(frame)
+        size = len(frame.blob)
+        roomy = self._in_memory < self._room_frames and self._bytes_in_memory + size <= self._room_bytes
+        kept = frame if roomy or not self._in_memory else None
+        if kept is None and (position < 0 or len(self._queue) >= MOST_WAITING):
+            return False
+        if kept is not None:
+            self._in_memory += 1
+            self._bytes_in_memory += size
+        self._queue.append(_Waiting(kept, position, frame.index, frame.time_s, arrived_s))
+        return True
+
+    def pop(self) -> tuple[EncodedFrame, float]:
+        """The frame that has waited longest, and when it came off the socket.
+
+        Raises
+        ------
+        IndexError : none waits.
+        RecordingError : it cannot be read back from the recording; it is gone from the queue.
+        """
+        first = self._queue.popleft()
+        if first.frame is not None:
+            self._in_memory -= 1
+            self._bytes_in_memory -= len(first.frame.blob)
+            return first.frame, first.arrived_s
+        if self._recorder is None:
+            raise RecordingError("the recording is closed")
+        return self._recorder.read(first.position, first.index, first.time_s), first.arrived_s
+
+    def close(self) -> None:
+        """Close the recording; nothing can be handed out from it any more."""
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            try:
+                recorder.close()
+            except RecordingError as error:
+                self._fail(error)
+
+    def _record(self, frame: EncodedFrame) -> int:
+        """Position of the frame in the recording, -1 when it is not in it."""
+        if self._recorder is None:
+            return -1
+        if self._failed:
+            self.unrecorded[DISK_FAILED] += 1
+            return -1
+        try:
+            stored = self._recorder.write(frame)
+        except CompressionError:  # a form that has to be expanded before it is stored, and cannot be
+            self.unrecorded[DAMAGED] += 1
+            return -1
+        except RecordingError as error:
+            self._fail(error)
+            self.unrecorded[DISK_FAILED] += 1
+            return -1
+        if stored != (not self._told_full):
+            self._told_full = not stored
+            self._warn(
+                f"recording pauses at frame {frame.index}: the disk of {self._recorder.path.parent} is full; free some"
+                if self._told_full
+                else f"recording goes on at frame {frame.index}"
+            )
+        if not stored:
+            self.unrecorded[DISK_FULL] += 1
+            return -1
+        self.recorded += 1
+        return self._recorder.frames - 1
+
+    def _fail(self, error: RecordingError) -> None:
+        if not self._failed:
+            self._failed = True
+            self._warn(f"the recording has ended: {error}")
+
+    def _warn(self, words: str) -> None:
+        if len(self.warnings) < _MOST_WARNINGS:
+            self.warnings.append(words)

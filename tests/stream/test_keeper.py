@@ -1,0 +1,105 @@
+"""Frames are recorded before anything else is decided about them, wait in order, and survive a disk that does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tumble.stream import keeper as keeper_module
+from tumble.stream.encoded import EncodedFrame, encode_frame
+from tumble.stream.errors import RecordingError
+from tumble.stream.frame import Frame, SeriesStart
+from tumble.stream.keeper import DISK_FAILED, DISK_FULL, Keeper
+from tumble.stream.readers import open_recording
+from tumble.stream.recorder import Recorder
+
+PIXELS = np.random.default_rng(3).poisson(1.5, (20, 30)).astype(np.uint16)
+
+
+def frame(index: int) -> EncodedFrame:
+    return encode_frame(Frame(1, index, PIXELS + index, index * 0.5), "bslz4")
+
+
+def ready(path, **named) -> Keeper:
+    keeper = Keeper(path, **named)
+    keeper.begin(SeriesStart(1))
+    return keeper
+
+
+def test_frames_wait_on_disk_and_come_back_in_order(tmp_path):
+    keeper = ready(tmp_path / "a.h5", room_frames=3)
+    rng = np.random.default_rng(0)
+    came: list[int] = []
+    for index in range(200):
+        assert keeper.take(frame(index), 100.0 + index)
+        for _ in range(int(rng.integers(0, 3)) if index > 60 else 0):
+            if keeper.waiting:
+                back, arrived_s = keeper.pop()
+                assert (arrived_s, back.time_s) == (100.0 + back.index, back.index * 0.5)
+                np.testing.assert_array_equal(back.decode().data, PIXELS + back.index)
+                came.append(back.index)
+    came += [keeper.pop()[0].index for _ in range(keeper.waiting)]
+    keeper.close()
+    assert came == list(range(200))
+    assert (keeper.recorded, keeper.unrecorded, keeper.warnings) == (200, {}, [])
+    with open_recording(tmp_path / "a.h5") as recording:
+        assert len(recording) == 200
+
+
+def test_without_a_recording_memory_is_the_limit():
+    keeper = ready(None, room_frames=3)
+    assert [keeper.take(frame(index), 0.0) for index in range(5)] == [True, True, True, False, False]
+    assert keeper.pop()[0].index == 0
+    assert keeper.take(frame(5), 0.0)
+    assert [keeper.pop()[0].index for _ in range(3)] == [1, 2, 5]
+    with pytest.raises(IndexError):
+        keeper.pop()
+    large = ready(None, room_bytes=10)
+    assert large.take(frame(0), 0.0)  # one always fits
+    assert not large.take(frame(1), 0.0)
+
+
+def test_what_finds_no_room_to_wait_is_recorded_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(keeper_module, "MOST_WAITING", 5)
+    keeper = ready(tmp_path / "a.h5", room_frames=2)
+    assert [keeper.take(frame(index), 0.0) for index in range(8)] == [True] * 5 + [False] * 3
+    keeper.close()
+    with open_recording(tmp_path / "a.h5") as recording:
+        assert [recording.index(position) for position in range(len(recording))] == list(range(8))
+
+
+def test_a_full_disk_pauses_the_recording_and_not_the_rest(tmp_path, monkeypatch):
+    free = [1 << 40]
+
+    def recorder(path, start):
+        return Recorder(path, start, free_bytes=lambda _: free[0], flush_every_s=0)
+
+    monkeypatch.setattr(keeper_module, "Recorder", recorder)
+    keeper = ready(tmp_path / "a.h5", room_frames=100)
+    for index in range(30):
+        free[0] = 0 if 10 <= index < 20 else 1 << 40
+        assert keeper.take(frame(index), 0.0)
+    assert [keeper.pop()[0].index for _ in range(30)] == list(range(30))
+    keeper.close()
+    assert (keeper.recorded, dict(keeper.unrecorded)) == (20, {DISK_FULL: 10})
+    pauses, goes_on = keeper.warnings
+    assert "pauses at frame 10" in pauses
+    assert "goes on at frame 20" in goes_on
+
+
+def test_a_disk_that_fails_ends_the_recording_and_not_the_rest(tmp_path, monkeypatch):
+    keeper = ready(tmp_path / "a.h5", room_frames=2)
+    write = Recorder.write
+
+    def failing(self, item):
+        if item.index >= 10:
+            raise RecordingError("cannot write a.h5: Input/output error")
+        return write(self, item)
+
+    monkeypatch.setattr(Recorder, "write", failing)
+    taken = [keeper.take(frame(index), 0.0) for index in range(15)]
+    assert taken == [True] * 10 + [False] * 5  # no disk, no room
+    assert [keeper.pop()[0].index for _ in range(10)] == list(range(10))
+    keeper.close()
+    assert (keeper.recorded, dict(keeper.unrecorded)) == (10, {DISK_FAILED: 5})
+    assert keeper.warnings == ["the recording has ended: cannot write a.h5: Input/output error"]
