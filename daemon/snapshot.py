@@ -63,6 +63,8 @@ class ParticleView:
     fsc: tuple[float, ...] = ()
     coverage: tuple[int, ...] = ()  # views per cell of the view grid, see `coverage_axes`
     slice_xy: tuple[tuple[int, ...], ...] = ()  # 0..255, rows of the central map slice, small
+    slice_xz: tuple[tuple[int, ...], ...] = ()  # the same at right angles: rows are z, columns x
+    slice_yz: tuple[tuple[int, ...], ...] = ()  # rows are z, columns y
     slice_width_A: float = 0.0
     atoms: int | None = None
     ms_per_frame: dict[str, float] = field(default_factory=dict)

@@ -38,8 +38,8 @@ class Published:
     fsc: tuple[float, ...]
 
 
-def central_layer(volume: NDArray[np.float32], voxel_A: float) -> NDArray[np.float32]:
-    """What an operator is shown of a map: the brightest density along z within a layer of atoms about the centre.
+def central_layer(volume: NDArray[np.float32], voxel_A: float, axis: int = 0) -> NDArray[np.float32]:
+    """What an operator is shown of a map: the brightest density along an axis within a layer of atoms about the centre.
 
     A single plane is no picture of a crystal: as often as not it lies between two layers of atoms and shows nothing.
 
@@ -47,13 +47,15 @@ def central_layer(volume: NDArray[np.float32], voxel_A: float) -> NDArray[np.flo
     ----------
     volume : (n, n, n) float32 ``[z, y, x]``.
     voxel_A : sampling.
+    axis : of the volume that is looked along: 0 is z, 1 y, 2 x.
 
     Returns
     -------
-    (n, n) float32 ``[y, x]``, the maximum over ``LAYER_A`` along z.
+    (n, n) float32 ``[y, x]``, ``[z, x]`` or ``[z, y]``, the maximum over ``LAYER_A`` along the axis.
     """
     middle, half = volume.shape[0] // 2, max(0, round(LAYER_A / voxel_A / 2))
-    brightest: NDArray[np.float32] = volume[max(0, middle - half) : middle + half + 1].max(axis=0)
+    layer = np.moveaxis(volume, axis, 0)[max(0, middle - half) : middle + half + 1]
+    brightest: NDArray[np.float32] = layer.max(axis=0)
     return brightest
 
 

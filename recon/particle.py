@@ -193,6 +193,9 @@ class ParticleReconstruction:
             rejected["unsure pose"] += mapper.frames - used
         published = mapper.published if mapper else None
         measured = mapper.lattice_constant_A if mapper else None
+        layers = (
+            [central_layer(published.map, mapper.pixel_size_A, i) for i in range(3)] if mapper and published else []
+        )
         return ParticleStatus(
             particle=self.particle,
             state=self._state,
@@ -206,10 +209,12 @@ class ParticleReconstruction:
             fsc_k=published.fsc_k if published else (),
             fsc=published.fsc if published else (),
             coverage=mapper.views if mapper and placed else np.zeros(CELLS, np.int32),
-            slice_xy=central_layer(published.map, mapper.pixel_size_A) if mapper and published else None,
+            slice_xy=layers[0] if layers else None,
             atoms=len(published.atoms) if published else None,
             ms_per_frame={k: 1e3 * v / max(mapper.frames, 1) for k, v in mapper.clock.wall.items()} if mapper else {},
             note=self._note or self._remark(),
+            slice_xz=layers[1] if layers else None,
+            slice_yz=layers[2] if layers else None,
         )
 
     def _remark(self) -> str:

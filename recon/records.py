@@ -100,7 +100,8 @@ class Trust:
     gap : by how much that gauge beats the second best; a crystal that looks the same in two gauges certifies no pose.
     agreement_rms_A : rms distance of the atoms that agree.
     pose_agreement : share of frames to which both reconstructions gave the same pose, in that one gauge.
-    branch_margin : log-likelihood per frame by which the accepted branch beats its best alternative.
+    branch_margin : log-likelihood per frame by which the accepted branch beats its best alternative, in the stretch of
+        frames where that is least.
     likelihood : log-likelihood per frame against no particle, each frame against a map without it.
     used_share : share of frames whose pose was sure.
     lattice_rms_A : rms distance of atoms from the lattice that their neighbours span.
@@ -150,6 +151,8 @@ class ParticleStatus:
     ms_per_frame: dict[str, float]  # by step
     note: str = ""
     trust: Trust | None = None
+    slice_xz: NDArray[np.float32] | None = None  # the same along y, [z, x]
+    slice_yz: NDArray[np.float32] | None = None  # and along x, [z, y]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

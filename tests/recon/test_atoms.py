@@ -194,3 +194,11 @@ def test_central_layer_shows_the_atoms_about_the_middle() -> None:
     assert at(2, 3) > 0.8
     assert at(-3, 0) > 0.8
     assert at(0, 0) < 0.1  # 8 A above
+
+
+@pytest.mark.parametrize(("axis", "column"), [(1, 0.8), (2, -0.6)])
+def test_central_layers_along_the_other_axes(axis: int, column: float) -> None:
+    volume = render(np.array([[0.8, -0.6, 3.0]]))
+    layer = central_layer(volume, VOXEL_A, axis)  # rows are z, columns x or y
+    row, place = np.unravel_index(layer.argmax(), layer.shape)
+    assert (row, place) == (BOX // 2 + round(3.0 / VOXEL_A), BOX // 2 + round(column / VOXEL_A))
