@@ -106,7 +106,7 @@ class ControlServer:
         self._known: frozenset[str] | None = None  # names of the particles
         self._fresh = False
         self._lock = threading.Lock()
-        self._waiting: dict[bytes, int] = {}
+        self._waiting: dict[bytes, zmq.Frame] = {}
         self.refresh: Callable[[], Snapshot | None] = lambda: None
         self._closing = False
         self._session = session
@@ -177,8 +177,8 @@ class ControlServer:
             closing = self._closing
             if self._due(repeat_at):
                 repeat_at = time.monotonic() + REPEAT_S
-                for identity in tuple(self._waiting):
-                    self._send(self._status, identity, self._latest)
+                for identity, question in self._waiting.items():
+                    self._send(self._status, identity, self._latest if self._welcome(question) else NOT_ALLOWED)
                 self._waiting.clear()
             ready = dict(poller.poll(50))
             if closing and not ready:
@@ -222,14 +222,17 @@ class ControlServer:
             identity = parts[0].bytes
             reply = answer(parts[-1], words)
             if reply is None:
-                self._waiting[identity] = 0
+                self._waiting[identity] = parts[-1]
             else:
                 self._send(socket, identity, reply)
         return AT_ONCE
 
+    def _welcome(self, part: zmq.Frame) -> bool:
+        return not self._guarded or bool(self._gate.sender(part, "watch"))
+
     def _question(self, part: zmq.Frame, words: str) -> bytes | None:
         """Answer to a question at the status socket; ``None``: as soon as there is something newer."""
-        if self._guarded and not self._gate.sender(part, "watch"):
+        if not self._welcome(part):
             return NOT_ALLOWED
         if words == "hello":
             about = {"session": self._session, "pid": os.getpid(), "number": self._number}
