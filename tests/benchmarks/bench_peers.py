@@ -1,8 +1,8 @@
 """Ours beside what one would otherwise use for the same step, in one run: time and accuracy, on one thread.
 
 Run it by hand: ``python tests/benchmarks/bench_peers.py [--json FILE]``; peers that are not installed are left out
-(``pip install finufft trackpy scikit-image``). Times are processor time, the least of the repetitions, after one that
-compiles and plans.
+(``pip install finufft trackpy scikit-image torch torch-fourier-slice torch-ctf``; cufinufft needs a GPU). Times are
+processor time, the least of the repetitions, after one that compiles and plans.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tumble.recon.frontend.frontend import FrontEnd
 from tumble.recon.geometry import half_plane
 from tumble.recon.kernels import cpu as kernels
 from tumble.recon.rotations import random_rotations, to_matrix
-from tumble.recon.volume import PAD, Grid, as_kernel_volume, friedel, to_fourier, to_real
+from tumble.recon.volume import PAD, Grid, as_kernel_volume, attenuation, friedel, to_fourier, to_real
 from tumble.stream.simulator.crystal import wulff_crystal
 from tumble.stream.simulator.options import SceneOptions
 from tumble.stream.simulator.presets import ROUGH
@@ -106,6 +106,58 @@ class Slices:
             call = lambda eps=eps: finufft.nufft3d2(*angles[::-1], image, eps=eps, isign=-1, nthreads=1)  # noqa: E731
             seconds, found = least(call, 2)
             yield "slice", f"finufft type 2, eps {eps:g}", seconds, f"{self.error(found):.1e}", "from the map"
+
+    def torch_rows(self) -> Iterator[Row]:
+        """Slices and insertions of torch-fourier-slice, on the sampling on which it is as accurate as ours.
+
+        It knows whole slices of a padded volume only, every half cycle per box: four times the coefficients. One in
+        four is what is wanted, and compared; the others are zero when it inserts. It gives the numerator and weights.
+        """
+        torch, package = peer("torch"), peer("torch_fourier_slice")
+        if torch is None or package is None:
+            return
+        torch.set_num_threads(1)
+        samples, full = self.grid.samples, PAD * self.grid.samples
+        low = (full - samples) // 2
+        padded = np.zeros((full,) * 3, np.float32)
+        padded[(slice(low, low + samples),) * 3] = self.map / attenuation(samples)
+        shifted = torch.fft.fftshift(torch.from_numpy(padded), dim=(-3, -2, -1))
+        volume = torch.fft.fftshift(torch.fft.rfftn(shifted, dim=(-3, -2, -1)), dim=(-3, -2))
+        turns = torch.from_numpy(self.rotations.swapaxes(1, 2).astype(np.float32).copy())
+        highest = PAD * self.plane.radius.max() / full
+        batches = torch.split(turns, 20)  # all at once takes more memory than a cache holds, and is no faster
+
+        def cut() -> Any:
+            slices = [package.extract_central_slices_rfft_3d(volume, part, fftfreq_max=highest) for part in batches]
+            return torch.cat(slices)
+
+        seconds, found = least(cut, 1)
+        kx, ky = self.plane.kx.astype(int), self.plane.ky.astype(int)
+        sign = np.where(kx < 0, -1, 1)
+        row, column = full // 2 + PAD * ky * sign, PAD * abs(kx)
+        values = found.numpy()[:, row, column]
+        yield (
+            "slice", "torch-fourier-slice", seconds, f"{self.error(np.where(sign < 0, values.conj(), values)):.1e}",
+            "slices of every half cycle",
+        )  # fmt: skip
+        images = np.zeros((POSES, full, full // 2 + 1), np.complex64)
+        exact = self.exact.reshape(POSES, -1)
+        images[:, row, column] = np.where(sign < 0, exact.conj(), exact)
+        axis = ky[kx == 0]
+        images[:, full // 2 - PAD * axis, 0] = exact[:, kx == 0].conj()  # both halves of the line kx = 0
+        parts = torch.split(torch.from_numpy(images), 20)
+
+        def insert() -> Any:
+            total = 0
+            for part, turn in zip(parts, batches, strict=True):
+                sums, _ = package.insert_central_slices_rfft_3d(part, (full,) * 3, turn, fftfreq_max=highest)
+                total = total + sums
+            return total
+
+        seconds, sums = least(insert, 1)
+        real = torch.fft.irfftn(torch.fft.ifftshift(sums, dim=(-3, -2)), s=(full,) * 3, dim=(-3, -2, -1))
+        box = torch.fft.fftshift(real).numpy()[(slice(low, low + samples),) * 3] / attenuation(samples)
+        yield "insert", "torch-fourier-slice", seconds, _difference(box, *self._adjoint()), "slices of every half cycle"
 
     def insert_rows(self, finufft: Any) -> Iterator[Row]:
         """Insertion, its adjoint: coefficients at the points of many poses to a map."""
@@ -236,6 +288,7 @@ def main() -> None:
     finufft, slices = peer("finufft"), Slices()
     rows = [*((s, m, t / POSES, a, n) for s, m, t, a, n in slices.rows(finufft))]
     rows += [(s, m, t / POSES, a, n) for s, m, t, a, n in slices.insert_rows(finufft)]
+    rows += [(s, m, t / POSES, a, n) for s, m, t, a, n in slices.torch_rows()]
     rows += track_rows()
     print(f"{'step':8}{'method':28}{'CPU ms':>9}  {'error':10}note     (per pose, per frame)")
     for step, method, seconds, accuracy, note in rows:
