@@ -126,6 +126,51 @@ class Trust:
     unseen_share: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Milestone:
+    """How far the reconstruction of a particle had come when a map was made.
+
+    Attributes
+    ----------
+    frame, time_s : newest frame in the map, and its time. frames_used : frames in the map.
+    resolution_A : half-map FSC 0.143; None when it begins below.
+    effective_views : number of evenly spread views that measure the same directions as well, see `metrics.sampling`.
+    empty_fraction : share of the directions of Fourier space, at the target resolution, that no view has measured.
+    scf : sampling compensation factor; it ignores what `empty_fraction` counts.
+    efficiency : E_od as a share of what perfectly even views give, 0 to 1.
+    area_ratio : cFAR as a share of what isotropic data of the same quality give; 1 is isotropic.
+    sphericity : of the surface up to which each direction is resolved.
+    novelty_per_s : share of the directions that became measured, per second, since the milestone before.
+    fresh_views_per_s : effective views gained per second since the milestone before.
+    """
+
+    frame: int
+    time_s: float
+    frames_used: int
+    resolution_A: float | None
+    effective_views: float
+    empty_fraction: float
+    scf: float = 0.0
+    efficiency: float | None = None
+    area_ratio: float | None = None
+    sphericity: float | None = None
+    novelty_per_s: float = 0.0
+    fresh_views_per_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Seconds until `target_A`, counted from the newest milestone: interval of 90 % and median. None is never, or not
+    known; `words` then say why.
+    """
+
+    target_A: float
+    low_s: float | None
+    median_s: float | None
+    high_s: float | None
+    words: str = ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ParticleStatus:
     """What the live path can say about one particle at any moment; small, cheap to make.

@@ -1,0 +1,144 @@
+"""The verdict on a map without knowing the truth: numbers that tell right from wrong, a rule, and words for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .compare import compare_atoms, compare_poses, lattice_rms_A, shape_overlap, vacuum_share
+from .coverage import view_grid
+from .records import Trust
+from .rotations import to_matrix
+
+Floats = NDArray[np.float64]
+LEAST_COMMON = 100  # frames that must have a pose in both reconstructions
+SAME_GAUGE_DEG = 6.0  # between the gauge of the atoms and that of the poses
+REACH_DEG = 4.0  # 1 / (k D) for a crystal of 20 A at 1.4 A: what lies nearer to a measured plane is known
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Limits of the rule, chosen on one half of the runs of tests/benchmarks/truth_study.py and tried on the other."""
+
+    agreement: float = 0.97
+    gap: float = 0.015
+    pose_agreement: float = 0.9
+    branch_margin: float = 1.0
+    likelihood: float = 20.0
+    used_share: float = 0.9
+    shape: float = 0.93
+    unseen_share: float = 0.4
+    vacuum_share: float = 0.02
+    lattice_rms_A: float = 0.25
+
+
+def unseen_share(views: NDArray[np.int32], reach_deg: float = REACH_DEG) -> float:
+    """Share of the directions of Fourier space that no view has measured, within `reach_deg`.
+
+    A view measures the plane across its direction. What none has measured two maps of the same views lack alike: their
+    agreement does not speak for it.
+
+    Parameters
+    ----------
+    views : (cells,) counts per cell of `coverage.view_grid`.
+    """
+    grid = view_grid(len(views))
+    seen = grid[views > 0]
+    if len(seen) == 0:
+        return 1.0
+    nearest = np.abs(grid @ seen.T).min(axis=1)
+    return float((nearest > np.sin(np.radians(reach_deg))).mean())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Account:
+    """One reconstruction of a crystal: atoms (n, 3) A about their centroid, and sure poses (t, 4) of frames (t,)."""
+
+    atoms_A: Floats
+    number: NDArray[np.int64]
+    poses: Floats
+
+
+def _gauge_angle_deg(turn: Floats, frame: Floats, *, inverted: bool) -> float:
+    """Angle between the gauge of the atoms, ``first = turn second``, and of the poses, ``first = second frame``."""
+    body = to_matrix(frame).T * (-1 if inverted else 1)
+    apart = body @ turn.T
+    if np.linalg.det(apart) < 0:
+        return 180.0
+    return float(np.degrees(np.arccos(np.clip((np.trace(apart) - 1) / 2, -1, 1))))
+
+
+def compare_accounts(
+    known: Trust, mine: Account, other: Account, neighbour_A: float, gauges: tuple[int, ...] | None = None
+) -> tuple[Trust, tuple[int, ...]]:
+    """`known` with the numbers that two independent accounts give, and the gauges worth trying the next time.
+
+    Parameters
+    ----------
+    known : what was measured before; poses stay as they were where too few frames are common to both.
+    neighbour_A : nearest-neighbour distance.
+    gauges : those to try, all by default.
+    """
+    found = compare_atoms(mine.atoms_A, other.atoms_A, gauges)
+    if found.gauge < 0:
+        return replace(known, agreement=0.0, gap=0.0), ()
+    laid = other.atoms_A @ found.turn.T + found.shift_A
+    result = replace(
+        known,
+        agreement=found.f1,
+        gap=found.gap,
+        agreement_rms_A=found.rms_A if np.isfinite(found.rms_A) else None,
+        shape=shape_overlap(mine.atoms_A, laid),
+        lattice_rms_A=lattice_rms_A(mine.atoms_A, neighbour_A),
+        vacuum_share=vacuum_share(mine.atoms_A, neighbour_A),
+    )
+    _, first, second = np.intersect1d(mine.number, other.number, return_indices=True)
+    if len(first) >= LEAST_COMMON:
+        poses = compare_poses(mine.poses[first], other.poses[second])
+        same = _gauge_angle_deg(found.turn, poses.frame, inverted=poses.inverted) < SAME_GAUGE_DEG
+        result = replace(result, pose_agreement=poses.share if same else 0.0)
+    return result, found.ranked
+
+
+def judge(numbers: Trust, limits: Thresholds | None = None) -> Trust:
+    """The rule: every number that could be had is within its limit, and both maps agree.
+
+    A number that is missing is a reason against trust, except that of the lattice: amorphous matter has none.
+    """
+    limits = limits or Thresholds()
+    against = []
+
+    def short(name: str) -> bool:
+        value = getattr(numbers, name)
+        return value is None or value < getattr(limits, name)
+
+    def beyond(name: str) -> bool:
+        value = getattr(numbers, name)
+        return value is None or value > getattr(limits, name)
+
+    def percent(value: float | None) -> str:
+        return "an unknown share" if value is None else f"{100 * value:.0f} %"
+
+    if short("likelihood"):
+        against.append(f"the frames hardly show this crystal: likelihood {numbers.likelihood or 0:.0f} per frame")
+    if short("branch_margin"):
+        against.append("in some stretch of frames another branch fits as well as the one taken")
+    if short("used_share"):
+        against.append(f"poses are sure in {percent(numbers.used_share)} of the frames only")
+    if short("agreement"):
+        against.append(f"a second map from other frames agrees in {percent(numbers.agreement)} of the atoms only")
+    elif short("gap"):
+        against.append("the map looks the same from several sides: it cannot be told from a mixture")
+    if short("pose_agreement"):
+        against.append(f"two reconstructions agree on the pose in {percent(numbers.pose_agreement)} of the frames only")
+    if short("shape"):
+        against.append(f"the shapes of two maps overlap in {percent(numbers.shape)} only")
+    if beyond("unseen_share"):
+        against.append(f"{percent(numbers.unseen_share)} of the directions were never seen")
+    if beyond("vacuum_share"):
+        against.append(f"{percent(numbers.vacuum_share)} of the atoms lie in the vacuum")
+    if numbers.lattice_rms_A is not None and numbers.lattice_rms_A > limits.lattice_rms_A:
+        against.append(f"atoms scatter by {numbers.lattice_rms_A:.2f} A about their lattice")
+    return replace(numbers, trusted=not against, reasons=tuple(against))

@@ -1,0 +1,114 @@
+"""The rule of trust: right pairs pass, every sign of a wrong map is named, what was never measured is no evidence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from tumble.recon.compare import GAUGES
+from tumble.recon.coverage import CELLS, view_counts
+from tumble.recon.records import Trust
+from tumble.recon.rotations import C2Z, equivalents, from_matrix, from_rotation_vector, multiply, random_rotations
+from tumble.recon.trust import Account, compare_accounts, judge, unseen_share
+
+NEIGHBOUR_A = 3.95 / np.sqrt(2)
+GOOD = Trust(
+    None, frames=800, agreement=0.997, gap=0.06, agreement_rms_A=0.1, pose_agreement=0.99, branch_margin=15.0,
+    likelihood=250.0, used_share=0.99, lattice_rms_A=0.06, vacuum_share=0.0, shape=0.98, unseen_share=0.1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pair(synthetic: ModuleType) -> tuple[Account, Account]:
+    """Two accounts of one crystal in different gauges and hands, that share 300 frames."""
+    rng = np.random.default_rng(3)
+    atoms, gauge = synthetic.fcc_crystal(3.95, 21.0), GAUGES[31]  # another hand
+    poses = random_rotations(500, rng)
+    number = np.arange(500)
+    # first = -turn second: the same image needs C2Z on the pose of the other hand
+    other = multiply(multiply(C2Z, poses), from_matrix(-gauge))
+    shaken = (atoms + 0.05 * rng.normal(size=atoms.shape)) @ gauge
+    second = multiply(other, from_rotation_vector(rng.normal(0, np.radians(0.7), (500, 3))))
+    return Account(atoms, number[:400], poses[:400]), Account(shaken, number[100:], second[100:])
+
+
+def test_a_right_pair_is_trusted(pair: tuple[Account, Account]) -> None:
+    numbers, ranked = compare_accounts(GOOD, *pair, NEIGHBOUR_A)
+    assert numbers.agreement == 1.0
+    assert numbers.gap > 0.02
+    assert numbers.pose_agreement > 0.99
+    assert numbers.shape > 0.95
+    assert judge(numbers).trusted is True
+    assert judge(numbers).reasons == ()
+    again, _ = compare_accounts(GOOD, *pair, NEIGHBOUR_A, ranked)
+    assert again.agreement == numbers.agreement
+
+
+def test_poses_on_two_branches_are_seen(pair: tuple[Account, Account]) -> None:
+    first, second = pair
+    poses = second.poses.copy()
+    poses[::3] = equivalents(poses[::3])[:, 5]
+    numbers, _ = compare_accounts(GOOD, first, replace(second, poses=poses), NEIGHBOUR_A)
+    assert numbers.pose_agreement == pytest.approx(0.67, abs=0.02)
+    assert judge(numbers).trusted is False
+    assert "67 % of the frames" in judge(numbers).reasons[0]
+
+
+def test_poses_in_another_gauge_than_the_atoms(pair: tuple[Account, Account]) -> None:
+    first, second = pair
+    numbers, _ = compare_accounts(GOOD, first, replace(second, poses=equivalents(second.poses)[:, 5]), NEIGHBOUR_A)
+    assert numbers.pose_agreement == 0.0
+
+
+def test_without_common_frames_poses_stay_unjudged(pair: tuple[Account, Account]) -> None:
+    first, second = pair
+    numbers, _ = compare_accounts(
+        replace(GOOD, pose_agreement=None), first, replace(second, number=second.number + 1000), NEIGHBOUR_A
+    )
+    assert numbers.pose_agreement is None
+    assert judge(numbers).trusted is False
+
+
+def test_no_atoms(pair: tuple[Account, Account]) -> None:
+    numbers, ranked = compare_accounts(GOOD, replace(pair[0], atoms_A=np.zeros((0, 3))), pair[1], NEIGHBOUR_A)
+    assert (numbers.agreement, ranked) == (0.0, ())
+    assert judge(numbers).trusted is False
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"agreement": 0.9}, "90 % of the atoms"),
+        ({"gap": 0.0}, "same from several sides"),
+        ({"pose_agreement": 0.8}, "80 % of the frames"),
+        ({"pose_agreement": None}, "an unknown share of the frames"),
+        ({"branch_margin": 0.1}, "another branch"),
+        ({"likelihood": 5.0}, "hardly show"),
+        ({"used_share": 0.7}, "70 %"),
+        ({"shape": 0.6}, "shapes"),
+        ({"unseen_share": 0.8}, "never seen"),
+        ({"vacuum_share": 0.2}, "vacuum"),
+        ({"lattice_rms_A": 0.5}, "0.50 A"),
+    ],
+)
+def test_every_sign_is_named(change: dict[str, float], words: str) -> None:
+    verdict = judge(replace(GOOD, **change))
+    assert verdict.trusted is False
+    assert len(verdict.reasons) == 1
+    assert words in verdict.reasons[0]
+
+
+def test_matter_without_a_lattice_needs_no_lattice() -> None:
+    assert judge(replace(GOOD, lattice_rms_A=None)).trusted is True
+
+
+def test_unseen_directions() -> None:
+    assert unseen_share(np.zeros(CELLS, np.int32)) == 1.0
+    assert unseen_share(np.ones(CELLS, np.int32)) == 0.0
+    spin = from_rotation_vector(np.linspace(0, 2 * np.pi, 500)[:, None] * [0.0, 0.0, 1.0])
+    assert unseen_share(view_counts(spin)) > 0.8  # always along one direction: one plane
+    tilt = from_rotation_vector(np.linspace(0, np.pi, 2000)[:, None] * [1.0, 0.0, 0.0])
+    assert unseen_share(view_counts(tilt)) < 0.05  # a full tilt series
