@@ -16,6 +16,8 @@ from .bench_command import bench
 from .errors import FAILED, USAGE, TumbleError, UsageError
 from .operator_commands import control, keys_app
 from .selftest import selftest
+from .viewer_commands import loader as dashboard_loader
+from .viewer_commands import status, watch
 from .report_command import ReportMaker, report
 from .report_command import loader as report_loader
 
@@ -34,7 +36,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 DashboardLoader = Callable[[], "Dashboard"]
-_loader: list[DashboardLoader] = []  # put there by `main`: nothing in this folder may import the dashboard
 
 SessionOption = Annotated[
     Path | None, typer.Option("--session", help="Session folder (default: a new one in sessions/).")
@@ -75,7 +76,7 @@ def main(
     words = [word for word in words if word != "--debug"]
     if debug:
         os.environ["TUMBLE_DEBUG"] = "1"  # for the processes that are started
-    _loader[:] = [load_dashboard] if load_dashboard is not None else []
+    dashboard_loader[:] = [load_dashboard] if load_dashboard is not None else []
     report_loader[:] = [load_report] if load_report is not None else []
     sys.exit(_run(words, debug=debug))
 
@@ -270,40 +271,6 @@ def simulate(
 
 
 @app.command()
-def watch(
-    endpoint: Annotated[str | None, typer.Argument(help="Of the daemon (default: the newest here).")] = None,
-) -> int:
-    """Attach a dashboard to a running daemon; any number of them, they only look."""
-    from .endpoints import find
-    from .viewer import Viewer
-
-    if not _loader:
-        raise UsageError("this program has no dashboard: use tumble status --follow")
-    with Viewer(find(endpoint)) as viewer:
-        return _loader[0]()(lambda: viewer.poll(0.0), finished=None, endpoint=viewer.endpoint, exit_when_done=False)
-
-
-@app.command()
-def status(
-    endpoint: Annotated[str | None, typer.Argument(help="Of the daemon (default: the newest here).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The whole snapshot as JSON.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", help="One line for each snapshot until the daemon ends.")] = False,
-) -> int:
-    """Ask a running daemon how it is doing."""
-    from .books import in_words
-    from .endpoints import find
-    from .viewer import Viewer
-
-    with Viewer(find(endpoint)) as viewer:
-        for snapshot in viewer.follow() if follow else [viewer.latest()]:
-            if as_json:
-                typer.echo(snapshot.to_json())
-                continue
-            typer.echo(f"{snapshot.phase}  {snapshot.verdict}  {in_words(snapshot.stream)}  session {snapshot.session}")
-    return 0
-
-
-@app.command()
 def doctor() -> int:
     """Say what is installed and working here."""
     from .doctor import examine
@@ -315,6 +282,8 @@ app.command()(bench)
 app.command()(control)
 app.add_typer(keys_app, name="keys")
 app.command()(selftest)
+app.command()(status)
+app.command()(watch)
 app.command()(report)
 
 
@@ -357,9 +326,9 @@ def _speed(words: str) -> Any:
 
 def _dashboard() -> Dashboard | None:
     """The dashboard, where there is a terminal to show it in."""
-    if not (_loader and sys.stdin.isatty() and sys.stdout.isatty()):
+    if not (dashboard_loader and sys.stdin.isatty() and sys.stdout.isatty()):
         return None
-    return _loader[0]()
+    return dashboard_loader[0]()
 
 
 def _execute(settings: Settings, plan: Plan | None, session: Path | None, name: str, *, headless: bool) -> int:

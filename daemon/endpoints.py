@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .errors import TumbleError, UsageError
+from .errors import TumbleError, Unreachable, UsageError
 
 ANYWHERE = ("0.0.0.0", "*", "::")  # noqa: S104  # names of it; nothing is bound here
 
@@ -112,11 +112,11 @@ def newest() -> dict[str, Any]:
 
     Raises
     ------
-    TumbleError : none runs.
+    Unreachable : none runs.
     """
     cards = running()
     if not cards:
-        raise TumbleError("no daemon of yours runs on this machine: start one, or give its endpoint (tcp://host:port)")
+        raise Unreachable("no daemon of yours runs on this machine: start one, or give its endpoint (tcp://host:port)")
     return cards[-1]
 
 
@@ -125,6 +125,6 @@ def find(endpoint: str | None) -> str:
 
     Raises
     ------
-    TumbleError : none runs.
+    Unreachable : none runs.
     """
     return endpoint or str(newest()["endpoint"])

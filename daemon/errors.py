@@ -11,6 +11,10 @@ class TumbleError(Exception):
     code = FAILED
 
 
+class Unreachable(TumbleError):
+    """No daemon answers now; one may later."""
+
+
 class UsageError(TumbleError):
     """The command or the configuration cannot be right; nothing was started."""
 

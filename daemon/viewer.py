@@ -12,7 +12,7 @@ import zmq
 
 from .control import NO_SNAPSHOT, REPEAT_S
 from .endpoints import is_local, newest, running
-from .errors import TumbleError, UsageError
+from .errors import TumbleError, Unreachable, UsageError
 from .gate import Socket, present
 from .keys import KeyFolder, KeyPair
 from .snapshot import Snapshot, from_json
@@ -31,7 +31,8 @@ class Viewer:
 
     Raises
     ------
-    TumbleError : nobody answers at `endpoint`.
+    Unreachable : nobody answers at `endpoint`.
+    TumbleError : what answers is no daemon.
     UsageError : the daemon is elsewhere and its key is not known.
     """
 
@@ -232,7 +233,7 @@ def _ask(socket: Socket, request: str, endpoint: str, timeout_ms: int) -> dict[s
     try:
         socket.send_string(request)
         if not socket.poll(timeout_ms):
-            raise TumbleError(f"nobody answers at {endpoint}: is the daemon running, and is your key allowed there?")
+            raise Unreachable(f"nobody answers at {endpoint}: is the daemon running, and is your key allowed there?")
         answer = json.loads(socket.recv())
     except (zmq.ZMQError, ValueError):
         answer = None

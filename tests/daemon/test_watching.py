@@ -1,0 +1,134 @@
+"""Watching and asking over real sockets: before there is a daemon, after it was started anew, by many at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import fields
+
+import pytest
+
+from tumble.daemon.control import ControlServer
+from tumble.daemon.errors import UsageError
+from tumble.daemon.snapshot import SCHEMA_VERSION, ParticleView, Snapshot, StreamHealth
+from tumble.daemon.watching import Watch
+
+ANY = "tcp://127.0.0.1:0"
+
+
+def snapshot(sequence: int, session: str = "here", phase: str = "RUNNING") -> Snapshot:
+    particle = ParticleView("P001", "MAPPING", (1.0, 2.0), 20.0, fsc=(1.0, 0.5), slice_xy=((1, 2), (3, 4)))
+    return Snapshot(SCHEMA_VERSION, "0", sequence, 0.0, 0.0, phase, session, StreamHealth(), (particle,))
+
+
+def until(watch: Watch, wanted: Callable[[Snapshot], bool], seconds: float = 20.0) -> Snapshot:
+    """Poll as a dashboard does until something comes that is wanted."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        seen = watch.poll()
+        if seen is not None and wanted(seen):
+            return seen
+        time.sleep(0.02)
+    raise AssertionError("nothing came")
+
+
+def test_watching_may_begin_before_the_daemon() -> None:
+    with Watch(None) as watch:
+        assert watch.poll() is None
+        with ControlServer(ANY, "here") as server:
+            server.publish(snapshot(1))
+            assert until(watch, lambda seen: seen.sequence >= 1).session == "here"
+
+
+def test_the_next_daemon_is_found_where_the_last_one_is_not() -> None:
+    with Watch(None) as watch:
+        for session in ("first", "second"):
+            with ControlServer(ANY, session) as server:
+                server.publish(snapshot(5, session))
+                until(watch, lambda seen, session=session: seen.session == session)
+        assert watch.poll() is None
+
+
+def test_a_daemon_that_comes_back_at_its_address_is_heard_again() -> None:
+    with ControlServer(ANY, "first") as server:
+        server.publish(snapshot(7, "first"))
+        endpoint = server.endpoint
+        with Watch(endpoint) as watch:
+            until(watch, lambda seen: seen.session == "first")
+            server.__exit__(None, None, None)
+            with ControlServer(endpoint, "second") as again:
+                again.publish(snapshot(1, "second"))
+                assert until(watch, lambda seen: seen.session == "second").sequence == 1
+
+
+def test_no_address_is_said_at_once() -> None:
+    with pytest.raises(UsageError, match="not an address"):
+        Watch("here:5")
+
+
+def test_twenty_viewers_see_the_last_snapshot() -> None:
+    with ControlServer(ANY, "here") as server:
+        server.publish(snapshot(1))
+        watches = [Watch(server.endpoint) for _ in range(20)]
+        for watch in watches:
+            until(watch, lambda _: True)
+        for number in range(2, 30):
+            server.publish(snapshot(number))
+        for watch in watches:
+            until(watch, lambda seen: seen.sequence == 29)
+            watch.__exit__(None, None, None)
+
+
+def ask(*words: str) -> list[str]:
+    return [sys.executable, "-m", "tumble", "status", *words]
+
+
+def test_status_is_one_line_of_json_with_a_version_and_units() -> None:
+    with ControlServer(ANY, "here") as server:
+        server.publish(snapshot(3))
+        done = subprocess.run(ask("--json"), capture_output=True, text=True, timeout=60, check=True)
+    (line,) = done.stdout.splitlines()
+    data = json.loads(line)
+    assert data["version"] == SCHEMA_VERSION
+    assert set(data) == {field.name for field in fields(Snapshot)}
+    assert set(data["stream"]) == {field.name for field in fields(StreamHealth)}
+    assert set(data["particles"][0]) == {field.name for field in fields(ParticleView)}
+
+
+def test_follow_gives_each_line_at_once_and_ends_with_the_daemon() -> None:
+    with ControlServer(ANY, "here") as server:
+        server.publish(snapshot(1))
+        environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+        with subprocess.Popen(ask("--json", "--follow"), stdout=subprocess.PIPE, text=True, env=environment) as process:
+            assert process.stdout is not None
+            assert json.loads(process.stdout.readline())["sequence"] == 1  # comes while there is nothing more
+            server.publish(snapshot(2))
+            assert json.loads(process.stdout.readline())["sequence"] == 2
+            server.publish(snapshot(3, phase="DONE"))
+            rest = [json.loads(line) for line in process.stdout]
+            assert rest[-1]["phase"] == "DONE"
+            assert process.wait(30) == 0
+
+
+UNITS = ("_px", "_A", "_A2", "_deg", "_s", "_ms", "_hz", "_MiB", "_per_A", "_per_s")
+# counts, words, shares and records, which have none
+BARE = frozenset(
+    """
+    version tumble sequence phase session stream particles log
+    verdict name state note source series_id expected received
+    used rejected dropped missing in_flight recorded queue queue_size
+    waiting frames_seen frames_used frames_rejected frames_in_flight frames_waiting resolution_trend fsc_k
+    fsc coverage slice_xy slice_xz slice_yz atoms ms_per_frame
+    """.split()
+)
+
+
+@pytest.mark.parametrize("record", [Snapshot, StreamHealth, ParticleView])
+def test_fields_with_a_unit_say_it(record: type) -> None:
+    unknown = [field.name for field in fields(record) if not field.name.endswith(UNITS) and field.name not in BARE]
+    assert [name for name in unknown if not re.search("verdict|metrics|forecast|trust|reason", name)] == []
