@@ -19,7 +19,7 @@ EndpointArgument = Annotated[str | None, typer.Argument(help="Of the daemon (def
 
 def watch(endpoint: EndpointArgument = None) -> int:
     """Attach a dashboard to a daemon, running or yet to come; any number of them, they only look."""
-    from .watching import Watch
+    from .following import Watch
 
     if not loader:
         raise UsageError("this program has no dashboard: use tumble status --follow")

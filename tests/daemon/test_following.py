@@ -16,7 +16,7 @@ import pytest
 from tumble.daemon.control import ControlServer
 from tumble.daemon.errors import UsageError
 from tumble.daemon.snapshot import SCHEMA_VERSION, ParticleView, Snapshot, StreamHealth
-from tumble.daemon.watching import Watch
+from tumble.daemon.following import Watch
 
 ANY = "tcp://127.0.0.1:0"
 
