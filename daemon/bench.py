@@ -32,7 +32,7 @@ from .bench_scene import BenchOptions, commit, load_average, make_scene, process
 from .bench_wire import measure_latency
 from .errors import TumbleError
 from .metering import Meter, Work, metered
-from .pipeline import ParticleEntry
+from .particles import ParticleEntry
 from .snapshot import SCHEMA_VERSION, Snapshot, StreamHealth
 from .views import memory_MiB, particle_view
 
@@ -146,7 +146,7 @@ class _Course:
         with self.clock("metrics"):
             self.reconstruction.status()
         with self.clock("snapshot"):
-            entry = ParticleEntry(self.front.particles()[0], self.reconstruction)
+            entry = ParticleEntry(self.front.particles()[0], self.reconstruction.status())
             view = particle_view(entry, self.front.pixel_size_A)
             moment = time.time()
             text = Snapshot(

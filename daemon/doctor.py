@@ -153,7 +153,7 @@ def _reconstruction() -> Finding:
     from .config import Settings
     from .parts import RealParts
 
-    RealParts(Settings())
+    RealParts(Settings()).front_end(64, 64, 0.4)
     return Finding("stages", "ok", "front end and reconstruction can be loaded")
 
 

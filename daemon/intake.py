@@ -30,9 +30,9 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Frames that lie in shared memory: (image number, time in s) each, in the order of the slots."""
+    """Frames that lie in shared memory: (image number, time in s, arrival in s) each, in the order of the slots."""
 
-    entries: tuple[tuple[int, float], ...]
+    entries: tuple[tuple[int, float, float], ...]
 
 
 class ReceiverDied(TumbleError):
@@ -126,12 +126,15 @@ class Intake:
             return end
         raise TumbleError(f"receiver: {message[1]}")
 
-    def frames(self, batch: Batch) -> Iterator[Frame]:
-        """The frames of a batch, one after the other; each one's data is valid until the next one is asked for."""
-        for index, time_s in batch.entries:
+    def frames(self, batch: Batch) -> Iterator[tuple[Frame, float]]:
+        """The frames of a batch and when they came off the socket (`time.monotonic`), one after the other.
+
+        The data of each is valid until the next one is asked for.
+        """
+        for index, time_s, arrived_s in batch.entries:
             view = self._ring.slot(self._next)
             view.flags.writeable = False
-            yield Frame(self._series_id, index, view, time_s)
+            yield Frame(self._series_id, index, view, time_s), arrived_s
             self._next += 1
             self._give_back(1)
 

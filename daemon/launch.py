@@ -1,7 +1,7 @@
-"""Puts the processes of a run together: publisher (if any), receiver, reconstruction, and the dashboard in front.
+"""Puts the processes of a run together: publisher (if any), receiver, front end, reconstruction, dashboard in front.
 
-Without a dashboard the reconstruction runs in the calling process; with one it gets a process of its own, so that
-drawing never waits for it.
+Without a dashboard the front end runs in the calling process; with one it gets a process of its own, so that drawing
+never waits for it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Protocol
 
 from .config import Settings, StreamSettings
 from .control import ControlServer
+from .dispatch import Dispatcher
 from .endpoints import check_loopback
 from .errors import FAILED, TumbleError, UsageError
 from .intake import Intake
@@ -32,8 +33,9 @@ from .service import Service
 from .session import Session, prepare
 from .snapshot import Snapshot
 from .stops import StopRequests
+from .threads import reconstruction_threads, single_threaded
 from .viewer import Viewer
-from .threads import size_thread_pools
+from .workers import WorkerProcess
 
 LAST_LINES = 12
 
@@ -88,28 +90,56 @@ def run_here(
 
 
 def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], stops: StopRequests) -> int:
-    settings = job.settings
-    threads = size_thread_pools(settings.reconstruction.threads)
-    known = settings.reconstruction.model_copy(update={"threads": threads})  # sums depend on it in the last bit
-    settings = settings.model_copy(update={"reconstruction": known})
+    threads = reconstruction_threads(job.settings.reconstruction.threads)
+    known = job.settings.reconstruction.model_copy(update={"threads": threads})  # sums depend on it in the last bit
+    settings = job.settings.model_copy(update={"reconstruction": known})
     check_loopback(settings.status.endpoint)
     folder = settings.session.folder
     if folder is None:
         raise UsageError("a run needs a session folder")
     parts = job.make_parts(settings)
     with ExitStack() as stack:
+        first = stack.enter_context(WorkerProcess(0, threads, settings, job.make_parts, folder))
+        single_threaded()  # only now: it is inherited
         health: Callable[[], str] = lambda: ""  # noqa: E731
         if job.plan is not None:
             publisher = stack.enter_context(PublisherProcess(job.plan))
             health = publisher.problem
             stream = StreamSettings.model_validate({**settings.stream.model_dump(), "source": publisher.uri})
             settings = settings.model_copy(update={"stream": stream})
-        session = stack.enter_context(Session(folder, settings, job.command, parts.device_name))
+        workers, device = _crew(stack, first, job, settings, stops)
+        session = stack.enter_context(Session(folder, settings, job.command, device))
         control = stack.enter_context(ControlServer(settings.status.endpoint, str(folder)))
         intake = stack.enter_context(Intake(settings.stream, folder / "frames.h5" if settings.session.record else None))
         reporter = Reporter(settings, intake, session, control, write)
         opened(control.endpoint)
-        return Service(settings, parts, intake, reporter, stops, health).run()
+        # A source without a pace of its own is made to wait: otherwise all of it would come to lie on the disk.
+        waits = job.plan is not None and job.plan.speed == "max"
+        dispatcher = Dispatcher(workers, None if waits else folder)
+        stack.callback(dispatcher.close)
+        return Service(settings, parts, intake, reporter, stops, health, dispatcher).run()
+
+
+def _crew(
+    stack: ExitStack, first: WorkerProcess, job: Job, settings: Settings, stops: StopRequests
+) -> tuple[list[WorkerProcess], str]:
+    """One worker for each device of the kind that the first one has found; their devices in words."""
+    name, devices = _ready(first, stops)
+    workers = [first]
+    threads = max(1, (settings.reconstruction.threads or 1) // devices)
+    for number in range(1, devices):
+        made = WorkerProcess(number, threads, settings, job.make_parts, settings.session.folder or Path())
+        workers.append(stack.enter_context(made))
+    for worker in workers[1:]:
+        _ready(worker, stops)
+    return workers, name if devices == 1 else f"{devices} x {name}"
+
+
+def _ready(worker: WorkerProcess, stops: StopRequests) -> tuple[str, int]:
+    while (ready := worker.ready(0.1)) is None:
+        if stops.count > 1:
+            raise TumbleError("stopped before it had begun")
+    return ready
 
 
 def _stop_with_parent(stops: StopRequests) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import __version__
 from ..recon.records import Atom, ParticleResult, ParticleStatus, PoseRow
+from .errors import TumbleError
+from .particles import particle_name
 from .views import finite
 
 POSE_COLUMNS = ("frame", "time_s", "qw", "qx", "qy", "qz", "x_px", "y_px", "score", "used")
@@ -114,9 +119,15 @@ class PosesFile:
         """These poses will not change any more."""
         text = poses_text(poses)
         if text:
+            self._settled.touch()
+            before = self._settled.stat().st_size
+            try:
+                with self._settled.open("a", encoding="utf-8", newline="\n") as file:
+                    file.write(text)
+            except OSError:
+                os.truncate(self._settled, before)  # all of them or none: they will be given again
+                raise
             self._any = True
-            with self._settled.open("a", encoding="utf-8", newline="\n") as file:
-                file.write(text)
 
     def write(self, poses: Iterable[PoseRow]) -> None:
         """Write poses.csv: the settled poses and then `poses`."""
@@ -201,14 +212,15 @@ class ParticleFolder:
         self._poses = PosesFile(folder)
         self._map: NDArray[np.float32] | None = None  # the one that is on disk
 
-    def write(self, status: ParticleStatus, result: ParticleResult | None, settled: Iterable[PoseRow] = ()) -> None:
-        """Bring the files up to date; `settled` poses are final and not part of `result`.
+    def settle(self, poses: Iterable[PoseRow]) -> None:
+        """Keep poses that are final and no longer part of a result."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._poses.settle(poses)
 
-        The summary comes last, so that it describes files that exist.
-        """
+    def write(self, status: ParticleStatus, result: ParticleResult | None) -> None:
+        """Bring the files up to date. The summary comes last, so that it describes files that exist."""
         folder = self._folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._poses.settle(settled)
         if result is not None:
             self._write_maps(result)
             self._poses.write(result.poses)
@@ -216,6 +228,11 @@ class ParticleFolder:
             write_text(folder / "fsc.csv", table_text(("k_per_A", "fsc"), fsc))
         write_text(folder / "coverage.csv", coverage_text(status.coverage, self._axes))
         write_json(folder / "summary.json", summary(status, {} if result is None else result.extra))
+
+    def write_summary(self, status: ParticleStatus) -> None:
+        """Write the summary alone."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_json(self._folder / "summary.json", summary(status, {}))
 
     def _write_maps(self, result: ParticleResult) -> None:
         if result.map is self._map:
@@ -228,3 +245,70 @@ class ParticleFolder:
     def close(self) -> None:
         """Remove what was only needed while writing."""
         self._poses.close()
+
+
+class Stored(Protocol):
+    """A particle whose files are kept: see `daemon.workshop.Task`."""
+
+    number: int
+
+    def status(self) -> ParticleStatus: ...
+    def result(self) -> ParticleResult | None: ...
+    def drain_poses(self) -> tuple[PoseRow, ...]: ...
+
+
+class ParticleStore:
+    """Keeps the files of particles up to date, in the process that reconstructs them.
+
+    Parameters
+    ----------
+    folder : of the session.
+    every_s : files are written at most this often while the particle goes on.
+    """
+
+    def __init__(self, folder: Path, every_s: float) -> None:
+        self._folder, self._every_s = folder, every_s
+        self._files: dict[int, ParticleFolder] = {}
+        self._written: dict[int, tuple[float, int, str]] = {}  # when, frames used, state
+        self._settled: dict[int, tuple[PoseRow, ...]] = {}  # not yet on disk
+        self._axes: NDArray[Any] | None = None
+
+    def refresh(self, particle: Stored, *, final: bool) -> None:
+        """Write the files of one particle if that is due and they have changed; always when `final`.
+
+        Raises
+        ------
+        TumbleError : the folder cannot be written.
+        """
+        when, *before = self._written.get(particle.number, (-self._every_s, -1, ""))
+        if not final and time.monotonic() - when < self._every_s:
+            return
+        status = particle.status()
+        if not final and before == [status.frames_used, status.state]:
+            return
+        settled = self._settled.pop(particle.number, ()) + particle.drain_poses()  # first: the result lacks them then
+        result = particle.result()
+        if result is None and not settled and not final:
+            return
+        files = self._of(particle.number)
+        self._settled[particle.number] = settled
+        try:
+            files.settle(settled)
+            self._settled[particle.number] = ()
+            files.write(status, result)
+            if final:
+                files.close()
+        except OSError as error:
+            raise TumbleError(f"cannot write to {self._folder}: {error.strerror or error}") from None
+        self._written[particle.number] = (time.monotonic(), status.frames_used, status.state)
+
+    def _of(self, number: int) -> ParticleFolder:
+        if number not in self._files:
+            if self._axes is None:
+                from ..recon.coverage import view_grid
+
+                self._axes = np.asarray(view_grid())
+            name = particle_name(number)
+            label = f"tumble {__version__} {name}"
+            self._files[number] = ParticleFolder(self._folder / "particles" / name, label, self._axes)
+        return self._files[number]

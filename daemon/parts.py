@@ -6,12 +6,15 @@ The pipeline knows no more of them than is written here; a test drives it with s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
 from ..recon.records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow, TrackedParticle
 from .config import Settings, options_from
+
+if TYPE_CHECKING:
+    from ..recon.device import Device
 
 
 class FrontEndOutputLike(Protocol):
@@ -53,11 +56,10 @@ Noise = Callable[[], NoiseSpectrum | None]
 
 
 class Parts(Protocol):
-    """Makes the stages of one series; `device_name` says where the reconstruction computes."""
-
-    device_name: str
+    """Makes the stages of one series. `device` is asked in the process that reconstructs, before `particle`."""
 
     def front_end(self, height: int, width: int, pixel_size_A: float) -> FrontEndLike: ...
+    def device(self) -> tuple[str, int]: ...
     def particle(self, number: int, pixel_size_A: float, diameter_A: float, noise: Noise) -> ParticleLike: ...
 
 
@@ -70,25 +72,39 @@ class RealParts:
     """
 
     def __init__(self, settings: Settings) -> None:
-        from ..recon.device import cpu, probe
-        from ..recon.frontend.frontend import FrontEnd
         from ..recon.frontend.options import FrontEndOptions
-        from ..recon.particle import ParticleReconstruction, ReconstructionOptions
+        from ..recon.particle import ReconstructionOptions
 
-        self._front_end = FrontEnd
-        self._particle = ParticleReconstruction
         self._front_end_options = options_from(FrontEndOptions, settings.frontend, "frontend")
         chosen = settings.reconstruction.model_dump(exclude={"pixel_size_A", "threads", "device"}, exclude_none=True)
         self._options = options_from(ReconstructionOptions, chosen, "reconstruction")
-        self._device = probe() if settings.reconstruction.device == "auto" else cpu()
-        self.device_name = self._device.name
+        self._may_use_gpu = settings.reconstruction.device == "auto"
+        self._device: Device | None = None
 
     def front_end(self, height: int, width: int, pixel_size_A: float) -> FrontEndLike:
         """Front end for frames of (height, width) pixels of `pixel_size_A` angstrom."""
-        front_end: FrontEndLike = self._front_end(height, width, pixel_size_A, self._front_end_options)
+        from ..recon.frontend.frontend import FrontEnd
+
+        front_end: FrontEndLike = FrontEnd(height, width, pixel_size_A, self._front_end_options)
         return front_end
+
+    def device(self) -> tuple[str, int]:
+        """Get the device ready: its name, and how many of that kind this process sees."""
+        device = self._ready()
+        return device.name, 1 if device.name == "cpu" else int(device.xp.cuda.runtime.getDeviceCount())
+
+    def _ready(self) -> Device:
+        from ..recon.device import cpu, probe
+
+        if self._device is None:
+            self._device = probe() if self._may_use_gpu else cpu()
+        return self._device
 
     def particle(self, number: int, pixel_size_A: float, diameter_A: float, noise: Noise) -> ParticleLike:
         """Reconstruction of particle `number` of `diameter_A` angstrom."""
-        particle: ParticleLike = self._particle(number, pixel_size_A, diameter_A, noise, self._options, self._device)
+        from ..recon.particle import ParticleReconstruction
+
+        particle: ParticleLike = ParticleReconstruction(
+            number, pixel_size_A, diameter_A, noise, self._options, self._ready()
+        )
         return particle

@@ -32,7 +32,7 @@ from .threads import single_threaded
 BATCH = 16  # frames announced together at most
 POLL_S = 0.05
 WAIT_S = 0.005
-ENTRY = struct.Struct("<qd")  # image number, time in s
+ENTRY = struct.Struct("<qdd")  # image number, time in s, arrival on the clock of `time.monotonic` in s
 DRAIN_S = 2.0
 RING_FULL = "ring full"
 LATE = "after the end of the series"
@@ -160,7 +160,8 @@ class _Receiver:
         self._next += 1
         self._free -= 1
         self._handed_over += 1
-        self._pending.append(ENTRY.pack(frame.index, frame.time_s if math.isfinite(frame.time_s) else 0.0))
+        time_s = frame.time_s if math.isfinite(frame.time_s) else 0.0
+        self._pending.append(ENTRY.pack(frame.index, time_s, self._source.arrived_s))
         if len(self._pending) >= BATCH:
             self._flush()
 

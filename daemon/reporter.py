@@ -15,7 +15,9 @@ from .books import FrameBooks, combine
 from .config import Settings
 from .control import ControlServer
 from .intake import Intake
-from .pipeline import Pipeline, describe, particle_name
+from .particles import describe, particle_name
+from .pipeline import Pipeline
+from .receiver import LATE, RING_FULL
 from .session import Session
 from .snapshot import SCHEMA_VERSION, Snapshot, StreamHealth
 from .views import memory_MiB, particle_view, verdict
@@ -23,6 +25,11 @@ from .views import memory_MiB, particle_view, verdict
 LOG_LINES = 40
 TIMELINE_EVERY_S = 1.0
 RATE_OVER_S = 3.0
+_DROPPED_WORDS = {
+    "queue full": "before they could be recorded: they come faster than the receiver takes them (stream.queue)",
+    RING_FULL: "by the front end, which cannot follow (stream.ring_MiB); they are recorded if anything is",
+    LATE: "because they came after the end of the series",
+}
 
 
 class Reporter:
@@ -48,8 +55,9 @@ class Reporter:
         self._began_clock = time.monotonic()
         self._numbers = itertools.count(1)
         self._last: tuple[Snapshot | None, FrameBooks] = (None, FrameBooks())
-        self._published = self._filed = self._timelined = 0.0
+        self._published = self._timelined = 0.0
         self._warnings = 0
+        self._told_dropped: dict[str, int] = {}
         self._rates: deque[tuple[float, int]] = deque()
         self.phase = "WAITING"
         self.start: SeriesStart | None = None
@@ -77,19 +85,21 @@ class Reporter:
         self._pass_warnings_on()
         snapshot = self.snapshot()
         self._control.publish(snapshot)
+        if self.pipeline is not None:
+            self.pipeline.published()
         if force or clock - self._timelined >= TIMELINE_EVERY_S:
             self._timelined = clock
             self._session.timeline(snapshot, whole=force)
-        if self.pipeline is not None and clock - self._filed >= self._settings.session.files_every_s:
-            for number, entry in sorted(self.pipeline.particles.items()):
-                self._session.particle(number, entry)
-            self._filed = time.monotonic()
 
     def _pass_warnings_on(self) -> None:
-        warnings = self._intake.books(self._stepped()).warnings
-        for words in warnings[self._warnings :]:
+        books = self._intake.books(self._stepped())
+        for words in books.warnings[self._warnings :]:
             self.say(f"stream: {words}")
-        self._warnings = len(warnings)
+        self._warnings = len(books.warnings)
+        for reason, count in books.dropped.items():
+            if count >= 10 * self._told_dropped.get(reason, 0.1):  # now and then, not for each
+                self._told_dropped[reason] = count
+                self.say(f"{count} frames dropped {_DROPPED_WORDS.get(reason, f'({reason})')}")
 
     def _stepped(self) -> int:
         return 0 if self.pipeline is None else self.pipeline.books.stepped
@@ -118,6 +128,23 @@ class Reporter:
             lag_s=round(time.monotonic() - self.fresh, 3) if health.in_flight else 0.0,
         )
 
+    def _with_latency(self, health: StreamHealth) -> StreamHealth:
+        """`health` with what only the thread that drives the pipeline can tell."""
+        pipeline = self.pipeline
+        if pipeline is None:
+            return health
+        half, most = pipeline.analysed.percentiles_ms()
+        half_posed, most_posed = pipeline.posed.percentiles_ms()
+        return replace(
+            health,
+            latency_p50_ms=half,
+            latency_p99_ms=most,
+            pose_latency_p50_ms=half_posed,
+            pose_latency_p99_ms=most_posed,
+            waiting=pipeline.waiting,
+            waiting_on_disk_MiB=round(pipeline.dispatcher.on_disk_bytes / 2**20, 1),
+        )
+
     def _rate(self, received: int) -> float:
         clock = time.monotonic()
         if not self._rates or clock - self._rates[-1][0] > 0.1:
@@ -141,10 +168,10 @@ class Reporter:
             uptime_s=round(time.monotonic() - self._began_clock, 3),
             phase=self.phase,
             session=str(self._session.folder),
-            stream=self._stream(frames),
+            stream=self._with_latency(self._stream(frames)),
             particles=tuple(particle_view(entry, pixel_size_A) for entry in entries),
             step_ms={} if pipeline is None else {name: round(spent, 3) for name, spent in pipeline.step_ms.items()},
-            memory_MiB=memory_MiB(),
+            memory_MiB=round(memory_MiB() + (0.0 if pipeline is None else pipeline.dispatcher.memory_MiB()), 1),
             log=tuple(self._log),
             verdict=verdict(self.statuses(), frames.used, final=self.phase in ("DONE", "FAILED")),
         )
@@ -159,19 +186,30 @@ class Reporter:
         last, frames = self._last
         if last is None or last.phase in ("DONE", "FAILED"):
             return None
+        before = last.stream
+        stream = replace(
+            self._stream(frames),
+            latency_p50_ms=before.latency_p50_ms,
+            latency_p99_ms=before.latency_p99_ms,
+            pose_latency_p50_ms=before.pose_latency_p50_ms,
+            pose_latency_p99_ms=before.pose_latency_p99_ms,
+            waiting=before.waiting,
+            waiting_on_disk_MiB=before.waiting_on_disk_MiB,
+        )
         return replace(
             last,
             sequence=next(self._numbers),
             time_s=time.time(),
             uptime_s=round(time.monotonic() - self._began_clock, 3),
-            stream=self._stream(frames),
+            stream=stream,
         )
 
     def close(self) -> None:
-        """Write the final files of every particle and the session's own, and publish the last snapshot."""
+        """Write what no worker will write any more and the session's own files, and publish the last snapshot."""
         if self.pipeline is not None:
-            for number, entry in sorted(self.pipeline.particles.items()):
-                self._session.particle(number, entry, final=True)
+            for entry in self.pipeline.particles.values():
+                if entry.lost:  # the worker's files are right for all others
+                    self._session.summary(entry.status())
         self.tick(force=True)
         self._session.finish(self.snapshot())
 

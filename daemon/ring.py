@@ -24,6 +24,23 @@ MAX_SLOTS = 1024  # so that announcements of a full ring fit into the buffer of 
 _ALIGN = 64
 
 
+def shared_block(size_MiB: float, share: float, hint: str = "free some in /dev/shm") -> SharedMemory:
+    """A new block of `size_MiB` MiB, or of `share` of what the machine has left, whichever is less.
+
+    Raises
+    ------
+    TumbleError : shared memory is refused; `hint` says what to do.
+    """
+    wanted = int(size_MiB * 2**20)
+    mount = Path("/dev/shm")  # noqa: S108  # where POSIX shared memory lives; touching more than it has kills
+    if mount.is_dir():
+        wanted = min(wanted, int(shutil.disk_usage(mount).free * share))
+    try:
+        return SharedMemory(create=True, size=MAILBOX_BYTES + max(wanted, 4096))
+    except OSError as error:
+        raise TumbleError(f"cannot get {wanted / 2**20:.0f} MiB of shared memory: {error}; {hint}") from None
+
+
 class FrameRing:
     """A block of shared memory that is cut into slots once the size of a frame is known.
 
@@ -46,16 +63,7 @@ class FrameRing:
         ------
         TumbleError : shared memory is refused.
         """
-        wanted = int(size_MiB * 2**20)
-        mount = Path("/dev/shm")  # noqa: S108  # where POSIX shared memory lives; touching more than it has kills
-        if mount.is_dir():
-            wanted = min(wanted, shutil.disk_usage(mount).free // 2)
-        try:
-            return cls(SharedMemory(create=True, size=MAILBOX_BYTES + max(wanted, 4096)), owner=True)
-        except OSError as error:
-            raise TumbleError(
-                f"cannot get {wanted / 2**20:.0f} MiB of shared memory: {error}; lower stream.ring_MiB"
-            ) from None
+        return cls(shared_block(size_MiB, share=0.5, hint="lower stream.ring_MiB"), owner=True)
 
     @classmethod
     def attach(cls, name: str) -> FrameRing:

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from ..stream.frame import SeriesEnd, SeriesStart
 from .books import in_words
 from .config import Settings
+from .dispatch import Dispatcher
 from .errors import DONE, FAILED, STREAM_ENDED, TumbleError, UsageError
 from .intake import Batch, Geometry, Intake, ReceiverDied
+from .particles import particle_name
 from .parts import Parts
-from .pipeline import Pipeline, particle_name
+from .pipeline import Pipeline
 from .reporter import Reporter
 from .stops import StopRequests
 
@@ -34,10 +36,11 @@ class Service:
 
     Parameters
     ----------
-    settings, parts : configuration, and where front end and reconstructions come from.
+    settings, parts : configuration, and where the front end comes from.
     intake, reporter : the receiver's end, and what tells the world.
     stops : who asks for an end asks there.
     health : looks after other processes that are needed; returns words when one has failed.
+    dispatcher : gives the reconstruction its work; ``None``: it is done in this process.
     """
 
     def __init__(
@@ -48,12 +51,14 @@ class Service:
         reporter: Reporter,
         stops: StopRequests,
         health: Callable[[], str] = lambda: "",
+        dispatcher: Dispatcher | None = None,
     ) -> None:
         self._settings = settings
         self._parts = parts
         self._intake = intake
         self._reporter = reporter
         self._health = health
+        self._dispatcher = dispatcher
         self._stops = stops
         self._stopping = False
         self._pipeline: Pipeline | None = None
@@ -75,19 +80,24 @@ class Service:
             code = error.code
             self._write_off(error)
             if isinstance(error, Interrupted):
-                if self._pipeline is not None:
-                    self._pipeline.books.write_off(STOPPED)
+                self._abandon(STOPPED)
                 return self._close(code)
         except Exception:
             self.failures.append("a mistake in the program stopped the series; --debug shows where")
+            self._abandon("a mistake in the program")
             self._close(FAILED)
             raise
         try:
             self._finish()
         except Interrupted as error:
             self.failures.append(str(error))
+            self._abandon(STOPPED)
             code = error.code
         return self._close(code)
+
+    def _abandon(self, reason: str) -> None:
+        if self._pipeline is not None:
+            self._pipeline.abandon(reason)
 
     @property
     def frames(self) -> int:
@@ -97,6 +107,7 @@ class Service:
     def _series(self) -> int:
         while True:
             message = self._intake.get(POLL_S)
+            self._listen()
             self._between()
             if isinstance(message, SeriesStart):
                 self._begin(message)
@@ -137,6 +148,7 @@ class Service:
             geometry.height,
             geometry.width,
             self._pixel_size(start),
+            dispatcher=self._dispatcher,
             between=self._between,
             say=self._reporter.say,
         )
@@ -146,9 +158,17 @@ class Service:
         if self._pipeline is None:
             raise TumbleError("frames came before their size")
         self._reporter.fresh = time.monotonic()
-        for frame in self._intake.frames(batch):
-            self._pipeline.step(frame)
+        for frame, arrived_s in self._intake.frames(batch):
+            self._pipeline.step(frame, arrived_s)
             self._between()
+
+    def _listen(self) -> None:
+        """Hear the reconstruction, also while no frame comes. Without one, only a recording is worth going on for."""
+        if self._pipeline is None:
+            return
+        self._pipeline.listen()
+        if not self._pipeline.dispatcher.workers and not self._settings.session.record:
+            raise TumbleError("nobody reconstructs and nothing is recorded: nothing is left to do")
 
     def _write_off(self, error: TumbleError) -> None:
         self._intake.write_off(self.frames, "lost with the receiver" if isinstance(error, ReceiverDied) else STOPPED)

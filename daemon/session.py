@@ -11,15 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .. import __version__
+from ..recon.records import ParticleStatus
 from ..stream.frame import SeriesStart
 from .config import Settings
 from .errors import TumbleError, UsageError
 from .particle_files import ParticleFolder, plain, write_json
-from .pipeline import ParticleEntry, particle_name
+from .particles import particle_name
 from .snapshot import Snapshot
 
 FORMAT_VERSION = 1
@@ -81,10 +79,7 @@ class Session:
 
     def __init__(self, folder: Path, settings: Settings, command: str, device: str = "") -> None:
         self.folder = folder
-        self._written: dict[int, tuple[int, str]] = {}
-        self._particles: dict[int, ParticleFolder] = {}
         self._slices: dict[str, tuple[tuple[int, ...], ...]] = {}  # newest in the timeline
-        self._axes: NDArray[Any] | None = None
         self._facts: dict[str, Any] = {
             "format": FORMAT_VERSION,
             "tumble": __version__,
@@ -114,8 +109,6 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._timeline.close()
-        for files in self._particles.values():
-            files.close()
 
     def series(self, start: SeriesStart, pixel_size_A: float | None) -> None:
         """Note what the source said of the series."""
@@ -144,31 +137,20 @@ class Session:
         """
         if not whole:
             views = tuple(
-                replace(view, slice_xy=()) if self._slices.get(view.name) == view.slice_xy else view
+                replace(view, slice_xy=(), slice_xz=(), slice_yz=())
+                if self._slices.get(view.name) == view.slice_xy
+                else view
                 for view in snapshot.particles
             )
             self._slices.update({view.name: view.slice_xy for view in snapshot.particles})
             snapshot = replace(snapshot, particles=views)
         self._attempt(lambda: (self._timeline.write(snapshot.to_json() + "\n"), self._timeline.flush()))
 
-    def particle(self, number: int, entry: ParticleEntry, *, final: bool = False) -> bool:
-        """Write the files of one particle if they have changed since; True when something was written."""
-        status = entry.status()
-        state = (status.frames_used, status.state)
-        if self._written.get(number) == state and not final:
-            return False
-        settled = entry.drain_poses()  # before the result, which then no longer holds them
-        result = entry.result()
-        if result is None and not settled and not final:
-            return False
-        files = self._particles.get(number)
-        if files is None:
-            name = particle_name(number)
-            files = ParticleFolder(self.folder / "particles" / name, f"tumble {__version__} {name}", self._view_axes())
-            self._particles[number] = files
-        self._attempt(lambda: files.write(status, result, settled))
-        self._written[number] = state
-        return True
+    def summary(self, status: ParticleStatus) -> None:
+        """Write the summary of a particle whose own worker cannot do so any more; its maps stay as they are."""
+        files = ParticleFolder(self.folder / "particles" / particle_name(status.particle), "", None)
+        self._attempt(lambda: files.write_summary(status))
+        files.close()
 
     def finish(self, snapshot: Snapshot) -> None:
         """Write the final session.json: accounting, verdicts, the log."""
@@ -184,15 +166,6 @@ class Session:
             memory_MiB=snapshot.memory_MiB,
         )
         self._write_facts()
-
-    def _view_axes(self) -> NDArray[Any] | None:
-        if self._axes is None:
-            try:
-                from ..recon.coverage import view_grid
-            except ImportError:
-                return None
-            self._axes = np.asarray(view_grid())
-        return self._axes
 
     def _write_facts(self) -> None:
         self._attempt(lambda: write_json(self.folder / "session.json", self._facts))

@@ -14,6 +14,19 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
+def reconstruction_threads(threads: int | None) -> int:
+    """Threads of the reconstruction: those asked for, or those of `NUMBA_NUM_THREADS`, or what there is.
+
+    From four cores on, one is left to the receiver and one to the front end. With fewer the reconstruction uses all of
+    them, at a lower priority than the other two.
+    """
+    given = os.environ.get(NUMBA_VARIABLE, "")
+    if threads is None and given.isdigit() and int(given) > 0:
+        threads = int(given)
+    cores = available_cores()
+    return threads or (cores - 2 if cores >= 4 else cores)
+
+
 def size_thread_pools(threads: int | None) -> int:
     """Give every thread pool of this process and of its children the same size; returns that size.
 
@@ -38,7 +51,7 @@ def size_thread_pools(threads: int | None) -> int:
 
 
 def single_threaded() -> None:
-    """For helper processes (receiver, publisher): their pools must not compete with the reconstruction's.
+    """For all processes but the reconstruction's: their pools must not compete with its own.
 
     They use no compiled loop that runs in threads, so numba's pool, which is made at its first use, never exists.
     """

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import resource
 import sys
+import time
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..recon.records import ParticleStatus
-from .pipeline import ParticleEntry, particle_name
+from .particles import ParticleEntry, particle_name
 from .snapshot import ParticleView
 
+Picture = tuple[tuple[int, ...], ...]
 SLICE_PX = 64  # a slice is thinned to at most this many pixels a side
 
 
@@ -21,7 +24,7 @@ def particle_view(entry: ParticleEntry, pixel_size_A: float) -> ParticleView:
     """The particle of `entry` for a snapshot. `pixel_size_A` is the sampling of its central slice."""
     status = entry.status()
     gone = entry.tracked.state != "tracked" and status.state not in ("DONE", "FAILED")
-    picture, width_A = _slice(status.slice_xy, pixel_size_A)
+    pictures, width_A = _slices(entry.last or status, pixel_size_A)
     keep = [number for number, value in enumerate(status.fsc) if math.isfinite(value)]
     return ParticleView(
         name=particle_name(status.particle),
@@ -32,6 +35,8 @@ def particle_view(entry: ParticleEntry, pixel_size_A: float) -> ParticleView:
         frames_used=int(status.frames_used),
         frames_rejected={str(reason): int(count) for reason, count in sorted(status.frames_rejected.items())},
         frames_in_flight=int(status.frames_in_flight),
+        frames_waiting=entry.waiting,
+        lag_s=round(entry.lag_s(time.monotonic()), 3),
         lattice_constant_A=finite(status.lattice_constant_A),
         step_deg=finite(status.step_deg),
         resolution_A=finite(status.resolution_A),
@@ -39,7 +44,9 @@ def particle_view(entry: ParticleEntry, pixel_size_A: float) -> ParticleView:
         fsc_k=tuple(round(float(status.fsc_k[number]), 5) for number in keep),
         fsc=tuple(round(float(status.fsc[number]), 4) for number in keep),
         coverage=tuple(int(count) for count in status.coverage),
-        slice_xy=picture,
+        slice_xy=pictures[0],
+        slice_xz=pictures[1],
+        slice_yz=pictures[2],
         slice_width_A=round(width_A, 2),
         atoms=None if status.atoms is None else int(status.atoms),
         ms_per_frame={
@@ -54,16 +61,33 @@ def finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def _slice(values: NDArray[np.float32] | None, pixel_size_A: float) -> tuple[tuple[tuple[int, ...], ...], float]:
-    if values is None or values.ndim != 2 or not values.size:
-        return (), 0.0
-    stride = -(-max(values.shape) // SLICE_PX)
-    height, width = (size // stride for size in values.shape)  # blocks are averaged: leaving pixels out loses atoms
-    whole = np.nan_to_num(np.asarray(values[: height * stride, : width * stride], dtype=np.float64))
-    thin = whole.reshape(height, stride, width, stride).mean(axis=(1, 3))
-    high = np.percentile(thin, 99.8)
-    grey = np.clip(thin * (255 / max(high, 1e-30)), 0, 255).astype(np.uint8)  # no density is black, not grey
-    return tuple(tuple(int(value) for value in row) for row in grey), width * stride * pixel_size_A
+@lru_cache(maxsize=64)  # a status lives on until there is a newer one, and is asked for at every snapshot
+def _slices(status: ParticleStatus, pixel_size_A: float) -> tuple[tuple[Picture, ...], float]:
+    """The three slices in one scale of grey, and the width that they show, A."""
+    layers = (status.slice_xy, status.slice_xz, status.slice_yz)
+    thinned = [_thinned(layer) for layer in layers]
+    brightest = max((float(np.percentile(thin, 99.8)) for thin in thinned if thin.size), default=0.0)
+    scale = 255 / max(brightest, 1e-30)  # no density is black, not grey
+    pictures = tuple(
+        tuple(tuple(row) for row in np.clip(thin * scale, 0, 255).astype(np.uint8).tolist()) for thin in thinned
+    )
+    if layers[0] is None or not thinned[0].size:
+        return pictures, 0.0
+    return pictures, thinned[0].shape[1] * _stride(layers[0]) * pixel_size_A
+
+
+def _stride(layer: NDArray[np.float32]) -> int:
+    return -(-max(layer.shape) // SLICE_PX)
+
+
+def _thinned(layer: NDArray[np.float32] | None) -> NDArray[np.float64]:
+    """At most `SLICE_PX` pixels a side. Blocks are averaged: leaving pixels out loses atoms."""
+    if layer is None or layer.ndim != 2 or not layer.size:
+        return np.empty((0, 0))
+    stride = _stride(layer)
+    height, width = (size // stride for size in layer.shape)
+    whole = np.nan_to_num(np.asarray(layer[: height * stride, : width * stride], dtype=np.float64))
+    return whole.reshape(height, stride, width, stride).mean(axis=(1, 3))
 
 
 def verdict(statuses: Iterable[ParticleStatus], analysed: int, *, final: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +14,23 @@ import pytest
 
 from tumble.daemon.config import Settings
 from tumble.daemon.control import ControlServer
+from tumble.daemon.dispatch import Dispatcher
 from tumble.daemon.intake import Intake
+from tumble.daemon.particle_files import ParticleStore
 from tumble.daemon.reporter import Reporter
 from tumble.daemon.service import Service
 from tumble.daemon.session import Session, prepare
 from tumble.daemon.stops import StopRequests
-from tumble.recon.records import Atom, Observation, ParticleResult, ParticleStatus, PoseRow, TrackedParticle
+from tumble.daemon.workers import WorkerHere
+from tumble.recon.records import (
+    Atom,
+    NoiseSpectrum,
+    Observation,
+    ParticleResult,
+    ParticleStatus,
+    PoseRow,
+    TrackedParticle,
+)
 from tumble.stream.frame import Frame, SeriesEnd, SeriesStart
 from tumble.stream.publisher import Publisher
 
@@ -51,7 +63,7 @@ class FakeFrontEnd:
         return self._release(0, ())
 
     def noise(self, box_px):
-        return None
+        return NoiseSpectrum(np.full((box_px, box_px), self.good, np.float32), self.good)
 
     def particles(self):
         return self.found
@@ -72,12 +84,14 @@ class FakeFrontEnd:
 
 
 class FakeParticle:
-    """Gathers 20 frames, then adds each box to a map; every seventh observation is refused."""
+    """Gathers 20 frames, then adds each box to a map, with the background known then; refuses every seventh."""
 
     box_px = BOX
 
-    def __init__(self, number: int, *, bootstrap: int = 20, fail_at: int | None = None) -> None:
-        self.number, self.bootstrap, self.fail_at = number, bootstrap, fail_at
+    def __init__(
+        self, number: int, noise=lambda: None, *, bootstrap: int = 20, fail_at: int | None = None, work_s: float = 0.0
+    ) -> None:
+        self.number, self.noise, self.bootstrap, self.fail_at, self.work_s = number, noise, bootstrap, fail_at, work_s
         self.waiting: list[Observation] = []
         self.seen = self.used = 0
         self.refused = 0
@@ -101,11 +115,14 @@ class FakeParticle:
         return bool(self.waiting)
 
     def _use(self, observation):
+        if self.work_s:
+            time.sleep(self.work_s)
         used = observation.frame % 7 != 0
         self.used += used
         self.refused += not used
         if used:
-            self.map[observation.frame % BOX] += observation.box / (1 + self.used)
+            noise = self.noise()
+            self.map[observation.frame % BOX] += observation.box / (1 + self.used + (noise.boxes if noise else 0))
         row = PoseRow(observation.frame, observation.time_s, (1.0, 0.0, 0.0, 0.0), (10.0, 12.0), 3.0, bool(used))
         self.poses.append(row)
 
@@ -151,16 +168,17 @@ class FakeParticle:
 class FakeParts:
     """Makes the stand-ins."""
 
-    device_name = "stand-in"
+    def __init__(self, particles: int = 1, devices: int = 1, **of_particle) -> None:
+        self.particles, self.devices, self.of_particle = particles, devices, of_particle
 
-    def __init__(self, particles: int = 1, **of_particle) -> None:
-        self.particles, self.of_particle = particles, of_particle
+    def device(self):
+        return "stand-in", self.devices
 
     def front_end(self, height, width, pixel_size_A):
         return FakeFrontEnd(height, width, particles=self.particles)
 
     def particle(self, number, pixel_size_A, diameter_A, noise):
-        return FakeParticle(number, **(self.of_particle if number == 1 else {}))
+        return FakeParticle(number, noise, **(self.of_particle if number == 1 else {}))
 
 
 @pytest.fixture
@@ -252,7 +270,9 @@ def run_service(tmp_path: Path) -> Callable:
         ):
             reporter = Reporter(settings, intake, session, control, lines.append)
             stops = StopRequests()
-            service = Service(settings, parts or FakeParts(), intake, reporter, stops)
+            parts = parts or FakeParts()
+            worker = WorkerHere(parts, ParticleStore(path, 0.0))
+            service = Service(settings, parts, intake, reporter, stops, dispatcher=Dispatcher([worker]))
             during(service, intake, stops)
             code = service.run()
         return SimpleNamespace(code=code, lines=lines, folder=path, service=service, text="\n".join(lines))

@@ -1,12 +1,15 @@
-"""A daemon with stand-ins for the stages, as a program: fake_daemon.py SOURCE SESSION DELAY [quit | watch].
+"""A daemon of stand-ins, as a program: fake_daemon.py SOURCE SESSION DELAY [quit | watch] [--record] [--parts JSON].
 
 DELAY is how long the front end takes for a frame, s. With a fourth word the daemon runs behind a dashboard that quits
-at the first map, or watches to the end.
+at the first map, or watches to the end. JSON holds keywords of `FakeParts`.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
+import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,10 +17,12 @@ from pathlib import Path
 from tumble.daemon.config import Settings, load
 from tumble.daemon.launch import Job, prepare_folder, run_behind, run_here
 
+KEYWORDS = "TUMBLE_FAKE_PARTS"  # for the worker processes, which see no command line
+
 
 def slow_parts(_: Settings):
     """The stand-ins of conftest.py, with a front end that takes its time."""
-    delay_s = float(sys.argv[3])
+    delay_s, keywords = json.loads(os.environ[KEYWORDS])
     spec = importlib.util.spec_from_file_location("stand_ins", Path(__file__).with_name("conftest.py"))
     stand_ins = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(stand_ins)
@@ -34,21 +39,25 @@ def slow_parts(_: Settings):
             made.step = slowly
             return made
 
-    return Slow()
+    return Slow(**keywords)
 
 
-def scripted_dashboard(poll, *, finished, endpoint, exit_when_done):
+def scripted_dashboard(words):
     """Looks until the end, or quits as an operator does once there is a map."""
-    while not finished():
-        snapshot = poll()
-        if snapshot is None:
-            time.sleep(0.02)
-        elif snapshot.phase in ("DONE", "FAILED"):
-            break
-        elif sys.argv[4] == "quit" and any(view.resolution_A for view in snapshot.particles):
-            print("operator quits", flush=True)
-            break
-    return 0
+
+    def run(poll, *, finished, endpoint, exit_when_done):
+        while not finished():
+            snapshot = poll()
+            if snapshot is None:
+                time.sleep(0.02)
+            elif snapshot.phase in ("DONE", "FAILED"):
+                break
+            elif words == "quit" and any(view.resolution_A for view in snapshot.particles):
+                print("operator quits", flush=True)
+                break
+        return 0
+
+    return run
 
 
 def say(line: str) -> None:
@@ -58,10 +67,21 @@ def say(line: str) -> None:
 
 def main() -> int:
     """Run it."""
-    stream = {"source": sys.argv[1], "when_full": "block", "timeout_s": 3.0, "ring_MiB": 0.05, "queue": 64}
-    settings = load(None, {"stream": stream, "session": {"files_every_s": 0.0}})
-    job = Job(prepare_folder(settings, Path(sys.argv[2])), None, "test", slow_parts)
-    return run_behind(job, scripted_dashboard, say) if len(sys.argv) > 4 else run_here(job, say)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("source")
+    parser.add_argument("session", type=Path)
+    parser.add_argument("delay", type=float)
+    parser.add_argument("dashboard", nargs="?")
+    parser.add_argument("--parts", type=json.loads, default={})
+    parser.add_argument("--record", action="store_true")
+    given = parser.parse_args()
+    os.environ[KEYWORDS] = json.dumps((given.delay, given.parts))
+    stream = {"source": given.source, "when_full": "block", "timeout_s": 3.0, "ring_MiB": 0.05, "queue": 64}
+    settings = load(None, {"stream": stream, "session": {"files_every_s": 0.0, "record": given.record}})
+    job = Job(prepare_folder(settings, given.session), None, "test", slow_parts)
+    if given.dashboard:
+        return run_behind(job, scripted_dashboard(given.dashboard), say)
+    return run_here(job, say)
 
 
 if __name__ == "__main__":

@@ -130,8 +130,10 @@ def test_poses_that_are_final_stay_in_front(tmp_path):
     files = ParticleFolder(tmp_path, "tumble test", None)
     first, second = result.poses
     files.write(result.status, result)
-    files.write(result.status, replace(result, poses=(replace(second, score=9.0),)), (first,))
-    files.write(result.status, replace(result, poses=()), (second,))
+    files.settle((first,))
+    files.write(result.status, replace(result, poses=(replace(second, score=9.0),)))
+    files.settle((second,))
+    files.write(result.status, replace(result, poses=()))
     files.close()
     rows = list(csv.DictReader((tmp_path / "poses.csv").read_text().splitlines()))
     assert [(row["frame"], row["score"]) for row in rows] == [("4", "-3.500"), ("5", "0.000")]

@@ -1,0 +1,271 @@
+"""Reconstruction workers: a process for each compute device, and one without a process for tests and notebooks."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+
+from .config import Settings
+from .dispatch import WorkerDied
+from .errors import TumbleError
+from .parcel_ring import TICKET, ParcelRing
+from .parcels import Parcel, unpack
+from .particle_files import ParticleStore
+from .parts import Parts
+from .threads import size_thread_pools
+from .views import memory_MiB
+from .workshop import FilesLike, Report, Workshop
+
+RING_MiB = 32.0
+NICENESS = 10  # receiver, recorder and front end go first where there are not cores enough for all
+GIVE_BACK_AT = 32  # parcels
+_TAKEN = struct.Struct("<cI")  # b"t", parcels taken out of the ring
+_REPORT = struct.Struct("<cId")  # b"r", number of arrays that follow, memory in MiB; then the rest of it, pickled
+_READY = struct.Struct("<cI")  # b"o", number of devices; then the name of ours
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """What a worker process is told; plain values, because it crosses a process boundary.
+
+    Attributes
+    ----------
+    number : of the worker and of its device. The first one takes the first device it finds, of the others each sees
+        its own only.
+    threads : of numba, BLAS and FFT together.
+    folder : of the session, for the files of its particles.
+    """
+
+    number: int
+    ring: str
+    threads: int
+    settings: Settings
+    make_parts: Callable[[Settings], Parts]
+    folder: Path
+
+
+class WorkerHere:
+    """Reconstructs in the calling thread: what is offered is worked off at once."""
+
+    def __init__(self, parts: Parts, files: FilesLike | None = None) -> None:
+        self._told: list[Report] = []
+        self.workshop = Workshop(parts, self._told.append, files)
+
+    @property
+    def reports(self) -> None:
+        """Nothing to wait for."""
+        return
+
+    def offer(self, parcel: Parcel) -> bool:
+        """Do all that is due because of this message."""
+        self.workshop.apply(unpack(parcel))
+        return True
+
+    def receive(self) -> list[Report]:
+        """What was told since the last call."""
+        self.workshop.report()
+        told = self._told[:]
+        self._told.clear()
+        return told
+
+    def memory_MiB(self) -> float:
+        """No more than that of the calling process."""
+        return 0.0
+
+
+class WorkerProcess:
+    """The daemon's end of a worker process.
+
+    Raises
+    ------
+    TumbleError : there is no shared memory for it.
+    """
+
+    def __init__(
+        self, number: int, threads: int, settings: Settings, make_parts: Callable[[Settings], Parts], folder: Path
+    ) -> None:
+        self._ring = ParcelRing.create(RING_MiB)
+        context = multiprocessing.get_context("spawn")
+        tickets, self._tickets = context.Pipe(duplex=False)
+        self._told, tell = context.Pipe(duplex=False)
+        plan = WorkerPlan(number, self._ring.name, threads, settings, make_parts, folder)
+        self._process = context.Process(
+            target=work_on, args=(plan, tickets, tell), name=f"tumble worker {number}", daemon=True
+        )
+        self._process.start()
+        tickets.close()  # so that the end of the worker is seen as the end of the pipe
+        tell.close()
+        self._memory_MiB = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id."""
+        return self._process.pid
+
+    @property
+    def reports(self) -> Connection:
+        """Readable when there is something to `receive`."""
+        return self._told
+
+    def ready(self, timeout_s: float) -> tuple[str, int] | None:
+        """Name of its device and how many of that kind there are, when it is ready to work; ``None`` while it is not.
+
+        Raises
+        ------
+        WorkerDied : it could not begin.
+        """
+        try:
+            if not self._told.poll(timeout_s):
+                return None
+            message = self._told.recv_bytes()
+        except (EOFError, ConnectionResetError):
+            raise self._died() from None
+        self._check(message)
+        return message[_READY.size :].decode(), _READY.unpack_from(message)[1]
+
+    def offer(self, parcel: Parcel) -> bool:
+        """Put a message into shared memory; False when there is no room now.
+
+        Raises
+        ------
+        TumbleError : it will never fit.
+        WorkerDied : nobody takes it.
+        """
+        if not self._ring.fits(parcel):
+            raise TumbleError(f"a box of {parcel.values.nbytes / 2**20:.1f} MiB does not fit into shared memory")
+        ticket = self._ring.put(parcel)
+        if ticket is None:
+            return False
+        try:
+            self._tickets.send_bytes(ticket)
+        except (BrokenPipeError, OSError):
+            raise self._died() from None
+        return True
+
+    def receive(self) -> list[Report]:
+        """Reports that have come.
+
+        Raises
+        ------
+        WorkerDied : the process is gone.
+        """
+        found: list[Report] = []
+        try:
+            while self._told.poll():
+                message = self._told.recv_bytes()
+                if message[:1] == b"t":
+                    self._ring.taken(_TAKEN.unpack(message)[1])
+                    continue
+                self._check(message)
+                _, arrays, self._memory_MiB = _REPORT.unpack_from(message)
+                buffers = [self._told.recv_bytes() for _ in range(arrays)]
+                found.append(pickle.loads(message[_REPORT.size :], buffers=buffers))  # noqa: S301  # from our own child
+        except (EOFError, ConnectionResetError):
+            if not found:
+                raise self._died() from None
+        return found  # what it said before it died; its end is seen the next time
+
+    @staticmethod
+    def _check(message: bytes) -> None:
+        if message[:1] == b"f":
+            raise WorkerDied(f"the reconstruction process failed: {message[1:].decode()}")
+
+    def _died(self) -> WorkerDied:
+        self._process.join(5.0)
+        code = self._process.exitcode
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        return WorkerDied(f"the reconstruction process died ({how})")
+
+    def memory_MiB(self) -> float:
+        """Its peak resident memory as it last said."""
+        return self._memory_MiB
+
+    def close(self) -> None:
+        """End the process at once: its files are whole at every moment."""
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join()
+        self._tickets.close()
+        self._told.close()
+        self._ring.close()
+
+    def __enter__(self) -> WorkerProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def work_on(plan: WorkerPlan, tickets: Connection, tell: Connection) -> None:
+    """Body of a worker process: takes parcels by their tickets, and tells what comes of them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to everybody; the daemon decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _end_with_parent()
+    os.nice(NICENESS)
+    size_thread_pools(plan.threads)
+    if plan.number:
+        visible = [word for word in os.environ.get(VISIBLE, "").split(",") if word]
+        os.environ[VISIBLE] = visible[plan.number] if visible else str(plan.number)
+    ring = ParcelRing.attach(plan.ring)
+    try:
+        parts = plan.make_parts(plan.settings)
+        name, devices = parts.device()
+        tell.send_bytes(_READY.pack(b"o", devices) + name.encode())
+        files = ParticleStore(plan.folder, plan.settings.session.files_every_s)
+        _work(ring, Workshop(parts, lambda report: _send(tell, report), files), tickets, tell)
+    except (BrokenPipeError, ConnectionResetError, EOFError):
+        pass  # the daemon is gone; nobody is left to tell
+    except Exception as error:
+        words = str(error) if isinstance(error, (TumbleError, OSError)) else f"{type(error).__name__}: {error}"
+        tell.send_bytes(b"f" + words.encode())
+        if os.environ.get("TUMBLE_DEBUG"):
+            raise
+    finally:
+        ring.close()
+
+
+def _work(ring: ParcelRing, workshop: Workshop, tickets: Connection, tell: Connection) -> None:
+    taken = 0
+    while True:
+        if taken >= GIVE_BACK_AT or (taken and not tickets.poll()):
+            tell.send_bytes(_TAKEN.pack(b"t", taken))
+            taken = 0
+        if not tickets.poll(workshop.next_report_s()):
+            workshop.report()
+            continue
+        parcel = ring.take(tickets.recv_bytes(TICKET.size))
+        taken += 1
+        workshop.apply(unpack(parcel))
+
+
+def _send(tell: Connection, report: Report) -> None:
+    """Arrays go as they are, only what holds them together is pickled."""
+    buffers: list[pickle.PickleBuffer] = []
+    text = pickle.dumps(report, protocol=5, buffer_callback=buffers.append)
+    tell.send_bytes(_REPORT.pack(b"r", len(buffers), memory_MiB()) + text)
+    for buffer in buffers:
+        tell.send_bytes(buffer.raw())
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
