@@ -69,6 +69,17 @@ class ParticleView:
     atoms: int | None = None
     ms_per_frame: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    verdict: str = ""  # SEARCHING, CONTINUE, ENOUGH, PLATEAU, STARVED, LOST or CHANGING; empty: not judged
+    verdict_reasons: tuple[str, ...] = ()  # in words
+    trusted: bool | None = None  # whether the map is right, as far as there is evidence; None: not judged yet
+    trust_reasons: tuple[str, ...] = ()  # what speaks against the map, or is still awaited
+    trust: dict[str, float] = field(default_factory=dict)  # the evidence, see `recon.records.Trust`
+    metrics: dict[str, float] = field(default_factory=dict)  # of the newest map, see `recon.records.Milestone`
+    target_A: float | None = None  # what the operator wants
+    forecast_low_s: float | None = None  # 90 % interval of the time until then, counted from now
+    forecast_median_s: float | None = None
+    forecast_high_s: float | None = None  # None beside a low one: perhaps never
+    forecast_words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +97,7 @@ class Snapshot:
     particles: tuple[ParticleView, ...] = ()
     step_ms: dict[str, float] = field(default_factory=dict)  # ms per frame, front end
     memory_MiB: float = 0.0
+    disk_free_MiB: float | None = None  # where the session is written
     log: tuple[str, ...] = ()  # newest last, bounded length
     verdict: str = ""  # one line in words
 
