@@ -168,9 +168,9 @@ def _blocks(poses: int) -> int:
     return max(1, min(poses, BLOCKS_PER_PROCESSOR * processors))
 
 
-def _limit(kx: Any, ky: Any, count: int) -> int:
-    """Largest component of the first `count` coefficients."""
-    return int(max(int(abs(kx[:count]).max()), int(ky[:count].max())))
+def _limit(box_px: int) -> int:
+    """Largest component that a coefficient of such a box can have; asking the arrays themselves would wait for them."""
+    return box_px // 2
 
 
 def slice_volume(volume: Any, pad: float, rotations: Any, kx: Any, ky: Any, count: int) -> Any:
@@ -197,7 +197,7 @@ def score_pairs(
     box_px: int,
 ) -> tuple[Any, Any]:
     """Score k poses of each of t frames, and each pose's half turn about the beam; see `cpu.score_pairs`."""
-    xp, limit = _module(volume), _limit(kx, ky, count)
+    xp, limit = _module(volume), _limit(box_px)
     blocks = _blocks(rotations.shape[0] * rotations.shape[1])
     work = xp.empty((blocks, 2 * count + 4 * limit + 2, 2), np.float32)
     score = xp.empty((*rotations.shape[:2], 2), np.float32)
@@ -225,7 +225,7 @@ def refine_poses(
     rounds: int,
 ) -> tuple[Any, Any, Any]:
     """Levenberg-Marquardt refinement of (m,) poses: returns rotations (m, 3, 3), shifts (m, 2) and scores (m,)."""
-    xp, limit = _module(volume), _limit(kx, ky, count)
+    xp, limit = _module(volume), _limit(box_px)
     blocks = _blocks(len(frames))
     rotations, shifts = xp.array(rotations, np.float32), xp.array(shifts, np.float32)  # copies: refined in place
     score = xp.empty(len(frames), np.float32)
@@ -254,7 +254,7 @@ def insert_poses(
     box_px: int,
 ) -> None:
     """Insert (m,) boxes into accumulators, in place and in any order; see `cpu.insert_poses`."""
-    xp, limit = _module(numerators), _limit(kx, ky, count)
+    xp, limit = _module(numerators), _limit(box_px)
     blocks = _blocks(len(frames))
     rotations, shifts, shares = (xp.asarray(a, dtype=np.float32) for a in (rotations, shifts, shares))
     arguments = (
