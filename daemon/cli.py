@@ -14,7 +14,7 @@ import typer
 from .. import __version__
 from .bench_command import bench
 from .errors import FAILED, USAGE, TumbleError, UsageError
-from .operator_commands import control, keys_app
+from .operator_commands import config_app, control, keys_app
 from .selftest import selftest
 from .viewer_commands import loader as dashboard_loader
 from .viewer_commands import status, watch
@@ -161,9 +161,10 @@ def run(
     threads: ThreadsOption = None,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Silence that ends a series, s.")] = None,
     status_endpoint: EndpointOption = None,
+    log_format: Annotated[str | None, typer.Option("--log-format", help="text or json, without a dashboard.")] = None,
 ) -> int:
     """Reconstruct a live stream of a detector."""
-    from .config import check_source
+    from .config import RUN_DEFAULTS, check_source
 
     settings = _settings(
         config,
@@ -171,7 +172,8 @@ def run(
         reconstruction=_known(element, lattice_constant, pixel_size, bootstrap_frames, threads),
         session={"record": record, "overwrite": overwrite or None},
         status={"endpoint": status_endpoint},
-        defaults={"session": {"record": True}},
+        log={"format": log_format},
+        defaults=RUN_DEFAULTS,
     )
     if not settings.stream.source:
         raise UsageError("no stream: give --source zmq+tcp://host:31001, or stream.source in the configuration")
@@ -281,6 +283,7 @@ def doctor() -> int:
 app.command()(bench)
 app.command()(control)
 app.add_typer(keys_app, name="keys")
+app.add_typer(config_app, name="config")
 app.command()(selftest)
 app.command()(status)
 app.command()(watch)
@@ -332,22 +335,29 @@ def _dashboard() -> Dashboard | None:
 
 
 def _execute(settings: Settings, plan: Plan | None, session: Path | None, name: str, *, headless: bool) -> int:
-    from .endpoints import check_loopback
+    from .control import check_sockets
     from .launch import Job, prepare_folder, run_behind, run_here
     from .session import default_folder
 
-    check_loopback(settings.status.endpoint)
+    check_sockets(settings)
     folder = session or settings.session.folder or default_folder(name)
     job = Job(prepare_folder(settings, folder), plan, name)
     dashboard = None if headless else _dashboard()
-    code = run_here(job, _line) if dashboard is None else run_behind(job, dashboard, _line)
-    _line(f"session {folder}")
+    write = _json_line if settings.log.format == "json" else _line
+    code = run_here(job, write) if dashboard is None else run_behind(job, dashboard, write)
+    write(f"session {folder}")
     return code
 
 
 def _line(words: str) -> None:
     typer.echo(words)
     sys.stdout.flush()
+
+
+def _json_line(words: str) -> None:
+    from .logs import as_json
+
+    _line(as_json(words))
 
 
 def _publish(plan: Plan, endpoint: str) -> int:

@@ -5,8 +5,10 @@ Unknown keys are refused, so that a misspelt key cannot be silently without effe
 
 from __future__ import annotations
 
+import difflib
+import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -16,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .errors import UsageError
 
 Scalar = bool | int | float | str | None
+RUN_DEFAULTS: dict[str, dict[str, Any]] = {"session": {"record": True}}  # what `tumble run` does unless told otherwise
 SOURCE_SCHEMES = ("zmq+tcp", "zmq+ipc", "tcp", "ipc")
 
 
@@ -58,10 +61,34 @@ class SessionSettings(_Strict):
 
 
 class StatusSettings(_Strict):
-    """The endpoint that viewers ask. Loopback only: it has no keys."""
+    """The endpoint that viewers ask. Without keys on loopback; anywhere else only with them."""
 
     endpoint: str = "tcp://127.0.0.1:0"
     rate_hz: Annotated[float, Field(gt=0, le=4)] = 4.0
+
+
+class ControlSettings(_Strict):
+    """The endpoint that takes orders. Always with keys."""
+
+    endpoint: str = "tcp://127.0.0.1:0"
+
+
+class KeySettings(_Strict):
+    """Where the keys are: see `daemon.keys`. ``None``: those of the user."""
+
+    folder: Path | None = None
+
+
+class MonitoringSettings(_Strict):
+    """/metrics and /healthz, on loopback. ``None``: off."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] | None = None
+
+
+class LogSettings(_Strict):
+    """Lines for the operator when there is no dashboard."""
+
+    format: Literal["text", "json"] = "text"
 
 
 class Settings(_Strict):
@@ -72,6 +99,10 @@ class Settings(_Strict):
     frontend: dict[str, Scalar | tuple[Scalar, ...]] = Field(default_factory=dict)
     session: SessionSettings = SessionSettings()
     status: StatusSettings = StatusSettings()
+    control: ControlSettings = ControlSettings()
+    keys: KeySettings = KeySettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
+    log: LogSettings = LogSettings()
 
 
 def load(
@@ -115,8 +146,44 @@ def _first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if part not in ("bool", "int", "float", "str"))
     if first["type"] == "extra_forbidden":
-        return f"unknown key {key}: remove it or correct its name"
+        *where, name = (str(part) for part in first["loc"])
+        return f"unknown key {key}: {near_miss(name, known_keys('.'.join(where)), where)}"
     return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]} (given: {first['input']!r})"
+
+
+def known_keys(section: str) -> tuple[str, ...]:
+    """Names that `section` has; the sections themselves for no section."""
+    if not section:
+        return tuple(Settings.model_fields)
+    model = Settings.model_fields[section].annotation
+    return tuple(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else ()
+
+
+def near_miss(name: str, known: tuple[str, ...], where: list[str] | tuple[str, ...] = ()) -> str:
+    """What to do about a name that is not `known`: ``did you mean reconstruction.element?``."""
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"did you mean {'.'.join([*where, close[0]])}?"
+    return f"there are {', '.join(sorted(known))}"
+
+
+def as_toml(settings: Settings) -> Iterator[str]:
+    """Lines of a configuration file that says the same; what is left to Tumble stands behind a #."""
+    for section, values in settings.model_dump(mode="json").items():
+        yield f"[{section}]"
+        for key, value in values.items():
+            yield f"# {key} =    # left to Tumble" if value is None else f"{key} = {_toml(value)}"
+        yield ""
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return repr(value)
 
 
 def check_source(uri: str) -> str:
@@ -150,11 +217,13 @@ def options_from(kind: type[Options], values: Mapping[str, Any], section: str) -
     """
     from pydantic import TypeAdapter
 
-    known = getattr(kind, "__dataclass_fields__", {})
+    known = tuple(getattr(kind, "__dataclass_fields__", {}))
     for key in values:
         if key not in known:
-            raise UsageError(f"configuration: unknown key {section}.{key}: it has {', '.join(sorted(known))}")
+            raise UsageError(f"configuration: unknown key {section}.{key}: {near_miss(key, known, [section])}")
     try:
         return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
         raise UsageError(f"configuration: {section}.{_first_problem(error)}") from None
+    except ValueError as error:
+        raise UsageError(f"configuration: {error}") from None

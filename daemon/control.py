@@ -20,6 +20,7 @@ from types import TracebackType
 
 import zmq
 
+from .config import Settings
 from .endpoints import any_port, from_here, is_local, write_card
 from .errors import TumbleError, UsageError
 from .gate import Gate, Socket, harden
@@ -37,6 +38,12 @@ AT_ONCE = 32  # requests answered before the thread pauses: whoever floods it mu
 PAUSE_S = 0.005
 NOT_UNDERSTOOD = b'{"error":"unknown request: ask for snapshot, next or hello"}'
 NOT_ALLOWED = b'{"error":"this key is not allowed"}'
+
+
+def check_sockets(settings: Settings) -> None:
+    """Whether the daemon may listen where it is configured to: see `check_listening`."""
+    for endpoint in (settings.status.endpoint, settings.control.endpoint):
+        check_listening(endpoint, KeyFolder(settings.keys.folder))
 
 
 def check_listening(endpoint: str, keys: KeyFolder) -> str:

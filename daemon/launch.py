@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Protocol
 
 from .config import Settings, StreamSettings
-from .control import ControlServer
+from .control import ControlServer, check_sockets
 from .dispatch import Dispatcher
-from .endpoints import check_loopback
 from .errors import FAILED, TumbleError, UsageError
 from .intake import Intake
+from .keys import KeyFolder
 from .parts import Parts, RealParts
 from .publishing import Plan, PublisherProcess
 from .reporter import Reporter
@@ -35,6 +35,7 @@ from .snapshot import Snapshot
 from .stops import StopRequests
 from .threads import reconstruction_threads, single_threaded
 from .viewer import Viewer
+from .watching import watchers
 from .workers import WorkerProcess
 
 LAST_LINES = 12
@@ -93,7 +94,7 @@ def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], 
     threads = reconstruction_threads(job.settings.reconstruction.threads)
     known = job.settings.reconstruction.model_copy(update={"threads": threads})  # sums depend on it in the last bit
     settings = job.settings.model_copy(update={"reconstruction": known})
-    check_loopback(settings.status.endpoint)
+    check_sockets(settings)
     folder = settings.session.folder
     if folder is None:
         raise UsageError("a run needs a session folder")
@@ -109,7 +110,16 @@ def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], 
             settings = settings.model_copy(update={"stream": stream})
         workers, device = _crew(stack, first, job, settings, stops)
         session = stack.enter_context(Session(folder, settings, job.command, device))
-        control = stack.enter_context(ControlServer(settings.status.endpoint, str(folder)))
+        told = watchers(settings, stack, write)
+        control = stack.enter_context(
+            ControlServer(
+                settings.status.endpoint,
+                str(folder),
+                control=settings.control.endpoint,
+                keys=KeyFolder(settings.keys.folder),
+                watchers=told,
+            )
+        )
         intake = stack.enter_context(Intake(settings.stream, folder / "frames.h5" if settings.session.record else None))
         reporter = Reporter(settings, intake, session, control, write)
         opened(control.endpoint)

@@ -1,16 +1,22 @@
-"""The commands `tumble control` and `tumble keys`: orders to a running daemon, and who may give them."""
+"""The commands `tumble control`, `tumble keys` and `tumble config`: orders, who may give them, and configurations."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .errors import UsageError
 
+if TYPE_CHECKING:
+    from .config import Settings
+
 KeysOption = Annotated[Path | None, typer.Option("--keys", help="Folder of the keys (default: ~/.config/tumble/keys).")]
 
+FileArgument = Annotated[Path, typer.Argument(help="A configuration, TOML.")]
+
+config_app = typer.Typer(help="Check and show configurations.", no_args_is_help=True)
 keys_app = typer.Typer(help="Who may watch and control daemons over the network.", no_args_is_help=True)
 
 
@@ -101,3 +107,36 @@ def trust(
     KeyFolder(keys).trust(endpoint, read_key(key))
     typer.echo(f"{endpoint} is known; `tumble watch {endpoint}` asks it")
     return 0
+
+
+@config_app.command("check")
+def check(file: FileArgument) -> int:
+    """Say whether `tumble run --config` would accept a file."""
+    _checked(file)
+    typer.echo(f"{file} is a configuration")
+    return 0
+
+
+@config_app.command("show")
+def show_configuration(
+    file: Annotated[Path | None, typer.Argument(help="A configuration, TOML (default: none).")] = None,
+) -> int:
+    """Show everything that `tumble run --config` would go by, with the defaults, as a configuration."""
+    from .config import as_toml
+
+    for line in as_toml(_checked(file)):
+        typer.echo(line)
+    return 0
+
+
+def _checked(file: Path | None) -> Settings:
+    from ..recon.frontend.options import FrontEndOptions
+    from .config import RUN_DEFAULTS, check_source, load, options_from
+    from .control import check_sockets
+
+    settings = load(file, defaults=RUN_DEFAULTS)
+    options_from(FrontEndOptions, settings.frontend, "frontend")
+    if settings.stream.source:
+        check_source(settings.stream.source)
+    check_sockets(settings)
+    return settings

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tumble.daemon.config import check_source, load, options_from
+from tumble.daemon.config import as_toml, check_source, load, options_from
 from tumble.daemon.errors import UsageError
 
 
@@ -31,7 +31,9 @@ def test_defaults_of_a_command_stand_where_nothing_is_said():
     ("text", "words"),
     [
         ("[reconstruction]\nelemnt = 'Pt'", "unknown key reconstruction.elemnt"),
-        ("[colour]\nred = 1", "unknown key colour"),
+        ("[reconstruction]\nelemnt = 'Pt'", "did you mean reconstruction.element?"),
+        ("[sesion]\nrecord = true", "did you mean session?"),
+        ("[colour]\nred = 1", "unknown key colour: there are control, frontend"),
         ("[reconstruction]\npixel_size_A = -1.0", "reconstruction.pixel_size_A: input should be greater than 0"),
         ("[reconstruction]\nelement = 'platinum'", "reconstruction.element"),
         ("[status]\nrate_hz = 100", "status.rate_hz"),
@@ -47,6 +49,15 @@ def test_what_cannot_be_is_refused_in_one_line(text, words, tmp_path):
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_what_is_shown_is_a_configuration_that_says_the_same(tmp_path):
+    path = tmp_path / "tumble.toml"
+    path.write_text('[frontend]\nlost_frames = 7\n[session]\nfolder = "a \\"b\\" \\\\ c"\n[monitoring]\nport = 9477\n')
+    settings = load(path)
+    path.write_text("\n".join(as_toml(settings)))
+    assert load(path) == settings
+    assert "# element =" in path.read_text()
 
 
 def test_a_missing_file_is_named(tmp_path):

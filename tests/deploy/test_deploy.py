@@ -1,0 +1,103 @@
+"""What is shipped for operation is what the program understands."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from tumble.daemon import progress
+from tumble.daemon.config import Settings, load, options_from
+from tumble.daemon.monitoring import metrics
+from tumble.daemon.snapshot import SCHEMA_VERSION, ParticleView, Snapshot, StreamHealth
+from tumble.recon.frontend.options import FrontEndOptions
+
+COMMENTED = re.compile(r"^# (?=\w+ = )", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def deploy(root: Path) -> Path:
+    return root / "deploy"
+
+
+def test_the_example_is_a_configuration_with_every_default(deploy):
+    shipped = load(deploy / "tumble.toml").model_dump()
+    defaults = Settings().model_dump()
+    defaults["stream"]["source"] = "zmq+tcp://detector:31001"
+    defaults["session"]["record"] = True
+    assert shipped == defaults
+
+
+def test_every_option_is_in_the_example_and_each_one_is_right(deploy, tmp_path):
+    text = (deploy / "tumble.toml").read_text()
+    everything = tomllib.loads(COMMENTED.sub("", text))
+    for section, field in Settings.model_fields.items():
+        model = field.annotation
+        known = {item.name for item in fields(FrontEndOptions)} if section == "frontend" else set(model.model_fields)
+        assert set(everything[section]) == known, section
+    path = tmp_path / "all.toml"
+    path.write_text(COMMENTED.sub("", text))
+    options_from(FrontEndOptions, load(path).frontend, "frontend")
+
+
+def test_commented_numbers_of_the_front_end_are_its_defaults(deploy):
+    everything = tomllib.loads(COMMENTED.sub("", (deploy / "tumble.toml").read_text()))
+    for item in fields(FrontEndOptions):
+        if item.default is not None:
+            assert everything["frontend"][item.name] == item.default, item.name
+
+
+def test_every_option_is_explained(deploy):
+    for line in (deploy / "tumble.toml").read_text().splitlines():
+        if re.match(r"(# )?\w+ = ", line):
+            assert re.search(r"\S +# \S", line), line
+
+
+def test_every_metric_of_the_panel_exists(deploy):
+    stream = StreamHealth(
+        rejected={"a": 1}, dropped={"a": 1}, latency_p50_ms=1.0, latency_p99_ms=1.0, pose_latency_p50_ms=1.0
+    )
+    particle = ParticleView("P001", "MAPPING", (0.0, 0.0), 1.0, lattice_constant_A=3.9, resolution_A=1.0, atoms=1)
+    snapshot = Snapshot(SCHEMA_VERSION, "0", 1, 0.0, 0.0, "RUNNING", "", stream, (particle,), {"front end": 1.0})
+    told = {sample.name for family in metrics(snapshot, 0.0) for sample in family.samples}
+    panels = json.loads((deploy / "grafana.json").read_text())["panels"]
+    asked = {
+        name for panel in panels for target in panel["targets"] for name in re.findall(r"tumble_\w+", target["expr"])
+    }
+    assert len(asked) > 15
+    assert asked <= told, asked - told
+    assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+def test_the_unit_fits_the_program(deploy, root):
+    unit = configparser.ConfigParser(strict=False, interpolation=None, comment_prefixes=("#",))
+    unit.optionxform = str
+    unit.read(deploy / "tumble.service")
+    service = unit["Service"]
+    assert service["Type"] == "notify"
+    assert 0 < int(service["WatchdogSec"]) <= progress.STALLED_S
+    assert "tumble run --config /etc/tumble/tumble.toml --headless" in service["ExecStart"]
+    assert "tumble config check /etc/tumble/tumble.toml" in service["ExecStartPre"]
+
+
+def test_containers_install_what_is_pinned(deploy):
+    for name, wanted in (("Containerfile.cpu", "/src"), ("Containerfile.cuda", '"/src[gpu]"')):
+        text = (deploy / name).read_text()
+        assert f"--constraint /src/constraints.txt {wanted}\n" in text
+        assert "USER tumble" in text
+        words = {line.split()[0] for line in re.sub(r"\\\n", "", text).splitlines() if line and line[0] not in "# "}
+        assert words <= {"FROM", "COPY", "RUN", "ENV", "USER", "WORKDIR", "VOLUME", "ENTRYPOINT", "CMD"}
+
+
+def test_the_page_names_files_that_exist(deploy, root):
+    text = (deploy / "README.md").read_text()
+    named = set(re.findall(r"deploy/[\w.]+\w", text)) | {
+        f"deploy/{link}" for link in re.findall(r"\]\((\w[\w.]+)\)", text)
+    }
+    assert len(named) >= 5
+    assert [name for name in named if not (root / name).exists()] == []
