@@ -1,7 +1,8 @@
 """Compile the CUDA kernels without a GPU: `python compile_cuda.py [8.0 9.0 ...]` prints one JSON object.
 
-``{"kernel sm_80": {"ptx": bytes, "registers": n, "stack": bytes, "spill": bytes}, ...}``, or ``{"missing": why}``.
-Registers and spills need ptxas on the path or in the environment; without it they are left out.
+``{"kernel sm_80": {"ptx": bytes, "registers": n, "stack": bytes, "spill": bytes, "loops": [...]}, ...}``, or
+``{"missing": why}``. Registers and spills need ptxas on the path or in the environment, the machine instructions of the
+innermost loops (one round of them works on one coefficient) nvdisasm; without them they are left out.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,28 +42,58 @@ def signatures() -> dict[str, tuple[Any, ...]]:
     }  # fmt: skip
 
 
-def ptxas() -> str | None:
-    """The assembler of the CUDA toolkit, if there is one."""
-    packaged = sorted(Path(sysconfig.get_paths()["purelib"]).glob("nvidia/*/bin/ptxas"))
-    return str(packaged[-1]) if packaged else shutil.which("ptxas")
+def tool(name: str) -> str | None:
+    """A program of the CUDA toolkit, if there is one."""
+    packaged = sorted(Path(sysconfig.get_paths()["purelib"]).glob(f"nvidia/*/bin/{name}"))
+    return str(packaged[-1]) if packaged else shutil.which(name)
 
 
-def assembled(ptx: str, arch: str, program: str) -> dict[str, int]:
+def assembled(ptx: str, arch: str, program: str) -> dict[str, Any]:
     """What the machine code needs of every thread."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(ptx)
         call = [program, "-v", f"-arch={arch}", str(source), "-o", str(source.with_suffix(".cubin"))]
         log = subprocess.run(call, capture_output=True, text=True, check=True).stderr
+        lister = tool("nvdisasm")
+        call = [lister or "", "-c", str(source.with_suffix(".cubin"))]
+        listing = subprocess.run(call, capture_output=True, text=True, check=True).stdout if lister else ""
     frames = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", log)
     return {
         "registers": max(int(n) for n in re.findall(r"Used (\d+) registers", log)),
         "stack": max(int(f[0]) for f in frames),
         "spill": max(int(f[1]) + int(f[2]) for f in frames),
-    }
+    } | ({"loops": loops(listing)} if listing else {})
 
 
-def compiled(capability: tuple[int, int]) -> dict[str, dict[str, int]]:
+KINDS = {"FFMA": "fp32", "FADD": "fp32", "FMUL": "fp32", "DFMA": "fp64", "DADD": "fp64", "DMUL": "fp64",
+         "LDG": "loads", "LDS": "shared", "LDL": "local", "STL": "local", "RED": "atomics", "REDG": "atomics",
+         "ATOM": "atomics", "ATOMG": "atomics"}  # fmt: skip
+
+
+def loops(listing: str) -> list[dict[str, int]]:
+    """Machine instructions of the innermost loops with more than eight in float32, by kind, from nvdisasm's listing."""
+    places: dict[str, int] = {}
+    code: list[tuple[str, str]] = []  # operation, operands
+    for line in listing.splitlines():
+        if label := re.match(r"(\.L_x_\d+):", line):
+            places[label[1]] = len(code)
+        elif found := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+\s+)?([A-Z0-9]+)(.*);", line):
+            code.append((found[1], found[2]))
+    spans = []
+    for end, (operation, operands) in enumerate(code):
+        target = re.search(r"\.L_x_\d+", operands) if operation == "BRA" else None
+        if target and places.get(target[0], len(code)) < end:
+            spans.append((places[target[0]], end + 1))
+    result = []
+    for low, high in spans:
+        kinds = Counter(KINDS.get(operation, "other") for operation, _ in code[low:high])
+        if kinds["fp32"] > 8 and not any((low, high) != s and low <= s[0] and s[1] <= high for s in spans):
+            result.append({"instructions": high - low} | dict(sorted(kinds.items())))
+    return result
+
+
+def compiled(capability: tuple[int, int]) -> dict[str, dict[str, Any]]:
     """Every kernel for one compute capability."""
     from numba import cuda
     from numba.cuda import dispatcher
@@ -70,7 +102,7 @@ def compiled(capability: tuple[int, int]) -> dict[str, dict[str, int]]:
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
     from tumble.recon.kernels import cuda as kernels
 
-    arch, program, result = "sm_{}{}".format(*capability), ptxas(), {}
+    arch, program, result = "sm_{}{}".format(*capability), tool("ptxas"), {}
     for name, types in signatures().items():
         function = getattr(kernels, name).py_func
         ptx, _ = cuda.compile(function, types, device=False, fastmath=True, cc=capability, abi="numba", output="ptx")
@@ -87,7 +119,7 @@ def main() -> None:
     except DynamicLibNotFoundError as error:
         print(json.dumps({"missing": f"no {library} library: {str(error).splitlines()[0]}"}))
         return
-    result: dict[str, dict[str, int]] = {}
+    result: dict[str, dict[str, Any]] = {}
     for text in sys.argv[1:] or ["8.0", "9.0"]:
         major, minor = text.split(".")
         result |= compiled((int(major), int(minor)))
