@@ -1,0 +1,151 @@
+"""Whether a crystal still is what its map says: what recent frames lack, or have in addition, at the places of atoms.
+
+The map is taken off every recent frame; what is left is matched with an atom at each place, and averaged over the
+frames. Where an atom has gone a hole is left, where one has come a peak. It needs no second map: a few hundred slices
+and one small Fourier transform of each are a fraction of a millisecond per frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+from scipy.spatial import cKDTree
+
+from .branches import Path
+from .rotations import to_matrix
+from .volume import PAD
+from .whitened import Whitened
+
+Floats = NDArray[np.float64]
+FINER = 2  # sampling of the residual images, so that linear interpolation does
+GONE = 0.5  # of a typical atom
+SURE = 4.0  # standard errors
+LEAST_FRAMES = 50
+VACANT_NEIGHBOURS = 3  # atoms beside a place where another could settle
+SAME_SITE = 0.4  # of the nearest-neighbour distance
+ALARM_ATOMS, ALARM_SHARE = 3, 0.02  # fewer changed atoms are no alarm
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Occupation:
+    """How much of a typical atom recent frames show at each place: share (n,) and its standard error (n,)."""
+
+    share: Floats
+    error: Floats
+
+    @property
+    def gone(self) -> NDArray[np.bool_]:
+        """Places of atoms that hold none any more."""
+        return np.asarray((self.share < 1 - GONE) & (1 - self.share > SURE * self.error))
+
+    @property
+    def come(self) -> NDArray[np.bool_]:
+        """Vacant places that hold an atom now."""
+        return np.asarray((self.share > GONE) & (self.share > SURE * self.error))
+
+
+def vacant_sites(atoms: Floats, neighbour: float) -> Floats:
+    """Places (m, 3) beside an fcc crystal of atoms (n, 3), its lattice along the axes, where other atoms could settle.
+
+    `neighbour` is the nearest-neighbour distance, in the unit of the atoms.
+    """
+    steps = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)], float)
+    steps = steps[(steps**2).sum(axis=1) == 2] * neighbour / np.sqrt(2)
+    places = (atoms[:, None] + steps).reshape(-1, 3)
+    places = places[cKDTree(atoms).query(places)[0] > 0.7 * neighbour]
+    found = []
+    open_ = np.ones(len(places), np.bool_)
+    tree = cKDTree(places)
+    for p in range(len(places)):
+        if open_[p]:
+            near = [q for q in tree.query_ball_point(places[p], SAME_SITE * neighbour) if open_[q]]
+            open_[near] = False
+            if len(near) >= VACANT_NEIGHBOURS:
+                found.append(places[near].mean(axis=0))
+    return np.array(found).reshape(-1, 3)
+
+
+def occupation(
+    data: Whitened,
+    rows: NDArray[np.int64],
+    path: Path,
+    volume: Any,
+    atoms_px: Floats,
+    vacant_px: Floats,
+    k_range: tuple[float, float],
+) -> tuple[Occupation, Occupation] | None:
+    """What frames show at the atoms of a map and at vacant places beside them; None with too few frames.
+
+    Parameters
+    ----------
+    rows : (t,) frames in `data`. path : their poses. volume : kernel volume of the map.
+    atoms_px, vacant_px : (n, 3) and (m, 3) x, y, z in pixels from the map's origin.
+    k_range : radii used, cycles per box; below it there is shape, not atoms.
+    """
+    if len(rows) < LEAST_FRAMES or len(atoms_px) == 0:
+        return None
+    device, plane = data.device, data.plane
+    first, last = plane.count(k_range[0]), plane.count(k_range[1])
+    kx, ky = plane.kx[first:last], plane.ky[first:last]
+    turns = to_matrix(path.poses)
+    slices = device.kernels.slice_volume(
+        volume, PAD, device.asarray(turns.astype(np.float32)), device.asarray(kx), device.asarray(ky), last - first
+    )
+    model = np.asarray(device.to_host(slices), np.float32).view(np.complex64)[..., 0]
+    seen = np.asarray(device.to_host(data.coefficients[device.asarray(rows)]), np.float32)[:, first:last]
+    angle = 2j * np.pi / plane.box_px * (path.shifts @ np.stack([kx, ky]).astype(float))
+    residual = np.ascontiguousarray(seen).view(np.complex64)[..., 0] * np.exp(angle) - model
+    shell = np.rint(plane.radius[first:last]).astype(int)
+    power = np.bincount(shell, (np.abs(model) ** 2).mean(axis=0)) / np.maximum(np.bincount(shell), 1)
+    matched = data.weight[first:last] * np.sqrt(power)[shell]
+    places = np.concatenate([atoms_px, vacant_px]) @ turns[:, :2].swapaxes(1, 2)  # (t, places, 2)
+    values = [_sampled(part * matched, kx, ky, plane.box_px, places) for part in (residual, model)]
+    typical = float(np.median(values[1][:, : len(atoms_px)].mean(axis=0)))
+    mean = values[0].mean(axis=0) / typical
+    error = values[0].std(axis=0) / np.sqrt(len(rows)) / abs(typical)
+    n = len(atoms_px)
+    level = float(np.median(mean[:n]))  # the map is a little too weak everywhere: its prior
+    return Occupation(1 + mean[:n] - level, error[:n]), Occupation(mean[n:], error[n:])
+
+
+def _sampled(
+    coefficients: NDArray[np.complex64], kx: NDArray[np.int16], ky: NDArray[np.int16], box_px: int, places: Floats
+) -> Floats:
+    """Real images of coefficients (t, n), read at places (t, m, 2) x, y in pixels from the middle: (t, m)."""
+    size = FINER * box_px
+    out = np.empty(places.shape[:2])
+    for t, row in enumerate(coefficients):
+        spectrum = np.zeros((size, size), np.complex64)
+        spectrum[ky, kx] = row
+        image = scipy.fft.ifft2(spectrum).real
+        x, y = (FINER * places[t]).T
+        out[t] = map_coordinates(image, [y, x], order=1, mode="grid-wrap")
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Atoms that have gone and come, of so many, in the frames from `since` on."""
+
+    gone: int
+    come: int
+    atoms: int
+    since: int
+
+    @property
+    def words(self) -> str:
+        """For the operator; empty where there is no reason for alarm."""
+        least = max(ALARM_ATOMS, ALARM_SHARE * self.atoms)
+        parts = []
+        if self.gone >= least:
+            parts.append(f"{self.gone} of {self.atoms} atoms have gone")
+        if self.come >= least:
+            parts.append(f"{self.come} atoms have come")
+        if not parts:
+            return ""
+        return f"the crystal changes: since frame {self.since} {' and '.join(parts)}; the map mixes before and after"

@@ -1,0 +1,106 @@
+"""Atoms that go or come while the frames stream in are seen in the recent frames, and nothing else is."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from tumble.recon.branches import Path
+from tumble.recon.change import Change, occupation, vacant_sites
+from tumble.recon.device import Device
+from tumble.recon.geometry import box_size_px, half_plane
+from tumble.recon.maps import Accumulator
+from tumble.recon.rotations import random_rotations
+from tumble.recon.spectra import box_coefficients
+from tumble.recon.volume import Grid, as_kernel_volume
+from tumble.recon.whitened import Whitened
+
+PIXEL_A, DIAMETER_A, K_MAX = 0.42, 17.0, 26
+CONSTANT_A = 3.95
+NEIGHBOUR_A = CONSTANT_A / np.sqrt(2)
+FRAMES, RECENT = 500, 120
+
+
+@pytest.fixture(scope="module")
+def crystal(synthetic: ModuleType) -> np.ndarray:
+    return synthetic.fcc_crystal(CONSTANT_A, DIAMETER_A)
+
+
+def boxes(synthetic: ModuleType, atoms: np.ndarray, poses: np.ndarray, shifts: np.ndarray, seed: int) -> np.ndarray:
+    size, rng = box_size_px(DIAMETER_A, PIXEL_A), np.random.default_rng(seed)
+    return np.stack([
+        20 * synthetic.project(atoms / PIXEL_A, q, s, size, 0.45 / PIXEL_A, 1.0 / PIXEL_A)
+        + rng.normal(size=(size, size)) for q, s in zip(poses, shifts, strict=True)
+    ]).astype(np.float32)  # fmt: skip
+
+
+def seen(synthetic: ModuleType, device: Device, before: np.ndarray, after: np.ndarray, places: np.ndarray) -> tuple:
+    """Occupation in the newest frames of a movie in which `before` becomes `after`, by the map of the older ones."""
+    rng = np.random.default_rng(4)
+    poses, shifts = random_rotations(FRAMES, rng), rng.normal(0, 1, (FRAMES, 2))
+    old = FRAMES - RECENT
+    images = np.concatenate([
+        boxes(synthetic, before, poses[:old], shifts[:old], 1), boxes(synthetic, after, poses[old:], shifts[old:], 2)
+    ])  # fmt: skip
+    size = images.shape[1]
+    plane, grid = half_plane(size, K_MAX), Grid(size, K_MAX)
+    ones = np.ones(len(plane.kx), np.float32)
+    data = Whitened(box_coefficients(images, plane, device), plane, ones, ones, 2.0, device)
+    sums = Accumulator(grid, 1, device)
+    rows = np.arange(FRAMES)
+    data.insert(sums, np.zeros(old, np.int64), rows[:old], poses[:old], shifts[:old], np.ones(old))
+    numerator, denominator = sums.sums(0)
+    volume = as_kernel_volume(numerator / (denominator + 0.5), device)
+    recent = slice(old, None)
+    path = Path(poses[recent], shifts[recent], np.zeros(RECENT), np.ones(RECENT, np.bool_))
+    found = occupation(data, rows[recent], path, volume, before / PIXEL_A, places / PIXEL_A, (3.0, K_MAX))
+    assert found is not None
+    return found
+
+
+def test_nothing_changes(synthetic: ModuleType, device: Device, crystal: np.ndarray) -> None:
+    atoms, places = seen(synthetic, device, crystal, crystal, vacant_sites(crystal, NEIGHBOUR_A))
+    assert not atoms.gone.any()
+    assert not places.come.any()
+    assert np.abs(atoms.share - 1).max() < 0.3
+
+
+def test_atoms_that_go_are_those_that_went(synthetic: ModuleType, device: Device, crystal: np.ndarray) -> None:
+    lost = np.zeros(len(crystal), np.bool_)
+    lost[np.argsort(crystal[:, 0])[-9:]] = True
+    atoms, places = seen(synthetic, device, crystal, crystal[~lost], vacant_sites(crystal, NEIGHBOUR_A))
+    assert (atoms.gone == lost).all()
+    assert not places.come.any()
+
+
+def test_atoms_that_come(synthetic: ModuleType, device: Device, crystal: np.ndarray) -> None:
+    places = vacant_sites(crystal, NEIGHBOUR_A)
+    new = np.zeros(len(places), np.bool_)
+    new[np.argsort(places[:, 1])[:6]] = True
+    atoms, found = seen(synthetic, device, crystal, np.concatenate([crystal, places[new]]), places)
+    assert (found.come == new).all()
+    assert not atoms.gone.any()
+
+
+def test_too_few_frames(device: Device) -> None:
+    plane = half_plane(64, 20)
+    ones = np.ones(len(plane.kx), np.float32)
+    data = Whitened(np.zeros((9, len(ones), 2), np.float32), plane, ones, ones, 2.0, device)
+    path = Path(np.tile([1.0, 0, 0, 0], (9, 1)), np.zeros((9, 2)), np.zeros(9), np.ones(9, np.bool_))
+    assert occupation(data, np.arange(9), path, None, np.zeros((3, 3)), np.zeros((0, 3)), (3.0, 20.0)) is None
+
+
+def test_vacant_sites(crystal: np.ndarray) -> None:
+    places = vacant_sites(crystal, NEIGHBOUR_A)
+    apart = np.linalg.norm(places[:, None] - crystal[None], axis=2)
+    assert (apart.min(axis=1) > 0.9 * NEIGHBOUR_A).all()
+    assert ((apart < 1.1 * NEIGHBOUR_A).sum(axis=1) >= 3).all()
+
+
+def test_words() -> None:
+    assert Change(0, 0, 400, 9).words == ""
+    assert Change(7, 2, 400, 9).words == ""
+    assert "since frame 900 12 of 400 atoms have gone; the map" in Change(12, 0, 400, 900).words
+    assert "and 20 atoms have come" in Change(12, 20, 400, 900).words
