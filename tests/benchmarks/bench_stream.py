@@ -1,7 +1,10 @@
-"""How fast frames come off the wire: decompression alone, and publisher to source in two processes over loopback.
+"""How fast frames come off the wire: decompression alone, publisher to source, and both beside plain pyzmq.
 
-Run it by hand: ``python tests/benchmarks/bench_stream.py [--json FILE]``. Figures are medians; other work on the
-machine shows in them.
+Run it by hand: ``python tests/benchmarks/bench_stream.py [--json FILE] [--only codec|transport|plain|rate]``. Figures
+are medians; other work on the machine shows in wall times, so processor time per frame stands beside them.
+
+``plain`` compares in one run, with the same sender: pyzmq that receives messages and throws them away, and our way of
+taking them in: received, counted, checked, recorded to a file. ``rate`` offers K2-sized frames at 400 per second.
 """
 
 from __future__ import annotations
@@ -13,13 +16,19 @@ import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import numpy as np
+import zmq
 
+from tumble.stream import dectris2
 from tumble.stream.compression import compress, decompress, prepare
 from tumble.stream.encoded import EncodedFrame, encode_frame
 from tumble.stream.frame import Frame, SeriesEnd, SeriesStart
+from tumble.stream.keeper import Keeper
 from tumble.stream.publisher import Publisher
 from tumble.stream.source import PullSource
 
@@ -107,24 +116,153 @@ def transport_row(
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", help="write the figures to this file too")
-    arguments = parser.parse_args()
-    prepare()
-    codec = codec_rows()
-    transport = [
+def transport_rows() -> list[dict[str, object]]:
+    return [
         transport_row(size, mean, algorithm, way, decode, frames)
         for size, mean, frames in (("288 x 288", 10.0, 6000), ("512 x 512", 0.05, 6000), ("1920 x 1792", 0.05, 600))
         for algorithm in ("bslz4", "none")
         for way in ("tcp", "ipc")
         for decode in (False, True)
     ]
-    for row in (*codec, *transport):
-        print("  ".join(f"{name}: {value}" for name, value in row.items()))
+
+
+def send_plain(pipe: Connection, endpoint: str, size: str, mean: float, frames: int, period_s: float) -> None:
+    """A sender that costs as little as possible: messages made beforehand, plain pyzmq."""
+    prepare()
+    kept = [encode_frame(Frame(1, 0, data, 0.0), "bslz4") for data in counts(SIZES[size], mean, 4)]
+    context = zmq.Context()
+    socket = context.socket(zmq.PUSH)
+    socket.setsockopt(zmq.SNDHWM, 64)
+    socket.bind(endpoint)
+    pipe.send((socket.getsockopt_string(zmq.LAST_ENDPOINT), statistics.mean(len(item.blob) for item in kept)))
+    pipe.recv()
+    socket.send(dectris2.encode(SeriesStart(1, width=SIZES[size][1], height=SIZES[size][0])))
+    began = time.monotonic()
+    late = 0.0
+    for first in range(0, frames, 64):
+        messages = [
+            dectris2.encode(EncodedFrame(1, index, 0.0, item.shape, item.dtype, item.algorithm, item.blob))
+            for index in range(first, min(first + 64, frames))
+            for item in (kept[index % len(kept)],)
+        ]
+        for index, message in enumerate(messages, first):
+            if period_s:
+                time.sleep(max(0.0, began + index * period_s - time.monotonic()))
+            socket.send(message, copy=False)
+            late = max(late, time.monotonic() - began - index * period_s)
+    socket.send(dectris2.encode(SeriesEnd(1)))
+    pipe.send(late)
+    socket.close(10_000)
+    context.term()
+
+
+def take_plain(uri: str, frames: int, folder: str | None) -> tuple[int, float, float]:
+    """Frames, wall and processor seconds of a loop that only receives, and writes to a plain file in `folder`."""
+    context = zmq.Context()
+    socket = context.socket(zmq.PULL)
+    socket.setsockopt(zmq.RCVHWM, 64)
+    socket.connect(uri)
+    socket.recv(copy=False)
+    began, cpu = time.perf_counter(), time.process_time()
+    with nullcontext() if folder is None else open(f"{folder}/plain", "wb", 0) as file:  # noqa: PTH123
+        for _ in range(frames):
+            message = socket.recv(copy=False)
+            if file is not None:
+                file.write(message.buffer)
+    spent = time.perf_counter() - began, time.process_time() - cpu
+    socket.close(0)
+    context.term()
+    return frames, *spent
+
+
+def take_ours(uri: str, frames: int, folder: str | None) -> tuple[int, float, float]:
+    """The same for the receiver of the daemon: counted and checked, and recorded where `folder` is given."""
+    keeper = Keeper(None if folder is None else Path(folder) / "frames.h5", room_frames=4)
+    with PullSource("zmq+" + uri, encoded=True) as source:
+        start = source.get(60)
+        assert isinstance(start, SeriesStart)
+        keeper.begin(start)
+        began, cpu = time.perf_counter(), time.process_time()
+        while not isinstance(event := source.get(60), SeriesEnd):
+            assert isinstance(event, EncodedFrame)
+            assert keeper.take(event, source.arrived_s)
+            keeper.pop()
+        keeper.close()
+        spent = time.perf_counter() - began, time.process_time() - cpu
+        counters = source.counters
+    assert counters.balance() == counters.missing == 0
+    assert counters.received == frames
+    assert folder is None or keeper.recorded == frames, keeper.warnings
+    return counters.delivered, *spent
+
+
+WAYS = ("pyzmq", "received and counted", "pyzmq, plain file", "received, counted, checked, NeXus file")
+
+
+def beside_plain(
+    size: str, mean: float, transport: str, frames: int, folder: str, period_s: float = 0.0
+) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for way in WAYS:
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            endpoint = "tcp://127.0.0.1:0" if transport == "tcp" else f"ipc://{place}/s"
+            ours, theirs = multiprocessing.Pipe()
+            arguments = (theirs, endpoint, size, mean, frames, period_s)
+            sender = multiprocessing.get_context("spawn").Process(target=send_plain, args=arguments)
+            sender.start()
+            uri, blob_bytes = ours.recv()
+            ours.send("go")
+            take = take_plain if "pyzmq" in way else take_ours
+            received, wall, cpu = take(uri, frames, place if "file" in way else None)
+            late = ours.recv()
+            sender.join()
+        row: dict[str, object] = {
+            "frames": size,
+            "kB": round(blob_bytes / 1e3),
+            "transport": transport,
+            "way": way,
+            "fps": round(received / wall),
+            "of pyzmq": round(received / wall / (rows[0]["fps"] if rows else received / wall), 2),  # type: ignore[operator]
+            "MB/s": round(received * blob_bytes / wall / 1e6),
+            "CPU us": round(cpu / received * 1e6),
+        }
+        if period_s:
+            row |= {"offered fps": round(1 / period_s), "sender late by at most ms": round(late * 1e3, 1)}
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", help="write the figures to this file too")
+    parser.add_argument("--only", choices=("codec", "transport", "plain", "rate"))
+    parser.add_argument("--folder", default=tempfile.gettempdir(), help="where recordings of the benchmark go")
+    arguments = parser.parse_args()
+    prepare()
+    sets: dict[str, Callable[[], list[dict[str, object]]]] = {
+        "codec": codec_rows,
+        "transport": transport_rows,
+        "plain": lambda: [
+            row
+            for size, mean, frames in (
+                ("288 x 288", 10.0, 6000),
+                ("512 x 512", 10.0, 3000),
+                ("1920 x 1792", 0.05, 2000),
+            )
+            for way in ("tcp", "ipc")
+            for row in beside_plain(size, mean, way, frames, arguments.folder)
+        ],
+        "rate": lambda: beside_plain("1920 x 1792", 0.05, "tcp", 4000, arguments.folder, 1 / 400),
+    }
+    figures = {}
+    for name, measure in sets.items():
+        if arguments.only in (None, name):
+            figures[name] = measure()
+            for row in figures[name]:
+                print("  ".join(f"{key}: {value}" for key, value in row.items()), flush=True)
     if arguments.json:
         with open(arguments.json, "w") as file:  # noqa: PTH123
-            json.dump({"machine": platform.processor(), "codec": codec, "transport": transport}, file, indent=1)
+            json.dump({"machine": platform.processor(), **figures}, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def _images(**contents: Any) -> dict[str, bytes]:
 
 V2: dict[str, bytes] = {
     "empty": b"",
-    "one byte": b"\xff",
+    "one byte": b"\x18",
     "text": b"hello, this is not CBOR",
     "truncated": image()[:-40],
     "nested too deep": b"\x81" * 100_000,
@@ -53,8 +53,11 @@ V2: dict[str, bytes] = {
     "byte string longer than memory": b"\x5b\x0f" + b"\xff" * 7,
     "map longer than memory": b"\xbb\x0f" + b"\xff" * 7,
     "list as a key": b"\xa1\x81\x00\x00",
-    "date that is none": cbor2.dumps({"type": "start", "series_id": 1, "arm_date": cbor2.CBORTag(0, "yesterday")}),
-    "UUID that is none": cbor2.dumps({"type": "end", "series_id": 1, "x": cbor2.CBORTag(37, b"123")}),
+    "reserved length": b"\xa1\x64type\x1c",
+    "break alone": b"\xff",
+    "indefinite map without an end": b"\xbf\x64type\x63end",
+    "indefinite text of other pieces": b"\xbf\x64type\x7f\x41a\xff\xff",
+    "bytes left over": cbor2.dumps({"type": "end", "series_id": 1}) + b"\x00",
     "text that is not UTF-8": b"\xa1\x64type\x63\xff\xfe\xfd",
     "a number": cbor2.dumps(42),
     "a list": cbor2.dumps([1, 2, 3]),

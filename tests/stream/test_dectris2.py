@@ -244,3 +244,29 @@ def test_flipped_bytes(flips):
 def test_a_frame_that_cannot_be_carried():
     with pytest.raises(WireError, match="no array of type bool"):
         dectris2.encode(Frame(1, 0, np.zeros((2, 2), bool), 0.0))
+
+
+@pytest.mark.parametrize("damaged", [cbor2.CBORTag(0, "yesterday"), cbor2.CBORTag(37, b"123"), cbor2.CBORTag(2, b"")])
+def test_damage_in_a_field_that_nobody_reads_costs_nothing(damaged):
+    message = cbor2.dumps({"type": "start", "series_id": 1, "arm_date": damaged, "user_data": {"when": damaged}})
+    start = dectris2.decode(message)
+    assert isinstance(start, SeriesStart)
+    assert start.series_id == 1
+    assert isinstance(start.user_data["when"], str)
+
+
+def test_a_frame_shares_the_memory_of_its_message():
+    message = memoryview(bytearray(hostile.image()))
+    frame = dectris2.decode(message)
+    assert isinstance(frame.blob, memoryview)
+    assert np.shares_memory(np.frombuffer(frame.blob, np.uint8), np.frombuffer(message, np.uint8))
+
+
+def test_senders_that_do_not_know_the_length_of_their_maps_beforehand():
+    """Indefinite maps, lists and strings, as the tinycbor of some senders writes them."""
+    whole = hostile.image()
+    assert whole[0] == 0xA4
+    frame = dectris2.decode(b"\xbf" + whole[1:] + b"\xff")
+    assert isinstance(frame, EncodedFrame)
+    np.testing.assert_array_equal(frame.decode().data, hostile.PIXELS)
+    assert dectris2.decode(b"\xbf\x64type\x7f\x61e\x62nd\xff\x69series_id\x05\xff") == SeriesEnd(5)
