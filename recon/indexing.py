@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .chain import posterior_modulo
-from .lattice import LatticeIndexer, PoseGrid, grid_posterior, shift_grid, top_poses
+from .chain import distinct_modulo, posterior_modulo
+from .lattice import LEAST_SHELL, LatticeIndexer, PoseGrid, grid_posterior, shift_grid, top_poses
 from .maps import Accumulator
 from .volume import Grid, as_kernel_volume, masked, shell_sum, shell_values, shell_voxels, symmetrise
 from .whitened import Whitened
 
 Floats = NDArray[np.float64]
-GRID_CANDIDATES = 8
+GRID_POSES, GRID_CANDIDATES = 24, 8  # of each frame: the most probable ones, and those of them that are kept
+GRID_APART_DEG = 3.5
+SHARP_SHELL = 0.15  # of the strongest shell, once the map of the crystal itself is the model
 INSERTED = 4  # candidates per frame that may enter the symmetrised map
 
 
@@ -44,18 +46,39 @@ class LatticeModel:
 
 
 def lattice_model(
-    volume: Any, grid: Grid, data: Whitened, poses: PoseGrid, band_k: tuple[float, float], scale: float = 1.0
+    volume: Any,
+    grid: Grid,
+    data: Whitened,
+    poses: PoseGrid,
+    band_k: tuple[float, float],
+    scale: float = 1.0,
+    least_shell: float = LEAST_SHELL,
 ) -> LatticeModel:
     """Prepare an O_h-symmetric volume for indexing; `scale` < 1 softens an unsure contrast."""
     shifts = shift_grid(2.5, 1.25)
     indexer = LatticeIndexer(
-        volume * np.float32(scale), poses, data.plane, data.weight, band_k, shifts, data.shift_sd_px, data.device
-    )
+        volume * np.float32(scale), poses, data.plane, data.weight, band_k, shifts, data.shift_sd_px, data.device,
+        least_shell=least_shell,
+    )  # fmt: skip
     return LatticeModel(volume, as_kernel_volume(volume, data.device), indexer, grid)
 
 
 def _take(array: Floats, order: NDArray[np.intp]) -> Floats:
     return np.take_along_axis(array, order if array.ndim == 2 else order[..., None], axis=1)
+
+
+def exchanged(
+    model: LatticeModel, data: Whitened, frames: NDArray[np.int64], found: Candidates, sigma_deg: float, rounds: int
+) -> Candidates:
+    """Candidates refined before, ranked anew together with the best of the neighbouring frames, refined here."""
+    poses, shifts, score = data.refine(
+        model.kernel, frames, neighbours_of(found.poses, 2), neighbours_of(found.shifts, 2), model.grid.k_max,
+        rounds=rounds, band=True,
+    )  # fmt: skip
+    return _ranked(
+        np.concatenate([found.poses, poses], axis=1), np.concatenate([found.shifts, shifts], axis=1),
+        np.concatenate([found.score, score], axis=1), sigma_deg, found.poses.shape[1],
+    )  # fmt: skip
 
 
 def _ranked(poses: Floats, shifts: Floats, score: Floats, sigma_deg: float, keep: int) -> Candidates:
@@ -69,9 +92,10 @@ def grid_candidates(model: LatticeModel, data: Whitened, frames: NDArray[np.int6
     """Exhaustive search on the pose grid with continuity, without local refinement."""
     score, which = model.indexer.score(data.coefficients[frames[0] : frames[-1] + 1])
     probability = grid_posterior(score, model.indexer.grid)
-    poses, shifts = top_poses(probability, which, model.indexer, GRID_CANDIDATES)
-    flat = np.zeros(poses.shape[:2])
-    return Candidates(poses, shifts.astype(np.float64), flat, flat)
+    poses, shifts = top_poses(probability, which, model.indexer, GRID_POSES)
+    apart = distinct_modulo(poses, GRID_CANDIDATES, GRID_APART_DEG)  # neighbours on the grid climb to the same pose
+    flat = np.zeros(apart.shape)
+    return Candidates(_take(poses, apart), _take(shifts.astype(np.float64), apart), flat, flat)
 
 
 def neighbours_of(poses: Floats, count: int) -> Floats:
@@ -142,4 +166,4 @@ def index_lattice(
         volume = symmetrised_volume(data, frames, found, grid)
         model = LatticeModel(volume, as_kernel_volume(volume, data.device), model.indexer, grid)
         found = local_candidates(model, data, frames, found, sigma_deg, neighbours=2)
-    return found, lattice_model(model.volume, grid, data, poses, band_k)
+    return found, lattice_model(model.volume, grid, data, poses, band_k, least_shell=SHARP_SHELL)

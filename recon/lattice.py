@@ -156,11 +156,11 @@ def _best_shift(cross, shifts, energy, penalty, score, which):  # type: ignore[n
             which[t, g] = arg
 
 
-def _informative(power: Floats, radius: NDArray[np.float32]) -> NDArray[np.intp]:
+def _informative(power: Floats, radius: NDArray[np.float32], least: float) -> NDArray[np.intp]:
     """Coefficients in shells where the model stands out: between the lattice rings there is little to compare."""
     shell = np.rint(radius).astype(int)
     mean = np.bincount(shell, power) / np.maximum(np.bincount(shell), 1)
-    return np.flatnonzero(mean[shell] >= LEAST_SHELL * mean.max())
+    return np.flatnonzero(mean[shell] >= least * mean.max())
 
 
 class LatticeIndexer:
@@ -178,9 +178,10 @@ class LatticeIndexer:
         device: Device,
         *,
         stretch: float = 1.0,
+        least_shell: float = LEAST_SHELL,
     ) -> None:
         """`volume`, half grid, complex with a real transform; `band_k` radii used; `shift_sd_px` prior of the shift;
-        `stretch` > 1 enlarges the model in real space.
+        `stretch` > 1 enlarges the model in real space; shells below `least_shell` of the strongest are left out.
         """
         self.grid, self.plane, self.shifts, self.device = grid, plane, shifts, device
         first, last = plane.count(band_k[0]), plane.count(band_k[1])
@@ -189,7 +190,8 @@ class LatticeIndexer:
             device.asarray(plane.kx[first:last]), device.asarray(plane.ky[first:last]), last - first,
         )  # fmt: skip
         model = slices[:, :, 0]  # the imaginary part is zero by symmetry
-        chosen = _informative(device.to_host((model**2).mean(axis=0)) * weight[first:last], plane.radius[first:last])
+        power = device.to_host((model**2).mean(axis=0)) * weight[first:last]
+        chosen = _informative(power, plane.radius[first:last], least_shell)
         self.columns = device.asarray(first + chosen)
         self.model = device.xp.ascontiguousarray(model[:, device.asarray(chosen)])
         kx, ky = plane.kx[first:last][chosen], plane.ky[first:last][chosen]

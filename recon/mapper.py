@@ -20,9 +20,9 @@ from .clock import StepClock
 from .coverage import CELLS, view_counts
 from .device import Device
 from .geometry import HalfPlane
-from .indexing import grid_candidates, index_lattice, local_candidates
+from .indexing import exchanged, grid_candidates, index_lattice, local_candidates
+from .ledger import Ledger
 from .limits import Limits
-from .maps import Accumulator
 from .output import Published, pose_rows, publish
 from .records import NoiseSpectrum, Observation, PoseRow
 from .refinement import refine_halves, scoring_map, solve
@@ -87,10 +87,9 @@ class Mapper:
         self.clock = StepClock()
         self.frames = 0  # taken in so far
         self._left: list[PoseRow] = []
-        self._base: Accumulator | None = None  # sums of the frames that left
         self._committed = 0  # rows whose branch is settled until the next re-decision
         self._window: list[States] = []  # scored branches of the provisional rows
-        self._next_decision = 0
+        self._next_decision = self._next_map = 0
 
     @property
     def search_size(self) -> tuple[int, int, int]:
@@ -123,6 +122,7 @@ class Mapper:
             self.buffer.coefficients, self.plane, weight, np.where(inside, weight, np.float32(0)),
             self.options.shift_sd_px, self.device,
         )  # fmt: skip
+        self._ledger = Ledger(data, Grid(self.plane.box_px, self.limits.final), self.buffer.capacity)
         with self.clock("bootstrap"):
             spacing = float(np.clip(GRID_SPACING_DEG * 25 / self.diameter_A, 2.2, 3.6))
             poses = lattice.pose_grid(spacing, CHAIN_SIGMA_DEG)
@@ -197,8 +197,8 @@ class Mapper:
         with self.clock("index"):
             found = grid_candidates(model, data, rows)
         with self.clock("refine lattice"):
-            for rounds in (6, 4):
-                found = local_candidates(model, data, rows, found, self.step_deg, rounds=rounds)
+            found = local_candidates(model, data, rows, found, self.step_deg, rounds=6)
+            found = exchanged(model, data, rows, found, self.step_deg, rounds=4)
             self.buffer.remember(rows, found)
         with self.clock("score"):
             path, chosen = path_modulo(found.poses, found.score, self.step_deg, anchor=self.buffer.poses[rows[0] - 1])
@@ -211,8 +211,10 @@ class Mapper:
             )
         with self.clock("decide"):
             self._decide_window()
-        if self.buffer.length + self.left_rows >= self._next_decision:
+        total = self.buffer.length + self.left_rows
+        if total >= self._next_decision:
             self.redecide(rounds=2)
+        if total >= self._next_map:
             self.publish()
 
     def _decide_window(self) -> None:
@@ -246,7 +248,8 @@ class Mapper:
                     self._data, rows, buffer.number[rows], buffer.path(), buffer.recall(),
                     self._lattice_map(grid), grid, self.limits.score, self._band, self.step_deg, self._site,
                     keep=branches.CANDIDATES if turn == 0 and thorough else 2,
-                    folds=branches.FOLDS if thorough or len(rows) < FEW_FRAMES else 2, polish=thorough, base=self._base,
+                    folds=branches.FOLDS if thorough or len(rows) < FEW_FRAMES else 2, polish=thorough,
+                    base=self._ledger.left,
                 )  # fmt: skip
                 moved = angle_deg(path.poses, buffer.poses[rows]) > 0
                 buffer.accept(rows, path)
@@ -258,7 +261,7 @@ class Mapper:
         self.step_deg = max(step_per_axis_deg(buffer.poses[rows]), LEAST_STEP_DEG)
         self._committed, self._window = buffer.length, []
         total = buffer.length + self.left_rows
-        self._next_decision = total + max(200, min(total // 3, self.options.buffer_frames // 4))
+        self._next_decision = total + min(total // 2, self.options.buffer_frames // 2)
 
     def _lattice_map(self, grid: Grid) -> Any:
         """Real twin of the symmetrised lattice map on the sampling of another grid."""
@@ -269,41 +272,45 @@ class Mapper:
     def publish(self, *, thorough: bool = False) -> None:
         """Refine the halves, solve the map, trace atoms, rebuild the map that scores the next batches.
 
-        `thorough` refines every pose again; otherwise those that have not been refined since their branch was decided.
+        `thorough` refines every pose again; otherwise those that have not been refined since their branch was decided,
+        against a map that does not hold them yet. Provisional frames wait.
         """
-        buffer, rows, data = self.buffer, self.buffer.rows, self._data
-        number, box_px = buffer.number[rows], self.plane.box_px
+        buffer, ledger, box_px = self.buffer, self._ledger, self.plane.box_px
+        total = buffer.length + self.left_rows
+        self._next_map = total + max(200, min(total // 3, self.options.buffer_frames // 4))
+        settled = np.arange(self._committed)
+        with self.clock("insert"):
+            known = settled if thorough else settled[ledger.inside[settled] | buffer.refined[settled]]
+            ledger.update(known, buffer.number[known], buffer.path(known))
         with self.clock("refine"):
+            rows = settled if thorough else settled[~buffer.refined[settled]]
             grid = Grid(box_px, self.limits.refine_grid)
             path = refine_halves(
-                data, rows, number, buffer.path(), self._lattice_map(grid), grid, self.limits.refine, self._band,
-                self._base, np.ones(len(rows), np.bool_) if thorough else ~buffer.refined[rows],
+                self._data, ledger.sums, rows, buffer.number[rows], buffer.path(rows), self._lattice_map(grid), grid,
+                self.limits.refine, self._band,
             )  # fmt: skip
             buffer.accept(rows, path)
             buffer.refined[rows] = True
+        with self.clock("insert"):
+            ledger.update(rows, buffer.number[rows], path)
         with self.clock("solve"):
-            solved = solve(data, rows, number, path, Grid(box_px, self.limits.final), self._base)
+            solved = solve(ledger.sums)
         with self.clock("atoms"):
             self.published = publish(
                 solved, self.pixel_size_A, self.lattice_constant_A or 3.97, self.options.element, self.device.threads
             )
         with self.clock("scoring map"):
             grid = Grid(box_px, self.limits.score_grid)
-            self._filled, self._centre = scoring_map(
-                data, rows, number, path, self._lattice_map(grid), grid, self._band, self._base
-            )
+            self._filled, self._centre = scoring_map(ledger.sums, self._lattice_map(grid), grid, self._band)
 
     def _forget(self, count: int) -> None:
         """Move the oldest settled rows from the buffer into the permanent sums."""
         rows = np.arange(min(count, self._committed))
         path = self.buffer.path(rows)
-        if self._base is None:
-            self._base = Accumulator(Grid(self.plane.box_px, self.limits.final), 2, self.device)
-        use = np.flatnonzero(path.used)
-        half = branches.half_of(self.buffer.number[use])
-        self._data.insert(self._base, half, use, path.poses[use], path.shifts[use], np.ones(len(use)))
-        self.left_views = self.left_views + view_counts(path.poses[use])
-        self.left_used += len(use)
+        self._ledger.update(rows, self.buffer.number[rows], path)
+        self._ledger.leave(len(rows))
+        self.left_views = self.left_views + view_counts(path.poses[path.used])
+        self.left_used += int(path.used.sum())
         self.left_rows += len(rows)
         self._left.extend(pose_rows(self.buffer, rows, self.published, self.pixel_size_A))
         self.buffer.drop(len(rows))

@@ -40,20 +40,34 @@ class Accumulator:
         self.numerator = device.xp.zeros((sets, *(grid.edge,) * 3, 2), np.float32)
         self.denominator = device.xp.zeros((sets, *(grid.edge,) * 3), np.float32)
 
-    def sums(self, *sets: int) -> Sums:
-        """Friedel-completed (numerator, denominator) of the union of `sets`: complex64 and float32, half grid."""
-        numerator = self.numerator[sets[0]]
-        denominator = self.denominator[sets[0]]
+    def sums(self, *sets: int, grid: Grid | None = None) -> Sums:
+        """Friedel-completed (numerator, denominator) of the union of `sets`: complex64 and float32, half grid.
+
+        With `grid`, a smaller one, only its part.
+        """
+        margin = 0 if grid is None else self._margin(grid)
+        inner = slice(margin, self.grid.edge - margin)
+        spectra = self.numerator.view(np.complex64)[..., 0]
+        numerator, denominator = spectra[sets[0], inner, inner, inner], self.denominator[sets[0], inner, inner, inner]
         for s in sets[1:]:
-            numerator = numerator + self.numerator[s]
-            denominator = denominator + self.denominator[s]
-        return friedel(numerator.view(np.complex64)[..., 0]), friedel(denominator)
+            numerator = numerator + spectra[s, inner, inner, inner]
+            denominator = denominator + self.denominator[s, inner, inner, inner]
+        return friedel(numerator), friedel(denominator)
+
+    def _margin(self, grid: Grid) -> int:
+        """Grid steps by which this grid reaches beyond a smaller one.
+
+        Raises
+        ------
+        ValueError : it does not.
+        """
+        if grid.half > self.grid.half:
+            raise ValueError(f"grid k_max {self.grid.k_max} is smaller than {grid.k_max}")
+        return self.grid.half - grid.half
 
     def add_cropped(self, other: Accumulator, first_set: int = 0) -> None:
         """Add the sums of an accumulator on a larger grid to the sets from `first_set` on."""
-        margin = other.grid.half - self.grid.half
-        if margin < 0:
-            raise ValueError(f"grid k_max {other.grid.k_max} is smaller than {self.grid.k_max}")
+        margin = other._margin(self.grid)
         inner = slice(margin, margin + self.grid.edge)
         sets = slice(first_set, first_set + len(other.denominator))
         self.numerator[sets] += other.numerator[:, inner, inner, inner]

@@ -18,27 +18,6 @@ Floats = NDArray[np.float64]
 MOST_DEG = 3.0  # a refinement that moves a pose further is refused: the branch was decided elsewhere
 
 
-def halves_of(
-    data: Whitened,
-    frames: NDArray[np.int64],
-    number: NDArray[np.int64],
-    path: Path,
-    grid: Grid,
-    base: Accumulator | None,
-) -> Accumulator:
-    """Both halves of the used frames, on top of the sums of frames that left the buffer."""
-    sums = Accumulator(grid, 2, data.device)
-    if base is not None:
-        sums.add_cropped(base)
-    use = np.flatnonzero(path.used)
-    data.insert(sums, half_of(number[use]), frames[use], path.poses[use], path.shifts[use], np.ones(len(use)))
-    return sums
-
-
-def _sums_of_halves(sums: Accumulator) -> tuple[Sums, Sums]:
-    return sums.sums(0), sums.sums(1)
-
-
 def _lattice_centre(
     first: Sums, second: Sums, lattice_real: Any, grid: Grid, band_k: tuple[float, float], device: Device
 ) -> Floats:
@@ -49,6 +28,7 @@ def _lattice_centre(
 
 def refine_halves(
     data: Whitened,
+    sums: Accumulator,
     frames: NDArray[np.int64],
     number: NDArray[np.int64],
     path: Path,
@@ -56,15 +36,17 @@ def refine_halves(
     grid: Grid,
     radii: tuple[float, ...],
     band_k: tuple[float, float],
-    base: Accumulator | None,
-    select: NDArray[np.bool_],
 ) -> Path:
-    """Refine the poses of `select` (t,) against the filled map of its own half, so that the halves stay independent.
+    """Refine poses against the filled map of their own half, so that the halves stay independent.
 
-    `lattice_real` is the symmetrised lattice map on this grid's sampling; `radii` the growing limits in cycles per box.
+    Parameters
+    ----------
+    sums : of the two halves, on this grid or a larger one. frames : (t,) rows of `data` to refine. number : (t,) frame
+        numbers. path : their poses. lattice_real : the symmetrised lattice map on this grid's sampling. radii : the
+        growing limits in cycles per box.
     """
     device = data.device
-    first, second = _sums_of_halves(halves_of(data, frames, number, path, grid, base))
+    first, second = sums.sums(0, grid=grid), sums.sums(1, grid=grid)
     centre = _lattice_centre(first, second, lattice_real, grid, band_k, device)
     filled = filled_map(first, second, grid, centre, device, with_halves=True, with_joint=False)
     if filled.halves is None:
@@ -73,7 +55,7 @@ def refine_halves(
     half = half_of(number)
     for h in (0, 1):
         volume = as_kernel_volume(filled.halves[h], device)
-        rows = np.flatnonzero((half == h) & select)
+        rows = np.flatnonzero(half == h)
         if len(rows) == 0:
             continue
         for k_max in radii:
@@ -84,29 +66,18 @@ def refine_halves(
 
 
 def scoring_map(
-    data: Whitened,
-    frames: NDArray[np.int64],
-    number: NDArray[np.int64],
-    path: Path,
+    sums: Accumulator,
     lattice_real: NDArray[np.float32],
     grid: Grid,
     band_k: tuple[float, float],
-    base: Accumulator | None,
 ) -> tuple[NDArray[np.float32], Floats]:
-    """The filled map of all used frames in kernel layout, and its lattice centre (x, y, z) in pixels."""
-    device = data.device
-    first, second = _sums_of_halves(halves_of(data, frames, number, path, grid, base))
+    """The filled map of two halves in kernel layout, and its lattice centre (x, y, z) in pixels."""
+    device = sums.device
+    first, second = sums.sums(0, grid=grid), sums.sums(1, grid=grid)
     centre = _lattice_centre(first, second, lattice_real, grid, band_k, device)
     return as_kernel_volume(filled_map(first, second, grid, centre, device).joint, device), centre
 
 
-def solve(
-    data: Whitened,
-    frames: NDArray[np.int64],
-    number: NDArray[np.int64],
-    path: Path,
-    grid: Grid,
-    base: Accumulator | None,
-) -> SolvedMap:
-    """Final maps from the used frames."""
-    return solve_halves(*_sums_of_halves(halves_of(data, frames, number, path, grid, base)), grid, data.device)
+def solve(sums: Accumulator) -> SolvedMap:
+    """Final maps from the sums of two halves."""
+    return solve_halves(sums.sums(0), sums.sums(1), sums.grid, sums.device)
