@@ -26,6 +26,7 @@ from .dispatch import Dispatcher
 from .errors import FAILED, TumbleError, UsageError
 from .intake import Intake
 from .keys import KeyFolder
+from .observers import observers
 from .parts import Parts, RealParts
 from .publishing import Plan, PublisherProcess
 from .reporter import Reporter
@@ -35,7 +36,6 @@ from .snapshot import Snapshot
 from .stops import StopRequests
 from .threads import reconstruction_threads, single_threaded
 from .viewer import Viewer
-from .watching import watchers
 from .workers import WorkerProcess
 
 LAST_LINES = 12
@@ -110,7 +110,7 @@ def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], 
             settings = settings.model_copy(update={"stream": stream})
         workers, device = _crew(stack, first, job, settings, stops)
         session = stack.enter_context(Session(folder, settings, job.command, device))
-        told = watchers(settings, stack, write)
+        told = observers(settings, stack, write)
         control = stack.enter_context(
             ControlServer(
                 settings.status.endpoint,

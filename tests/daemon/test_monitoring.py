@@ -19,9 +19,9 @@ from tumble.daemon.errors import TumbleError
 from tumble.daemon.logs import as_json
 from tumble.daemon.monitoring import Monitoring
 from tumble.daemon.notify import Notifier
+from tumble.daemon.observers import observers
 from tumble.daemon.progress import STALLED_S, Progress
 from tumble.daemon.snapshot import SCHEMA_VERSION, ParticleView, Snapshot, StreamHealth
-from tumble.daemon.watching import watchers
 
 STREAM = StreamHealth(
     received=100,
@@ -117,10 +117,10 @@ def test_a_taken_port_is_named(monitoring):
 def test_it_is_off_unless_asked_for():
     before = threading.active_count()
     with ExitStack() as stack:
-        assert len(watchers(load(None), stack, print)) == 1
+        assert len(observers(load(None), stack, print)) == 1
         assert threading.active_count() == before
         on = load(None, {"monitoring": {"port": 0}})
-        assert len(watchers(on, stack, lambda _: None)) == 2
+        assert len(observers(on, stack, lambda _: None)) == 2
 
 
 class Clock:
