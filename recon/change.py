@@ -118,11 +118,13 @@ def _sampled(
 ) -> Floats:
     """Real images of coefficients (t, n), read at places (t, m, 2) x, y in pixels from the middle: (t, m)."""
     size = FINER * box_px
+    flip = kx < 0  # the half with kx >= 0, by Friedel's law
+    row, column = np.where(flip, -ky, ky) % size, np.abs(kx)
+    spectrum = np.zeros((size, size // 2 + 1), np.complex64)
     out = np.empty(places.shape[:2])
-    for t, row in enumerate(coefficients):
-        spectrum = np.zeros((size, size), np.complex64)
-        spectrum[ky, kx] = row
-        image = scipy.fft.ifft2(spectrum).real
+    for t, values in enumerate(coefficients):
+        spectrum[row, column] = np.where(flip, values.conj(), values)
+        image = scipy.fft.irfft2(spectrum, s=(size, size))
         x, y = (FINER * places[t]).T
         out[t] = map_coordinates(image, [y, x], order=1, mode="grid-wrap")
     return out
