@@ -29,7 +29,7 @@ class SeriesTracker:
 
     received: int = 0
     missing: int = 0
-    ignored: int = 0  # repeated or stale ends
+    ignored: int = 0  # repeated starts, repeated or stale ends
     rejected: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
     current: SeriesStart | None = None
@@ -45,6 +45,9 @@ class SeriesTracker:
     def feed(self, event: WireEvent) -> list[WireEvent]:
         """Take one event from the wire, return what has to be delivered, in order."""
         if isinstance(event, SeriesStart):
+            if self._is_repeated(event):
+                self.ignored += 1
+                return []
             return [*self._close("superseded"), self._open(event)]
         if isinstance(event, SeriesEnd):
             if self.current is None or event.series_id != self.current.series_id:
@@ -52,6 +55,14 @@ class SeriesTracker:
                 return []
             return self._close(event.reason)
         return self._feed_frame(event)
+
+    def _is_repeated(self, start: SeriesStart) -> bool:
+        """Whether the running series is announced once more, as a tee does when somebody else joins it."""
+        current = self.current
+        return current is not None and (current.series_id, current.unique_id) == (start.series_id, start.unique_id) != (
+            start.series_id,
+            "",
+        )
 
     def time_out(self) -> list[WireEvent]:
         """The source has been silent for too long: end the series."""

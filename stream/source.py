@@ -1,4 +1,4 @@
-"""Receive a detector stream: a ZeroMQ PULL socket in a thread, a bounded queue, counted losses.
+"""Receive a detector stream: a ZeroMQ socket in a thread, a bounded queue, counted losses.
 
 Stream V2 and SIMPLON v1 are told apart per message. Nothing a sender does is fatal: what cannot be used is counted.
 """
@@ -23,6 +23,7 @@ from .frame import Event, Frame
 from .series import SeriesTracker, WireEvent
 
 Policy = Literal["block", "drop"]
+SCHEMES = ("zmq+tcp", "zmq+ipc", "zmq+sub+tcp", "zmq+sub+ipc")
 _POLL_S = 0.05
 _CONTROL_ROOM = 16  # starts and ends that still fit into a full queue: they are never dropped
 _TOLD_MALFORMED = 3
@@ -55,20 +56,21 @@ class SourceCounters:
 
 
 def zmq_endpoint(uri: str) -> str:
-    """Turn ``zmq+tcp://host:port`` or ``zmq+ipc://path`` into what ZeroMQ calls it.
+    """Turn ``zmq+tcp://host:port`` or ``zmq+ipc://path`` into what ZeroMQ calls it; ``zmq+sub+tcp`` and so on, too.
 
     Raises
     ------
     SourceError : anything else.
     """
-    transport, separator, rest = uri.partition("://")
-    if not separator or transport not in ("zmq+tcp", "zmq+ipc") or not rest:
+    scheme, separator, rest = uri.partition("://")
+    transport = scheme.removeprefix("zmq+").removeprefix("sub+")
+    if not separator or scheme not in SCHEMES or not rest:
         raise SourceError(f"source {uri!r} has to be zmq+tcp://HOST:PORT or zmq+ipc://PATH")
-    if transport == "zmq+tcp":
+    if transport == "tcp":
         host, colon, port = rest.rpartition(":")
         if not host or not colon or not port.isdecimal() or not 0 < int(port) < 65536:
             raise SourceError(f"source {uri!r} needs a host and a port, as in zmq+tcp://detector:31001")
-    return transport.removeprefix("zmq+") + "://" + rest
+    return transport + "://" + rest
 
 
 class PullSource:
@@ -76,7 +78,8 @@ class PullSource:
 
     Parameters
     ----------
-    uri : ``zmq+tcp://host:port`` or ``zmq+ipc://path``.
+    uri : ``zmq+tcp://host:port`` or ``zmq+ipc://path`` of a detector, which pushes; ``zmq+sub+tcp://host:port`` and
+        ``zmq+sub+ipc://path`` of a `Tee`, which publishes.
     capacity : frames the queue holds, compressed as they came.
     capacity_bytes : and how much memory they may take; one frame always fits.
     policy : what happens when the queue is full. ``"block"``: the receiver waits, ZeroMQ fills up and the sender is
@@ -130,7 +133,10 @@ class PullSource:
         self._thread.start()
 
     def _connect(self) -> zmq.Socket[bytes]:
-        socket = self._context.socket(zmq.PULL)
+        subscribes = self.uri.startswith("zmq+sub+")
+        socket = self._context.socket(zmq.SUB if subscribes else zmq.PULL)
+        if subscribes:
+            socket.setsockopt(zmq.SUBSCRIBE, b"")
         socket.setsockopt(zmq.RCVHWM, self._high_water_mark)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_RAW_BYTES + (1 << 20))

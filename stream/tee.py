@@ -1,0 +1,99 @@
+"""Hand the stream on: a PUB socket that sends Stream V2 to anybody on this machine who wants to look at the frames.
+
+Detectors deal their messages out in turn, so only one program can be their client; the others listen here. A subscriber
+that is too slow loses messages, as ZeroMQ has it, and nobody else does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from types import TracebackType
+from typing import Self
+
+import zmq
+
+from . import dectris2
+from .encoded import EncodedFrame
+from .errors import WireError
+from .frame import SeriesEnd, SeriesStart
+from .publisher import PublisherError, is_local
+
+
+class Tee:
+    """Publishes events to any number of subscribers; costs nothing while there are none.
+
+    Parameters
+    ----------
+    endpoint : ZeroMQ address on this machine, ``tcp://127.0.0.1:31002`` or ``ipc://path``; the real one is `endpoint`.
+    every : send the frames whose number is a multiple of this; 1 for all of them.
+    high_water_mark : messages ZeroMQ holds for a subscriber that does not keep up.
+
+    Raises
+    ------
+    PublisherError : the address is taken, unknown, or reachable from other machines.
+    """
+
+    def __init__(self, endpoint: str, *, every: int = 1, high_water_mark: int = 64) -> None:
+        endpoint = endpoint.removeprefix("zmq+")
+        if not is_local(endpoint):
+            raise PublisherError(f"stream.tee {endpoint} can be reached by other machines, unencrypted: use 127.0.0.1")
+        self._every = every
+        self._start: SeriesStart | None = None
+        self._subscribers = False
+        self.sent = 0  # frames
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.XPUB)
+        self._socket.setsockopt(zmq.SNDHWM, high_water_mark)
+        self._socket.setsockopt(zmq.LINGER, 1000)
+        self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # tell of every subscriber, not of the first one only
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise PublisherError(f"stream.tee cannot listen on {endpoint}: {error}") from None
+        self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def send(self, event: SeriesStart | EncodedFrame | SeriesEnd) -> None:
+        """Send one event to whoever listens. Who comes late is told the start of the series that runs."""
+        if isinstance(event, SeriesStart):
+            self._start = event
+        newcomers = self._look_around()
+        if not self._subscribers:
+            return
+        if newcomers and self._start is not None and event is not self._start:
+            self._publish(self._start)
+        if isinstance(event, EncodedFrame):
+            if event.index % self._every:
+                return
+            self.sent += 1
+        self._publish(event)
+        if isinstance(event, SeriesEnd):
+            self._start = None
+
+    def close(self) -> None:
+        """Close the socket, with a moment for the subscribers to take the rest."""
+        self._socket.close()
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _publish(self, event: SeriesStart | EncodedFrame | SeriesEnd) -> None:
+        with contextlib.suppress(WireError):  # a frame of a kind Stream V2 cannot carry, or a damaged one
+            self._socket.send(dectris2.encode(event), copy=False)
+
+    def _look_around(self) -> bool:
+        """Hear who has come or gone; whether somebody has come."""
+        newcomers = False
+        while True:
+            try:
+                news = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return newcomers
+            self._subscribers = news[:1] == b"\x01"  # with XPUB_VERBOSE, only the last one to go is told
+            newcomers = newcomers or self._subscribers

@@ -1,0 +1,100 @@
+"""Others may look at the stream without taking frames away from it."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from tumble.stream.encoded import EncodedFrame, encode_frame
+from tumble.stream.frame import Frame, SeriesEnd, SeriesStart
+from tumble.stream.publisher import PublisherError
+from tumble.stream.series import SeriesTracker
+from tumble.stream.source import PullSource
+from tumble.stream.tee import Tee
+
+PIXELS = np.random.default_rng(4).poisson(2.0, (20, 30)).astype(np.uint16)
+START = SeriesStart(3, unique_id="abc", width=30, height=20, pixel_size_A=0.358)
+
+
+def frame(index: int) -> EncodedFrame:
+    return encode_frame(Frame(3, index, PIXELS + index, index * 0.5), "bslz4")
+
+
+def await_newcomer(tee: Tee, event) -> None:
+    """Send the same event again and again until somebody has joined; it reaches those who have joined before."""
+    before = tee.sent
+    deadline = time.monotonic() + 20
+    while tee.sent == before:
+        assert time.monotonic() < deadline
+        tee.send(event)
+        time.sleep(0.005)
+
+
+def listen(tee: Tee) -> PullSource:
+    return PullSource("zmq+sub+" + tee.endpoint, end_timeout_s=60.0)
+
+
+def test_subscribers_get_every_frame_and_those_who_come_late_the_start():
+    with Tee("tcp://127.0.0.1:0") as tee:
+        tee.send(START)
+        for index in range(3):
+            tee.send(frame(index))  # nobody listens
+        assert tee.sent == 0
+        with listen(tee) as first:
+            await_newcomer(tee, frame(3))
+            begun = first.get(20)
+            assert (begun.series_id, begun.pixel_size_A) == (3, 0.358)
+            assert first.get(20).index == 3
+            with listen(tee) as second:
+                index = 4
+                while second.counters.received == 0:
+                    tee.send(frame(index))
+                    index += 1
+                    time.sleep(0.005)
+                for more in range(index, index + 20):
+                    tee.send(frame(more))
+                tee.send(SeriesEnd(3))
+                for source, begin in ((first, 4), (second, None)):
+                    events = []
+                    while not events or not isinstance(events[-1], SeriesEnd):
+                        events.append(source.get(20))
+                    frames = [event for event in events if isinstance(event, Frame)]
+                    begin = frames[0].index if begin is None else begin
+                    assert [item.index for item in frames] == list(range(begin, index + 20))
+                    np.testing.assert_array_equal(frames[-1].data, PIXELS + frames[-1].index)
+                    assert isinstance(events[0], SeriesStart) == (source is second)
+
+
+def test_reduced_rate(tmp_path):
+    with Tee(f"ipc://{tmp_path}/tee", every=5) as tee, listen(tee) as source:
+        tee.send(START)
+        await_newcomer(tee, frame(0))
+        for index in range(1, 23):
+            tee.send(frame(index))
+        tee.send(SeriesEnd(3))
+        events = []
+        while not events or not isinstance(events[-1], SeriesEnd):
+            events.append(source.get(20))
+    assert [event.index for event in events if isinstance(event, Frame)] == [0, 5, 10, 15, 20]
+
+
+def test_it_is_for_this_machine_only():
+    for endpoint in ("tcp://0.0.0.0:0", "tcp://*:5000", "tcp://detector:31001"):
+        with pytest.raises(PublisherError, match="can be reached by other machines"):
+            Tee(endpoint)
+    with pytest.raises(PublisherError, match="cannot listen"):
+        Tee("ipc:///nonexistent/folder/tee")
+
+
+def test_a_start_that_is_repeated_is_no_new_series():
+    tracker = SeriesTracker()
+    assert len(tracker.feed(START)) == 1
+    assert len(tracker.feed(frame(0))) == 1
+    assert tracker.feed(START) == []
+    assert len(tracker.feed(frame(1))) == 1
+    assert (tracker.ignored, tracker.missing, dict(tracker.rejected)) == (1, 0, {})
+    without_name = SeriesStart(3)
+    assert [type(event) for event in tracker.feed(without_name)] == [SeriesEnd, SeriesStart]
+    assert [type(event) for event in tracker.feed(without_name)] == [SeriesEnd, SeriesStart]
