@@ -1,0 +1,157 @@
+"""Reconstruction in processes of its own: behind the stream, on several devices, killed, stopped in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tumble.daemon.snapshot import Snapshot, from_json
+
+PROGRAM = Path(__file__).with_name("fake_daemon.py")
+LINUX = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks at processes through /proc")
+
+
+@contextmanager
+def daemon(uri: str, folder: Path, *more: str, **parts) -> Iterator[subprocess.Popen]:
+    words = [sys.executable, str(PROGRAM), uri, str(folder), "0.001", "--parts", json.dumps(parts), *more]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(condition, what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited in vain for {what}")
+        time.sleep(0.02)
+
+
+def timeline(folder: Path) -> list[Snapshot]:
+    path = folder / "timeline.jsonl"
+    return [from_json(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
+
+
+def niceness(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[16])
+
+
+def workers(pid: int) -> list[int]:
+    """Child processes that are nicer than the daemon."""
+    family = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return [child for child in family if niceness(child) > niceness(pid)]
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def unhurried(series, publish, run_service, fake_parts):
+    """Files of particles of a run in one process that has all the time it needs."""
+
+    def run(frames: int, particles: int) -> dict[str, bytes]:
+        with publish(series(frames)) as uri:
+            done = run_service(uri, fake_parts(particles=particles), folder="unhurried")
+        assert done.code == 0, done.text
+        return bytes_of(done.folder / "particles")
+
+    return run
+
+
+def test_behind_the_stream_nothing_is_lost_and_no_bit_changes(series, publish, tmp_path, unhurried):
+    expected = unhurried(700, 1)
+    folder = tmp_path / "behind"
+    with publish(series(700)) as uri, daemon(uri, folder, "--record", work_s=0.003) as process:
+        text, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, text
+    course = timeline(folder)
+    at_end = next(snapshot for snapshot in course if snapshot.phase == "FINISHING")
+    assert at_end.stream.received == at_end.stream.recorded == 700
+    assert at_end.stream.used >= 695  # tracked; the front end holds the last five
+    assert at_end.stream.waiting == at_end.particles[0].frames_waiting > 200
+    assert at_end.stream.waiting_on_disk_MiB > 0
+    assert at_end.particles[0].lag_s > 0
+    assert at_end.particles[0].frames_in_flight >= at_end.particles[0].frames_waiting
+    last = course[-1]
+    assert (last.stream.waiting, last.stream.in_flight, last.particles[0].frames_waiting) == (0, 0, 0)
+    assert last.stream.pose_latency_p99_ms > last.stream.latency_p50_ms
+    assert "received 700 = used 700 + rejected 0 + dropped 0 + in flight 0" in text
+    assert bytes_of(folder / "particles") == expected
+    assert not list(folder.glob("*backlog*"))
+
+
+def test_on_two_devices_as_on_one(series, publish, tmp_path, unhurried):
+    expected = unhurried(150, 3)
+    folder = tmp_path / "two"
+    with publish(series(150)) as uri, daemon(uri, folder, particles=3, devices=2) as process:
+        text, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, text
+    assert json.loads((folder / "session.json").read_text())["device"] == "2 x stand-in"
+    assert bytes_of(folder / "particles") == expected
+
+
+@LINUX
+def test_a_killed_worker_is_said_and_the_recording_goes_on(series, publish, tmp_path):
+    folder = tmp_path / "killed"
+    with publish(series(100_000, end=False)) as uri, daemon(uri, folder, "--record") as process:
+        wait_for((folder / "particles" / "P001" / "map.mrc").exists, "a map")
+        (worker,) = workers(process.pid)
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: [view.state for view in timeline(folder)[-1].particles] == ["FAILED"], "it to be noticed")
+        recorded = timeline(folder)[-1].stream.recorded
+        wait_for(lambda: timeline(folder)[-1].stream.recorded > recorded + 100, "the recording to go on")
+        process.send_signal(signal.SIGTERM)
+        text, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, text
+    assert "the reconstruction process died (signal 9)" in text
+    facts = json.loads((folder / "session.json").read_text())
+    books = facts["accounting"]
+    assert books["in_flight"] == 0
+    assert books["received"] == books["used"] + sum(books["dropped"].values())
+    summary = json.loads((folder / "particles" / "P001" / "summary.json").read_text())
+    assert summary["state"] == "FAILED"
+    assert summary["frames_rejected"]["lost with the reconstruction"] > 100
+    assert summary["frames_seen"] == summary["frames_used"] + sum(summary["frames_rejected"].values())
+    assert (folder / "particles" / "P001" / "map.mrc").exists()
+
+
+@LINUX
+def test_without_a_worker_and_a_recording_nothing_is_left_to_do(series, publish, tmp_path):
+    folder = tmp_path / "killed"
+    with publish(series(100_000, end=False)) as uri, daemon(uri, folder) as process:
+        wait_for((folder / "particles" / "P001" / "map.mrc").exists, "a map")
+        os.kill(workers(process.pid)[0], signal.SIGKILL)
+        text, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, text
+    assert "nothing is left to do" in text
+
+
+@LINUX
+def test_stopped_twice_in_the_middle_of_a_long_piece_it_ends_at_once(series, publish, tmp_path):
+    folder = tmp_path / "stopped"
+    with publish(series(300)) as uri, daemon(uri, folder, work_s=3600.0) as process:
+        wait_for(lambda: timeline(folder) and timeline(folder)[-1].phase == "FINISHING", "the end of the series")
+        found = workers(process.pid)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        text, _ = process.communicate(timeout=30)
+    assert process.returncode == 1, text
+    assert "stopped at once" in text
+    assert "received 300 = used 300" in text
+    summary = json.loads((folder / "particles" / "P001" / "summary.json").read_text())
+    assert summary["frames_rejected"] == {"stopped": 296}
+    assert summary["note"] == "296 frames were not worked off: stopped"
+    assert not any(Path(f"/proc/{pid}").exists() for pid in found)
