@@ -13,7 +13,7 @@ from typing import Protocol
 
 from ..daemon.snapshot import Snapshot
 from .block import Block
-from .layout import ViewState, screen, waiting
+from .layout import PLANES, ViewState, screen, waiting
 from .look import Look
 from .plain import PlainLines
 from .terminal import Terminal
@@ -87,6 +87,8 @@ class Viewer:
             self._step(-1)
         elif key == "z":
             self.state = replace(self.state, zoom=self.state.zoom * 2 if self.state.zoom < 4 else 1)
+        elif key == "s":
+            self.state = replace(self.state, plane=PLANES[(PLANES.index(self.state.plane) + 1) % len(PLANES)])
         elif key == "p":
             self._frozen = None if self._frozen else self.latest
             self.state = replace(self.state, paused=self._frozen is not None)

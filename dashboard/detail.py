@@ -1,4 +1,4 @@
-"""Panels of one particle: views on the sphere, FSC curve, resolution against frames, map slice, essentials in words."""
+"""Panels of one particle: views on the sphere, FSC curve, resolution against frames and its forecast, map slices."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 
 from ..daemon.snapshot import ParticleView, Snapshot
-from .block import Block, Part, block, clean, cut, fit, row
-from .look import BOLD, DIM, NULL, WARN, Look
+from .block import Block, Part, beside, block, clean, cut, fit, row
+from .look import DIM, NULL, WARN, Look
 from .mapslice import map_slice
-from .panels import LOOK, milliseconds, titled
-from .plot import Plot, draw
+from .panels import LOOK, titled
+from .plot import Fan, Plot, draw
 from .sphere import sphere, summary
-from .words import angstrom, arrow, count, percent, reasons, short, trend
+from .words import angstrom, arrow, percent, short, span, trend
 
 _NICE_A = (20.0, 10.0, 5.0, 3.0, 2.0, 1.5, 1.2, 1.0, 0.8, 0.7, 0.6, 0.5)
 
@@ -90,89 +90,80 @@ def _trend_points(particle: ParticleView) -> list[tuple[float, float]]:
     return [(float(frames), value) for frames, value in particle.resolution_trend if math.isfinite(value) and value > 0]
 
 
-def trend_panel(particle: ParticleView, width: int, height: int, look: Look = LOOK) -> Block:
-    """Resolution against the number of frames used; lower is better."""
+def trend_panel(particle: ParticleView, width: int, height: int, look: Look = LOOK, rate_hz: float = 0.0) -> Block:
+    """Resolution against the number of frames used; lower is better. With a forecast, its fan to the target.
+
+    Parameters
+    ----------
+    rate_hz : frames per second of the stream, by which the seconds of the forecast become frames; 0: no fan.
+    """
     points = _trend_points(particle)
     if len(points) < 2:
         return _empty("Resolution", "needs two maps", width, height, look)
-    low, high = min(value for _, value in points), max(value for _, value in points)
+    fan = _fan(particle, points[-1], rate_hz)
+    ahead = [fan.target] if fan else []
+    low, high = min([*ahead, *(value for _, value in points)]), max(value for _, value in points)
     pad = max(0.02, 0.08 * (high - low))
     bottom, top = max(0.0, low - pad), high + pad
     middle = (bottom + top) / 2
     first, last = points[0][0], max(frames for frames, _ in points)
+    end = min(max(last, fan.latest), last + 1.5 * (last - first)) if fan else last
+    names = ((first, short(first)), ((first + end) / 2, short((first + end) / 2)), (end, short(end) + " frames"))
     plot = Plot(
         points,
-        (first, last),
+        (first, end),
         (bottom, top),
-        x_ticks=(
-            (first, short(first)),
-            ((first + last) / 2, short((first + last) / 2)),
-            (last, short(last) + " frames"),
-        ),
+        x_ticks=names,
         y_ticks=tuple((value, _axis_number(value)) for value in (bottom, middle, top)),
+        limit=particle.target_A if fan else None,
+        fan=fan,
     )
     word = trend(particle.resolution_trend)
     note = f"{angstrom(particle.resolution_A, look)} {arrow(word, look)} {word}" if word else ""
+    if fan and particle.target_A:
+        until = span(particle.forecast_low_s, particle.forecast_high_s)
+        note = f"{angstrom(particle.target_A, look)} in {until}" if until else note
     return titled("Resolution", draw(plot, width, height - 1, look), look, note)
+
+
+def _fan(particle: ParticleView, newest: tuple[float, float], rate_hz: float) -> Fan | None:
+    """Where the forecast leads: from the newest map to the target, at the earliest and at the latest."""
+    target, low, high = particle.target_A, particle.forecast_low_s, particle.forecast_high_s
+    if target is None or low is None or rate_hz <= 0 or particle.resolution_A is None or target >= newest[1]:
+        return None
+    pace = rate_hz * (particle.frames_used / particle.frames_seen if particle.frames_seen else 1.0)
+    latest = newest[0] + pace * high if high is not None else math.inf
+    return Fan(newest, target, newest[0] + pace * low, latest)
 
 
 def _axis_number(value: float) -> str:
     return f"{value:.2f}" if value < 100 else short(value)
 
 
-def slice_panel(particle: ParticleView, width: int, height: int, look: Look = LOOK, zoom: int = 1) -> Block:
-    """The central slice of the map, cut to the particle or closer (`zoom` times), with the width of what is seen."""
-    if not particle.slice_xy or not particle.slice_xy[0]:
-        return _empty("Map slice", "no map yet", width, height, look)
+def slice_panel(
+    particle: ParticleView, width: int, height: int, look: Look = LOOK, zoom: int = 1, plane: str = "xy"
+) -> Block:
+    """A central slice of the map, cut to the particle or closer (`zoom` times), with the width of what is seen.
+
+    Parameters
+    ----------
+    plane : ``xy`` as in the frames, y downwards; ``xz`` or ``yz``, z upwards.
+    """
+    picture = {"xz": particle.slice_xz[::-1], "yz": particle.slice_yz[::-1]}.get(plane, particle.slice_xy)
+    if not picture or not picture[0]:
+        return _empty(f"Map {plane}", "no map yet", width, height, look)
     share = 1.0
     if particle.slice_width_A > 0 and particle.diameter_A > 0:
         share = min(1.0, max(0.2, 1.2 * particle.diameter_A / particle.slice_width_A))
     share /= zoom
     note = f"{particle.slice_width_A * share:.0f} {look.angstrom}" if particle.slice_width_A > 0 else ""
-    picture = map_slice(particle.slice_xy, share, width, max(1, height - 1), look)
-    return fit(titled("Map slice", picture, look, note), width, height)
+    drawn = map_slice(picture, share, width, max(1, height - 1), look)
+    return fit(titled(f"Map {plane}", drawn, look, note), width, height)
 
 
-def facts(particle: ParticleView, width: int, height: int, look: Look = LOOK) -> Block:
-    """The particle in words: place, size, lattice, rotation, frames and why some were not used, time per step, note."""
-    x, y = particle.centre_px
-    turn = "-" if particle.step_deg is None else f"{particle.step_deg:.1f} deg per frame"
-    rejected = sum(particle.frames_rejected.values())
-    why = f" ({clean(reasons(particle.frames_rejected))})" if rejected else ""
-    waiting = f", {count(particle.frames_in_flight)} in flight" if particle.frames_in_flight else ""
-    word = trend(particle.resolution_trend)
-    entries: list[tuple[str, str]] = [
-        ("resolution", f"{angstrom(particle.resolution_A, look)} {arrow(word, look)} {word}"),
-        ("frames", f"{count(particle.frames_used)} used of {count(particle.frames_seen)}{waiting}"),
-        ("rejected", f"{count(rejected)}{why}"),
-        ("lattice", f"{angstrom(particle.lattice_constant_A, look, 3)}, rotation {turn}"),
-        ("atoms", count(particle.atoms)),
-        ("place", f"({x:.0f}, {y:.0f}) px, diameter {angstrom(particle.diameter_A, look, 1)}"),
-        ("ms/frame", milliseconds(particle.ms_per_frame)),
-        ("note", clean(particle.note) or "-"),
-    ]
-    room = max(0, width - 12)
-    lines = [row(width, " ", (label.ljust(11), DIM), cut(text, room, look.ellipsis)) for label, text in entries]
-    return fit(titled("Facts", block(width, lines), look), width, height)
-
-
-def essentials(particle: ParticleView, width: int, height: int = 2, look: Look = LOOK) -> Block:
-    """Two lines for low terminals: course of the resolution, rotation, cost; then the note and what was not used."""
-    first: list[Part] = [" "]
-    points = _trend_points(particle)
-    if len(points) >= 2:
-        word = trend(particle.resolution_trend)
-        frames, before = points[0]
-        words = f"{angstrom(before, look)} at {short(frames)} frames, now {angstrom(particle.resolution_A, look)}"
-        first += [words, " ", (f"{arrow(word, look)} {word}".rstrip(), BOLD)]
-    else:
-        first.append(f"{count(particle.frames_seen)} frames seen")
-    each = [] if particle.step_deg is None else [f"{particle.step_deg:.1f} deg"]
-    each += [f"{sum(particle.ms_per_frame.values()):.1f} ms"] if particle.ms_per_frame else []
-    if each:
-        first.append((f"   {' and '.join(each)} per frame", DIM))
-    second: list[Part] = [" "]
-    if particle.note:
-        second += [(clean(particle.note) + "  ", WARN)]
-    second += [("not used ", DIM), clean(reasons(particle.frames_rejected)) or "none"]
-    return fit(block(width, [row(width, *first), row(width, *second)]), width, height)
+def slices_panel(particle: ParticleView, width: int, height: int, look: Look = LOOK, zoom: int = 1) -> Block:
+    """All three slices beside each other."""
+    each = (width - 2) // 3
+    last = width - 2 - 2 * each
+    parts = [slice_panel(particle, each, height, look, zoom, plane) for plane in ("xy", "xz")]
+    return beside(*parts, slice_panel(particle, last, height, look, zoom, "yz"))

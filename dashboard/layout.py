@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from ..daemon.snapshot import ParticleView, Snapshot
 from .block import Block, beside, block, cut, fit, row, stack
-from .detail import essentials, facts, find, fsc_panel, slice_panel, trend_panel, views_panel
+from .detail import find, fsc_panel, slice_panel, slices_panel, trend_panel, views_panel
+from .facts import essentials, facts
 from .look import BOLD, NULL, Look
 from .panels import LOOK, header, keys_line, log_panel, overview, rule, stream_lines, stream_panel
 
 SMALLEST = (40, 10)
+PLANES = ("xy", "xz", "yz", "all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class ViewState:
     selected: str = ""
     help: bool = False
     zoom: int = 1
+    plane: str = PLANES[0]
     paused: bool = False
     notice: str = ""
 
@@ -69,15 +72,18 @@ def _narrow(snapshot: Snapshot, width: int, height: int, look: Look, state: View
         parts.append(log_panel(snapshot, width, room + log_height, look))
     else:
         words = 2 if room >= 9 else 1
-        parts += [_pictures(particle, width, room - words, look, state.zoom), essentials(particle, width, words, look)]
+        pictures = _pictures(particle, width, room - words, look, state, snapshot.stream.rate_hz)
+        parts += [pictures, essentials(particle, width, words, look)]
         if log_height:
             parts.append(log_panel(snapshot, width, log_height, look))
     parts.append(keys_line(width, state.paused))
     return fit(stack(*parts), width, height)
 
 
-def _pictures(particle: ParticleView, width: int, height: int, look: Look, zoom: int) -> Block:
-    """Sphere, FSC and map slice beside each other; fewer where there is no room."""
+def _pictures(particle: ParticleView, width: int, height: int, look: Look, state: ViewState, rate_hz: float) -> Block:
+    """Sphere, FSC and map slice beside each other, or all three slices; fewer where there is no room."""
+    if state.plane == "all":
+        return slices_panel(particle, width, height, look, state.zoom)
     side = min(2 * (height - 1), width // 3)
     if width < 60:
         half = (width - 1) // 2
@@ -85,11 +91,12 @@ def _pictures(particle: ParticleView, width: int, height: int, look: Look, zoom:
     middle = width - 2 * side - 2
     if middle > 2.2 * side and width >= 100:
         left = (middle - 1) // 2
-        right = trend_panel(particle, middle - left - 1, height, look)
+        right = trend_panel(particle, middle - left - 1, height, look, rate_hz)
         plots = beside(fsc_panel(particle, left, height, look), right)
     else:
         plots = fsc_panel(particle, middle, height, look)
-    return beside(views_panel(particle, side, height, look), plots, slice_panel(particle, side, height, look, zoom))
+    cut = slice_panel(particle, side, height, look, state.zoom, state.plane)
+    return beside(views_panel(particle, side, height, look), plots, cut)
 
 
 def _wide(snapshot: Snapshot, width: int, height: int, look: Look, state: ViewState) -> Block:
@@ -106,32 +113,35 @@ def _wide(snapshot: Snapshot, width: int, height: int, look: Look, state: ViewSt
     if particle is None:
         parts.append(log_panel(snapshot, width, room, look))
     else:
-        parts.append(_detail(snapshot, particle, width, room, look, state.zoom))
+        parts.append(_detail(snapshot, particle, width, room, look, state))
     parts.append(keys_line(width, state.paused))
     return fit(stack(*parts), width, height)
 
 
-def _detail(snapshot: Snapshot, particle: ParticleView, width: int, height: int, look: Look, zoom: int) -> Block:
+def _detail(snapshot: Snapshot, particle: ParticleView, width: int, height: int, look: Look, state: ViewState) -> Block:
     """Sphere and slice as large squares, the two curves, below them facts and log."""
-    foot = 9 if height >= 26 else 6
+    known = (particle.verdict, particle.trusted is not None or particle.trust_reasons, particle.target_A)
+    wanted = 9 + sum(map(bool, (*known, particle.metrics)))
+    foot = wanted if height >= 26 else 6
     pictures = height - foot
+    half = (width - 1) // 2
+    below = beside(facts(particle, half, foot, look), log_panel(snapshot, width - half - 1, foot, look))
+    if state.plane == "all":
+        return stack(slices_panel(particle, width, pictures, look, state.zoom), below)
     side = min(2 * (pictures - 1), width * 3 // 10)
     middle = width - 2 * side - 2
     upper = (pictures + 1) // 2
+    rate_hz = snapshot.stream.rate_hz
     curves = stack(
         fsc_panel(particle, middle, upper, look),
-        trend_panel(particle, middle, pictures - upper, look),
+        trend_panel(particle, middle, pictures - upper, look, rate_hz),
     )
     if pictures < 16:
         left = (middle - 1) // 2
-        right = trend_panel(particle, middle - left - 1, pictures, look)
+        right = trend_panel(particle, middle - left - 1, pictures, look, rate_hz)
         curves = beside(fsc_panel(particle, left, pictures, look), right)
-    body = beside(
-        views_panel(particle, side, pictures, look), curves, slice_panel(particle, side, pictures, look, zoom)
-    )
-    half = (width - 1) // 2
-    below = beside(facts(particle, half, foot, look), log_panel(snapshot, width - half - 1, foot, look))
-    return stack(body, below)
+    cut = slice_panel(particle, side, pictures, look, state.zoom, state.plane)
+    return stack(beside(views_panel(particle, side, pictures, look), curves, cut), below)
 
 
 def help_screen(width: int, height: int, look: Look = LOOK) -> Block:
@@ -145,21 +155,21 @@ Keys   q       leave: a daemon that is watched (tumble watch) goes on,
                one that this command started finishes and ends
        ?       this page; any key closes it
        Tab     next particle, as arrow down; arrow up: the one before
-       p       freeze the display; again: go on
-       z       map slice closer, closer still, whole
-       Ctrl-L  draw the screen anew
-
-States COLLECTING  gathers its first frames      MAPPING  map exists and grows
-       INDEXING    looks for lattice and path    DONE     final map is written
-       FAILED      no lattice found              LOST     the track was lost
-
+       s       slice of the map: xy, xz, yz, all three   z  closer, whole again
+       p       freeze the display; again: go on          Ctrl-L  draw it anew
+States COLLECTING its first frames   INDEXING lattice and path   MAPPING
+       DONE final map written   FAILED no lattice   LOST the track was lost
+Verdict CONTINUE  ENOUGH target reached, map trusted   PLATEAU more of the same
+       will not help   STARVED too few fresh views   CHANGING   SEARCHING
+       "! doubt": there is evidence that the map is wrong.
 Views  Hemisphere of viewing directions (a view and its opposite are the same),
        equal areas drawn equal. Blank: never seen; denser: seen more often.
        "gap" is the radius of the widest patch without a view.
 FSC    Agreement of the two half maps; dotted: 0.143. It never stands alone:
        a side that was never seen does not lower it.
-Resolution  in angstrom against frames used: lower is better.
+Resolution against frames used, lower is better; the fan leads to the target.
 Map    The brightest density within the layer of atoms about the centre.
 Stream received = used + rejected + dropped + in flight, always. Missing were
-       lost before they came here. Lag: age of the newest frame worked in.
+       lost before they came here. Lag: age of the newest frame worked in;
+       p50/p99: how long frames take from the wire to a snapshot.
 """

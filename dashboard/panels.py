@@ -10,12 +10,16 @@ from rich.style import Style
 from ..daemon.snapshot import ParticleView, Snapshot, StreamHealth
 from .block import Block, Line, Part, block, clean, cut, fit, length, row, spread
 from .look import BAD, BOLD, CHOSEN, DIM, GOOD, NULL, TITLE, WARN, Look
-from .words import angstrom, arrow, clock, count, percent, reasons, seconds, short, trend
+from .words import angstrom, arrow, clock, count, mebibytes, percent, reasons, seconds, short, span, trend
 
 LOOK = Look()
 LAG_LIMIT_S = 2.0  # beyond this the operator looks at the past
 _PHASES = {"WAITING": WARN, "RUNNING": GOOD, "FINISHING": WARN, "DONE": GOOD, "FAILED": BAD}
-_STATES = {"MAPPING": GOOD, "DONE": GOOD, "FAILED": BAD, "LOST": BAD, "INDEXING": WARN, "COLLECTING": WARN}
+DISK_LIMIT_MiB = 10 * 1024  # a minute or so of a fast detector
+_STATES = {
+    "MAPPING": GOOD, "DONE": GOOD, "FAILED": BAD, "LOST": BAD, "INDEXING": WARN, "COLLECTING": WARN,
+    "ENOUGH": GOOD, "PLATEAU": WARN, "STARVED": WARN, "CHANGING": WARN,
+}  # fmt: skip
 # one symbol per state, so that a column of them can be read at a glance and without colour
 _SYMBOLS = {
     "COLLECTING": ("◔", "."),
@@ -24,6 +28,12 @@ _SYMBOLS = {
     "DONE": ("✔", "*"),
     "FAILED": ("✖", "x"),
     "LOST": ("◌", "?"),
+    "SEARCHING": ("◔", "."),
+    "CONTINUE": ("▸", "+"),
+    "ENOUGH": ("✔", "*"),
+    "PLATEAU": ("▬", "="),
+    "STARVED": ("▽", "v"),
+    "CHANGING": ("≈", "~"),
 }
 
 
@@ -91,7 +101,9 @@ def _stream_parts(snapshot: Snapshot) -> list[tuple[str, Part]]:
     parts: list[tuple[str, Part]] = [
         ("rate", f"{short(stream.rate_hz)}/s"),
         ("lag", (seconds(stream.lag_s), WARN if stream.lag_s > LAG_LIMIT_S else NULL)),
+        *_latency(stream),
         ("queue", f"{short(stream.queue)}/{short(stream.queue_size)}"),
+        *_disk(snapshot),
         ("received", count(stream.received) + progress),
         ("used", count(stream.used)),
         ("rejected", count(rejected)),
@@ -103,10 +115,35 @@ def _stream_parts(snapshot: Snapshot) -> list[tuple[str, Part]]:
     return parts
 
 
+def _latency(stream: StreamHealth) -> list[tuple[str, Part]]:
+    """How long frames take from the wire to the eyes: median and 99th percentile, once they are known."""
+    if stream.latency_p50_ms is None or stream.latency_p99_ms is None:
+        return []
+    half, most = (seconds(value / 1e3) for value in (stream.latency_p50_ms, stream.latency_p99_ms))
+    if half.rpartition(" ")[2] == most.rpartition(" ")[2]:
+        half = half.rpartition(" ")[0]
+    return [("p50/p99", f"{half}/{most}")]
+
+
+def _disk(snapshot: Snapshot) -> list[tuple[str, Part]]:
+    """Room on the disk of the session, and what waits there because memory was full."""
+    free, waiting = snapshot.disk_free_MiB, snapshot.stream.waiting_on_disk_MiB
+    parts: list[tuple[str, Part]] = []
+    if free is not None:
+        parts.append(("disk", (f"{mebibytes(free)} free", BAD if free < DISK_LIMIT_MiB else NULL)))
+    if waiting:
+        parts.append(("on disk", (f"{mebibytes(waiting)} wait", WARN)))
+    return parts
+
+
 def stream_lines(snapshot: Snapshot, width: int, height: int = 2, look: Look = LOOK) -> Block:
     """Stream health as running text, for low terminals."""
     _, state = stream_state(snapshot.stream, snapshot.phase)
-    entries = [("", state), *_stream_parts(snapshot)]
+    late = ("missing", "recorded", "disk")  # they come last, unless there is something wrong with them
+    parts = _stream_parts(snapshot)
+    wrong = [entry for entry in parts if entry[0] in late and not isinstance(entry[1], str) and entry[1][1] == BAD]
+    good = [entry for entry in parts if entry[0] in late and entry not in wrong]
+    entries = [("", state), *wrong, *(entry for entry in parts if entry[0] not in late), *good]
     lines: list[Line] = []
     current: list[Part] = [" "]
     used = 1
@@ -153,7 +190,7 @@ def _cut(value: Part, width: int, look: Look) -> tuple[tuple[str, Style]]:
 
 
 def _pair(entries: list[tuple[str, Part]]) -> list[tuple[str, Part]]:
-    """Join rate, lag and queue, and the last small counts, into one line each."""
+    """Join rate and lag, queue and latency, and the last small counts, into one line each."""
     known = dict(entries)
 
     def text(label: str) -> str:
@@ -162,12 +199,14 @@ def _pair(entries: list[tuple[str, Part]]) -> list[tuple[str, Part]]:
 
     joined: list[tuple[str, Part]] = [
         ("state", known["state"]),
-        ("rate", f"{text('rate')}  lag {text('lag')}  queue {text('queue')}"),
+        ("rate", f"{text('rate')}  lag {text('lag')}"),
+        ("queue", f"{text('queue')}" + (f"  p50/p99 {text('p50/p99')}" if "p50/p99" in known else "")),
         ("received", f"{text('received')}  recorded {text('recorded')}"),
         ("used", f"{text('used')}  in flight {text('in flight')}"),
         ("rejected", known["rejected"]),
         ("dropped", f"{text('dropped')}  missing {text('missing')}"),
     ]
+    joined += [("disk", known["disk"])] if "disk" in known else []
     return joined + [entry for entry in entries if entry[0] in ("ms/frame", "memory", "frames")]
 
 
@@ -186,7 +225,8 @@ def overview(snapshot: Snapshot, width: int, height: int, look: Look = LOOK, sel
     if not snapshot.particles:
         words = clean(snapshot.verdict) or "no particle yet"
         return fit(titled(title, block(width, [row(width, f"   {words}")]), look), width, height)
-    lines = [_overview_head(width)]
+    judged = any(particle.verdict for particle in snapshot.particles)
+    lines = [_overview_head(width, "verdict" if judged else "state")]
     names = [particle.name for particle in snapshot.particles]
     chosen = names.index(selected) if selected in names else 0
     first = 0
@@ -199,28 +239,51 @@ def overview(snapshot: Snapshot, width: int, height: int, look: Look = LOOK, sel
     return fit(titled(title, block(width, lines), look, note), width, height)
 
 
-def _overview_head(width: int) -> Line:
-    head = f"   {'name':<6} {'state':<12} {'frames used/seen':>20} {'resolution':^15} {'lattice':>8} {'atoms':>6}"
+def word_of(particle: ParticleView) -> str:
+    """The verdict where there is one and the particle is still worked on, else its state."""
+    return particle.verdict if particle.verdict and particle.state not in ("FAILED", "LOST") else particle.state
+
+
+def style_of(word: str) -> Style:
+    """How a state or a verdict is coloured."""
+    return _STATES.get(word, BOLD)
+
+
+def remark(particle: ParticleView) -> str:
+    """The most important thing that the daemon says in words about a particle."""
+    doubts = particle.trust_reasons if particle.trusted is False else ()
+    for said in (*doubts, *particle.verdict_reasons, particle.note, particle.forecast_words):
+        if said:
+            return clean(said)
+    return ""
+
+
+def _overview_head(width: int, label: str) -> Line:
+    head = f"   {'name':<6} {label:<12} {'frames used/seen':>20} {'resolution':^15} {'lattice':>8} {'atoms':>6}"
     if width >= 85:
         head += f" {'diameter':>9}"
     if width >= 96:
         head += f" {'rotation':>9}"
     if width >= 112:
-        head += "  note"
+        head += f"{'to target':>18}" if width >= 140 else ""
+        head += "  remark"
     return row(width, (head, DIM))
 
 
 def _overview_line(particle: ParticleView, width: int, look: Look, chosen: bool) -> Line:
     word = trend(particle.resolution_trend)
-    state, style = cut(clean(particle.state), 10, look.ellipsis), _STATES.get(particle.state, NULL)
+    said = word_of(particle)
+    state, style = cut(clean(said), 10, look.ellipsis), _STATES.get(said, NULL)
+    course: Part = f" {arrow(word, look)} {word:<6}" if particle.trusted is not False else (" ! doubt ", BAD)
     share = percent(particle.frames_used, particle.frames_seen)
     diameter = angstrom(particle.diameter_A, look, 1) if particle.diameter_A > 0 else "-"
     parts: list[Part] = [
         f" {look.pick('▶', '>') if chosen else ' '} ",
         (f"{cut(clean(particle.name), 6, look.ellipsis):<6}", CHOSEN if chosen else BOLD),
-        (f" {symbol(particle.state, look)} {state:<10}", style),
+        (f" {symbol(said, look)} {state:<10}", style),
         f" {count(particle.frames_used):>7}/{count(particle.frames_seen):<7} {share:>4}",
-        f" {cut(angstrom(particle.resolution_A, look), 6, look.ellipsis):>6} {arrow(word, look)} {word:<6}",
+        f" {cut(angstrom(particle.resolution_A, look), 6, look.ellipsis):>6}",
+        course,
         f" {cut(angstrom(particle.lattice_constant_A, look, 3), 8, look.ellipsis):>8}",
         f" {count(particle.atoms, 6):>6}",
     ]
@@ -229,8 +292,10 @@ def _overview_line(particle: ParticleView, width: int, look: Look, chosen: bool)
     if width >= 96:
         turn = "-" if particle.step_deg is None else f"{particle.step_deg:.1f} deg"
         parts.append(f" {turn:>9}  ")
+    if width >= 140:
+        parts.append(f"{span(particle.forecast_low_s, particle.forecast_high_s) or '-':>16}  ")
     if width >= 112:
-        parts.append(cut(clean(particle.note), width - 97, look.ellipsis))
+        parts.append(cut(remark(particle), width - (97 if width < 140 else 115), look.ellipsis))
     return row(width, *parts)
 
 
@@ -252,7 +317,13 @@ def log_panel(snapshot: Snapshot, width: int, height: int, look: Look = LOOK) ->
 def keys_line(width: int, paused: bool = False) -> Block:
     """The keys that work."""
     parts: list[Part] = [" "]
-    words = (("q", "quit"), ("?", "help"), ("Tab", "next particle"), ("p", "go on" if paused else "pause"))
+    words = (
+        ("q", "quit"),
+        ("?", "help"),
+        ("Tab", "next particle"),
+        ("s", "slices"),
+        ("p", "go on" if paused else "pause"),
+    )
     for key, word in words:
         parts += [(key, BOLD), f" {word}   "]
     return block(width, [row(width, *parts)])

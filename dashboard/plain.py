@@ -39,6 +39,7 @@ class PlainLines:
         self._series: int | None = None
         self._states: dict[str, str] = {}
         self._mapped: set[str] = set()
+        self._verdicts: dict[str, tuple[str, str]] = {}
         self._closed = False
 
     def lines(self, snapshot: Snapshot) -> list[str]:
@@ -63,6 +64,19 @@ class PlainLines:
             news.append(_progress(snapshot))
         return [f"{clock(snapshot.uptime_s)} {line}" for line in news if line]
 
+    def _verdict(self, particle: ParticleView) -> list[str]:
+        """A line when the verdict has changed, and one when the map came under suspicion."""
+        name, (verdict, doubt) = clean(particle.name), self._verdicts.get(particle.name, ("", ""))
+        now = _untrusted(particle)
+        self._verdicts[particle.name] = (particle.verdict, now)
+        news = []
+        if particle.verdict and particle.verdict != verdict:
+            why = "; ".join(map(clean, particle.verdict_reasons))
+            news.append(f"{name} {clean(particle.verdict)}{': ' if why else ''}{why}")
+        if now and not doubt:
+            news.append(f"{name} {now}")
+        return news
+
     def _particle(self, particle: ParticleView) -> list[str]:
         name = clean(particle.name)
         news = []
@@ -74,11 +88,19 @@ class PlainLines:
             note = f": {clean(particle.note)}" if particle.note else ""
             news.append(f"{name} {before} -> {clean(particle.state)}{note}")
         self._states[particle.name] = particle.state
+        news += self._verdict(particle)
         if particle.resolution_A is not None and particle.name not in self._mapped:
             self._mapped.add(particle.name)
             atoms = "" if particle.atoms is None else f", {particle.atoms} atoms"
             news.append(f"{name} first map: {particle.resolution_A:.2f} A from {particle.frames_used} frames{atoms}")
         return news
+
+
+def _untrusted(particle: ParticleView) -> str:
+    """A warning where there is evidence against the map."""
+    if particle.trusted is not False:
+        return ""
+    return "; ".join(["DO NOT TRUST the map", *map(clean, particle.trust_reasons)])
 
 
 def particle_line(particle: ParticleView) -> str:
@@ -91,8 +113,7 @@ def particle_line(particle: ParticleView) -> str:
         parts.append(f"lattice constant {particle.lattice_constant_A:.3f} A")
     if particle.atoms is not None:
         parts.append(f"{particle.atoms} atoms")
-    if particle.note:
-        parts.append(clean(particle.note))
+    parts += filter(None, (clean(particle.verdict), _untrusted(particle), clean(particle.note)))
     return ", ".join(parts)
 
 

@@ -16,6 +16,16 @@ Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
+class Fan:
+    """A forecast: from the point `start` to the height `target`, at the `earliest` x and at the `latest`."""
+
+    start: Point
+    target: float
+    earliest: float
+    latest: float  # may be infinite
+
+
+@dataclass(frozen=True, slots=True)
 class Plot:
     """What to draw. Ticks are (value, label); `limit` is a dotted horizontal line, `mark` a dotted vertical one."""
 
@@ -27,6 +37,7 @@ class Plot:
     limit: float | None = None
     mark: float | None = None
     markers: bool = False  # emphasise each point
+    fan: Fan | None = None
     style: Style = field(default=CURVE)
 
 
@@ -52,6 +63,8 @@ def draw(plot: Plot, width: int, height: int, look: Look) -> Block:
         x = round(place(plot.mark, 0.0)[0])
         for y in range(0, mark.height, 3):
             mark.put(x, y)
+    if plot.fan is not None:
+        _fan(plot.fan, plot.x_range[1], mark, place)
     labels = {round(place(0.0, value)[1]) // 4: label for value, label in plot.y_ticks}
     lines = []
     rasters = ((curve, plot.style), (limit, LIMIT), (mark, MARK))
@@ -86,6 +99,26 @@ def _curve(plot: Plot, raster: Dots, place: Callable[[float, float], Point]) -> 
             for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1)):
                 raster.put(round(here[0]) + dx, round(here[1]) + dy)
         previous = here
+
+
+def _fan(fan: Fan, end: float, raster: Dots, place: Callable[[float, float], Point]) -> None:
+    """The two edges, cut at the end of the axis, and dots between them."""
+    (x0, y0) = fan.start
+    edges = []
+    for arrival in (fan.earliest, fan.latest):
+        until = min(end, arrival)
+        share = 0.0 if math.isinf(arrival) else (until - x0) / max(arrival - x0, 1e-9)
+        edges.append((until, y0 + (fan.target - y0) * share))
+        raster.line(*place(x0, y0), *place(*edges[-1]))
+    left, right = place(x0, y0)[0], place(end, y0)[0]
+    for column in range(int(left) + 2, int(right), 3):
+        x = x0 + (column - left) / max(right - left, 1e-9) * (end - x0)
+        heights = []
+        for until, y in edges:
+            share = min(1.0, (x - x0) / max(until - x0, 1e-9))
+            heights.append(place(x, y0 + (y - y0) * share)[1])
+        for line in range(int(min(heights)) + 2, int(max(heights)), 3):
+            raster.put(column, line)
 
 
 def _x_axis(plot: Plot, columns: int, margin: int, look: Look) -> tuple[Line, Line]:

@@ -69,6 +69,30 @@ def reasons(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count(number)}" for reason, number in ordered if number)
 
 
+def mebibytes(value: float) -> str:
+    """A size given in MiB: 812 MiB, 34.5 GiB, 1.2 TiB."""
+    for size, unit in ((2.0**20, "TiB"), (2.0**10, "GiB")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f} MiB"
+
+
+def about(value: float) -> str:
+    """A time that is a guess, without digits that nobody knows: 6 s, 40 s, 3 min."""
+    return f"{max(0.0, value):.0f} s" if value < 10 else seconds(value)
+
+
+def span(low_s: float | None, high_s: float | None) -> str:
+    """An interval of time from now: ``40 s to 3 min``, ``40 s or more``; empty when nothing is known."""
+    if low_s is None:
+        return ""
+    low = about(low_s)
+    if high_s is None:
+        return f"{low} or more"
+    high = about(high_s)
+    return low if low == high else f"{low} to {high}"
+
+
 def trend(points: Sequence[tuple[int, float]]) -> str:
     """Whether the resolution got ``better``, ``worse`` or stayed ``steady`` since half as many frames were used.
 

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 from tumble.daemon.snapshot import SCHEMA_VERSION, ParticleView, Snapshot, StreamHealth
 from tumble.dashboard.app import run
@@ -54,10 +55,13 @@ def snapshot(seconds: float, particles: int = 2, frames: int = FRAMES) -> Snapsh
             lag_s=0.0 if done else 0.24 + 0.05 * math.sin(seconds / 3),
             queue=0 if done else 14 + int(6 * math.sin(seconds / 2)),
             queue_size=512,
+            latency_p50_ms=118.0 if received > 800 else None,
+            latency_p99_ms=412.0 if received > 800 else None,
         ),
         particles=views,
         step_ms={"background": 0.31, "detect": 0.22, "track": 0.64},
         memory_MiB=612.4,
+        disk_free_MiB=834_300.0,
         log=tuple(_log(seconds, views))[-40:],
         verdict=_verdict(views, phase),
     )
@@ -93,11 +97,44 @@ def particle(number: int, received: int, done: bool = False) -> ParticleView:
         fsc=curve,
         coverage=_coverage(number, used // 200 * 200 if used > 400 else used // 20 * 20) if mapped else (),
         slice_xy=crystal_slice(number, 5 if not resolution else min(5, int(6 - resolution * 2.5))) if mapped else (),
+        slice_xz=crystal_slice(number + 10, 3) if mapped else (),
+        slice_yz=crystal_slice(number + 20, 3) if mapped else (),
         slice_width_A=34.4 if mapped else 0.0,
         atoms=min(560, 180 + used // 8) + 31 * number if mapped else None,
         ms_per_frame=dict(COST_MS) if mapped else {"index": 2.2},
         note="one side not seen yet: cone of 40 degrees" if mapped and number == 2 else "",
+        **(_judged(number, used) if mapped else {}),
     )
+
+
+def _judged(number: int, used: int) -> dict[str, Any]:
+    """What the daemon says of a map: the first particle is on its way, the second sticks and is doubted."""
+    known = {
+        "efficiency": 0.71,
+        "empty_fraction": 0.04 * number,
+        "effective_views": 0.6 * used,
+        "fresh_views_per_s": 212.0,
+    }
+    if number == 2:
+        return {
+            "verdict": "STARVED",
+            "verdict_reasons": ("it has turned about one axis only for 900 frames",),
+            "trusted": False,
+            "trust_reasons": ("two independent accounts agree on 61 % of the atoms only",),
+            "metrics": known,
+            "target_A": 0.8,
+            "forecast_low_s": 400.0,
+        }
+    return {
+        "verdict": "CONTINUE",
+        "verdict_reasons": ("the resolution still improves", "4 % of the directions are unseen"),
+        "trusted": True,
+        "metrics": known,
+        "target_A": 0.8,
+        "forecast_low_s": 6.0,
+        "forecast_median_s": 9.5,
+        "forecast_high_s": 17.0,
+    }
 
 
 def _resolution(frames: int, number: int) -> float:

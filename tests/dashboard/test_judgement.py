@@ -1,0 +1,131 @@
+"""What the dashboard says of verdicts, trust and forecasts, and that it never says it by colour alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import ModuleType
+
+import pytest
+
+from tumble.daemon.snapshot import Snapshot
+from tumble.dashboard.app import Viewer
+from tumble.dashboard.facts import essentials, facts, wrap
+from tumble.dashboard.layout import PLANES, ViewState, screen
+from tumble.dashboard.look import Look
+from tumble.dashboard.panels import overview, stream_lines
+from tumble.dashboard.plain import PlainLines
+from tumble.dashboard.words import mebibytes, span
+
+FULL, ASCII = Look(), Look(unicode=False, colours=0)
+
+
+def text(block: object) -> str:
+    return "\n".join(block.plain())  # type: ignore[attr-defined]
+
+
+def test_a_doubted_map_is_marked_in_every_size_without_colour(fakes: ModuleType) -> None:
+    for width, height in ((80, 24), (120, 36), (160, 48)):
+        shown = text(screen(fakes.snapshot(12.0, 2), width, height, ASCII, ViewState("P002")))
+        assert "! doubt" in shown
+        assert "DO NOT TRUST" in shown
+        assert "STARVED" in shown
+
+
+def test_enough_is_only_ever_what_the_daemon_says(fakes: ModuleType) -> None:
+    before = fakes.snapshot(12.0, 2)
+    bare = replace(before, particles=tuple(replace(view, verdict="") for view in before.particles))
+    for shown in (screen(before, 160, 48), screen(bare, 160, 48)):
+        assert "ENOUGH" not in text(shown)
+    assert "state " in text(overview(bare, 120, 6))
+    assert "verdict " in text(overview(before, 120, 6))
+
+
+def test_a_lost_particle_is_lost_whatever_its_last_verdict(fakes: ModuleType) -> None:
+    view = replace(fakes.particle(1, 9000), state="LOST", verdict="ENOUGH")
+    shown = text(overview(replace(fakes.snapshot(12.0, 1), particles=(view,)), 80, 5))
+    assert "LOST" in shown
+    assert "ENOUGH" not in shown
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [(6.2, 17.0, "6 s to 17 s"), (40.0, 300.0, "40 s to 5 min"), (400.0, None, "7 min or more"), (None, None, "")],
+)
+def test_intervals_in_words(low: float | None, high: float | None, words: str) -> None:
+    assert span(low, high) == words
+
+
+def test_the_forecast_is_a_fan_to_the_target(fakes: ModuleType) -> None:
+    from tumble.dashboard.detail import trend_panel
+
+    view = fakes.particle(1, 6000)
+    without = text(trend_panel(view, 60, 16, FULL))
+    fan = text(trend_panel(view, 60, 16, FULL, rate_hz=400.0))
+    assert "0.80 Å in 6 s to 17 s" in fan
+    assert "in 6 s" not in without
+    last = max(frames for frames, _ in view.resolution_trend)
+    assert f"{last / 1000:.3g}k frames" in without
+    assert f"{last / 1000:.3g}k frames" not in fan  # the axis goes on into the future
+
+
+def test_a_target_that_was_reached_has_no_fan(fakes: ModuleType) -> None:
+    from tumble.dashboard.detail import trend_panel
+
+    view = replace(fakes.particle(1, 6000), target_A=3.0)
+    assert text(trend_panel(view, 60, 16, FULL, 400.0)) == text(trend_panel(view, 60, 16, FULL))
+
+
+def test_s_goes_through_the_slices(fakes: ModuleType) -> None:
+    viewer = Viewer()
+    viewer.take(fakes.snapshot(12.0, 1), 0.0)
+    seen = []
+    for _ in range(len(PLANES) + 1):
+        shown = text(viewer.draw(80, 24, FULL, 0.0))
+        seen.append(tuple(plane for plane in ("xy", "xz", "yz") if f"Map {plane}" in shown))
+        viewer.press("s")
+    assert seen == [("xy",), ("xz",), ("yz",), ("xy", "xz", "yz"), ("xy",)]
+
+
+def test_the_other_slices_are_drawn_with_z_upwards(fakes: ModuleType) -> None:
+    from tumble.dashboard.detail import slice_panel
+
+    bright = tuple(tuple(255 if row > 24 else 0 for _ in range(32)) for row in range(32))  # at high z
+    view = replace(fakes.particle(1, 6000), slice_xz=bright, slice_width_A=30.0, diameter_A=25.0)
+    rows = slice_panel(view, 40, 21, ASCII, 1, "xz").plain()[1:]
+    assert "@" in "".join(rows[:6])
+    assert "@" not in "".join(rows[-10:])
+
+
+def test_stream_lines_keep_what_is_wrong_in_sight(fakes: ModuleType) -> None:
+    snapshot: Snapshot = fakes.snapshot(12.0, 1)
+    assert "p50/p99 0.12/0.41 s" in text(stream_lines(snapshot, 80))
+    assert "in flight" in text(stream_lines(snapshot, 80))
+    full = replace(snapshot, disk_free_MiB=900.0, stream=replace(snapshot.stream, missing=7))
+    assert "disk 900 MiB free" in text(stream_lines(full, 80))
+    assert "missing 7" in text(stream_lines(full, 80))
+
+
+@pytest.mark.parametrize(("value", "words"), [(812.0, "812 MiB"), (34.5 * 1024, "34.5 GiB"), (2.0**21, "2 TiB")])
+def test_sizes(value: float, words: str) -> None:
+    assert mebibytes(value) == words
+
+
+def test_log_lines_tell_changes_of_the_verdict_once(fakes: ModuleType) -> None:
+    plain = PlainLines()
+    snapshot = fakes.snapshot(12.0, 2)
+    lines = plain.lines(snapshot)
+    assert sum("CONTINUE: the resolution still improves" in line for line in lines) == 1
+    assert sum("P002 DO NOT TRUST the map; two independent accounts" in line for line in lines) == 1
+    assert not any("CONTINUE" in line or "TRUST" in line for line in plain.lines(snapshot))
+    view = replace(snapshot.particles[0], verdict="ENOUGH", verdict_reasons=("target reached",))
+    assert any("P001 ENOUGH: target reached" in line for line in plain.lines(replace(snapshot, particles=(view,))))
+
+
+def test_reasons_are_wrapped_where_there_is_room(fakes: ModuleType) -> None:
+    view = fakes.particle(2, 6000)
+    tall = text(facts(view, 50, 20))
+    assert "agree on 61 % of" in " ".join(tall.split())
+    assert len(essentials(view, 80).plain()) == 2
+    assert wrap("one two three", 7, 2, FULL) == ["one two", "three"]
+    assert wrap("one two three", 7, 1, FULL) == ["one tw…"]
+    assert wrap("averyverylongword", 7, 3, FULL) == ["averyv…"]
