@@ -12,6 +12,7 @@ from ..recon.coverage import CELLS
 from ..recon.records import ParticleStatus, TrackedParticle
 
 TREND_POINTS = 64
+LONG_LAG_S = 5.0
 WORTH_SAYING = 0.95  # of the resolution that was last said
 _STATE_WORDS = {
     "INDEXING": "indexing: {seen} frames gathered, looking for the lattice",
@@ -59,6 +60,7 @@ class ParticleEntry:
     trend: list[tuple[int, float]] = field(default_factory=list)
     _state: str = ""  # what the operator was last told
     _resolution_A: float | None = None
+    _lag_s: float = 0.0
 
     @property
     def waiting(self) -> int:
@@ -95,9 +97,20 @@ class ParticleEntry:
         self.failure = self.failure or failure
         self.ended = True
 
+    def lag_news(self, now_s: float) -> str:
+        """What the operator should hear of the lag: when it has become long, has doubled since, or is over."""
+        name, lag_s = particle_name(self.tracked.particle), self.lag_s(now_s)
+        if self._lag_s and not self.waiting:
+            self._lag_s = 0.0
+            return f"{name} has caught up"
+        if self.ended or lag_s < max(LONG_LAG_S, 2 * self._lag_s):
+            return ""
+        self._lag_s = lag_s
+        return f"{name} is {lag_s:.0f} s behind: {self.waiting} frames wait for the reconstruction"
+
     def news(self) -> Iterator[str]:
         """What has changed since the last call and is worth saying; remembers the course of the resolution."""
-        status = self.status()
+        status = self.last or no_status(self.tracked.particle)  # without those that wait: it is of those it has seen
         name, resolution_A = particle_name(status.particle), status.resolution_A
         if self._state != status.state:
             self._state = status.state

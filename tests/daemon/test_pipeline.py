@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from tumble.daemon.dispatch import Dispatcher
+from tumble.daemon.particles import ParticleEntry
 from tumble.daemon.pipeline import Pipeline
+from tumble.recon.records import TrackedParticle
 from tumble.stream.frame import Frame
 
 
@@ -145,3 +147,15 @@ def test_a_source_that_can_wait_is_made_to_wait_and_can_be_stopped_meanwhile(ser
     assert status.frames_in_flight == 0
     assert status.frames_rejected == {"stopped": 20}
     assert pipeline.books.dropped["stopped"] > 0
+
+
+def test_a_lag_is_said_when_it_doubles_and_when_it_is_over():
+    entry = ParticleEntry(TrackedParticle(1, (5.0, 5.0), 20.0, 9.0), given=10, applied=4, reached_s=100.0)
+    said = [entry.lag_news(100.0 + seconds) for seconds in range(45)]
+    assert [words for words in said if words] == [
+        f"P001 is {seconds} s behind: 6 frames wait for the reconstruction" for seconds in (5, 10, 20, 40)
+    ]
+    entry.applied = 10
+    assert entry.lag_s(200.0) == 0.0
+    assert entry.lag_news(200.0) == "P001 has caught up"
+    assert entry.lag_news(201.0) == ""
