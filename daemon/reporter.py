@@ -83,6 +83,9 @@ class Reporter:
             return
         self._published = clock
         self._pass_warnings_on()
+        for entry in () if self.pipeline is None else self.pipeline.particles.values():
+            if words := entry.lag_news(clock):
+                self.say(words)
         snapshot = self.snapshot()
         self._control.publish(snapshot)
         if self.pipeline is not None:

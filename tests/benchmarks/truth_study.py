@@ -1,0 +1,225 @@
+"""How right the reconstruction is, and whether it knows: crystals and conditions against known truth, one table each.
+
+    python tests/benchmarks/truth_study.py table --out table.jsonl [--only Pt-twin ...] [--hours 3]
+    python tests/benchmarks/truth_study.py trust --out trust.jsonl [--seeds 100] [--hours 1]
+    python tests/benchmarks/truth_study.py print table.jsonl trust.jsonl
+
+`table` reconstructs simulated crystals (`truth_cases.py`) at doses, speeds and lengths; `trust` makes runs go wrong
+(`truth_ways.py`) beside right ones. Both append one line of JSON per run and go on where they were stopped. The whole
+table takes about three hours on two cores; `print` says what share of it was run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from truth_cases import Case, Movie, film, ingredients
+from truth_print import print_table, print_trust
+from truth_ways import WAYS, forced
+
+from tumble.recon.branches import Path as PosePath
+from tumble.recon.compare import lattice_rms_A
+from tumble.recon.device import cpu
+from tumble.recon.output import publish
+from tumble.recon.particle import ParticleReconstruction, ReconstructionOptions
+from tumble.recon.refinement import solve
+from tumble.recon.volume import Grid
+
+ROOT = Path(__file__).resolve().parents[2]
+ROUNDS = 34  # of ways in turn: of each six wrong ways, and twice as many right runs as of any of them
+
+CRYSTALS = (
+    Case("Pt", 100), Case("Pt", 400), Case("Pt", 1500, pixel_size_A=0.5, frames=600), Case("Au", 300), Case("Pd", 300),
+    Case("Ag", 300), Case("FePt", 300), Case("Pt-strained", 300), Case("Pt-regular", 300), Case("Pt-twin", 300),
+    Case("Au-decahedron", 200), Case("Au-icosahedron", 200), Case("Fe-bcc", 300), Case("Ru-hcp", 300),
+    Case("Pt-amorphous", 200),
+)  # fmt: skip
+LARGEST = Case("Pt", 4300, pixel_size_A=0.55, frames=600)  # 50 A
+DOSES = (40.0, 25.0, 12.0)
+STEPS = (1.0, 4.3, 8.0)
+LENGTHS = (600, 1500, 3000)
+
+
+def cases() -> list[Case]:
+    """The table: every crystal at 80 e / A^2 and 2.5 degrees; Pt, Au and a twin at all doses, speeds and lengths."""
+    base = [Case("Pt", 300), *CRYSTALS]
+    varied = []
+    for start in (Case("Pt", 300), Case("Au", 300), Case("Pt-twin", 300)):
+        varied += [Case(start.crystal, 300, dose=dose, frames=1000) for dose in DOSES]
+        varied += [Case(start.crystal, 300, step_deg=step) for step in STEPS]
+        varied += [Case(start.crystal, 300, frames=frames) for frames in LENGTHS]
+    return [*base, *varied, LARGEST]
+
+
+def scoring() -> ModuleType:
+    """The scorer of the tests."""
+    spec = importlib.util.spec_from_file_location("scoring", ROOT / "tests" / "recon" / "scoring.py")
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError("tests/recon/scoring.py")
+    module = importlib.util.module_from_spec(spec)
+    import sys
+
+    sys.modules["scoring"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def ceiling_rmsd_A(particle: ParticleReconstruction, movie: Movie, scorer: ModuleType) -> float | None:
+    """Rmsd of the atoms that the same pipeline finds in the same frames, given their true poses and centres."""
+    mapper = particle.mapper
+    if mapper is None or mapper.published is None:
+        return None
+    buffer = mapper.buffer
+    rows, number = buffer.rows, buffer.number[buffer.rows]
+    poses = movie.poses[number]
+    path = PosePath(
+        poses, movie.centres_px[number] - buffer.origin_px[rows], np.zeros(len(rows)), np.ones(len(rows), np.bool_)
+    )
+    solved = solve(mapper._data, rows, number, path, Grid(mapper.plane.box_px, mapper.limits.final), None)
+    constant = mapper.lattice_constant_A or 3.97
+    best = publish(solved, mapper.pixel_size_A, constant, None, 1)
+    atoms = np.array([atom.position_A for atom in best.atoms]).reshape(-1, 3)
+    found = scorer.score_atoms(atoms, movie.atoms_A, scorer.score_poses(poses, poses))
+    return None if np.isnan(found.rmsd_A) else float(found.rmsd_A)
+
+
+def reconstruct(movie: Movie, scorer: ModuleType, *, ceiling: bool) -> dict[str, Any]:
+    """Run one particle from its first box to its atoms and compare it with the truth."""
+    particle = ParticleReconstruction(
+        1, movie.pixel_size_A, movie.diameter_A, lambda: movie.noise, ReconstructionOptions(), cpu()
+    )
+    rows = []
+    start = time.process_time()
+    for observation in movie.observations:
+        particle.push(observation)
+        while particle.work():
+            rows.extend(particle.drain_poses())
+    live = particle.status()
+    particle.finish()
+    spent = time.process_time() - start
+    result, status = particle.result(), particle.status()
+    rows.extend(particle.drain_poses())
+    out: dict[str, Any] = {
+        "state": status.state, "note": status.note, "cpu_s": spent, "frames": len(movie.observations),
+        "true_atoms": len(movie.atoms_A), "box_px": particle.box_px, "diameter_A": movie.diameter_A,
+        "live_trusted": live.trust.trusted if live.trust else None,
+        "trust": asdict(status.trust) if status.trust else None, "resolution_A": status.resolution_A,
+        "lattice_constant_A": status.lattice_constant_A, "step_deg": status.step_deg,
+    }  # fmt: skip
+    if result is None:
+        return out
+    rows.extend(result.poses)
+    frames, used = np.array([row.frame for row in rows]), np.array([row.used for row in rows])
+    poses = scorer.score_poses(np.array([row.quaternion for row in rows]), movie.poses[frames])
+    positions = np.array([atom.position_A for atom in result.atoms]).reshape(-1, 3)
+    atoms = scorer.score_atoms(positions, movie.atoms_A, poses)
+    out |= {
+        "right": poses.right,
+        "right_used": float((poses.error_deg[used] < scorer.RIGHT_DEG).mean()) if used.any() else 0.0,
+        "used": float(used.mean()), "median_deg": float(np.median(poses.error_deg)),
+        "recall": atoms.recall, "precision": atoms.precision,
+        "rmsd_A": None if np.isnan(atoms.rmsd_A) else float(atoms.rmsd_A), "atoms": len(positions),
+        "lattice_rms_A": lattice_rms_A(positions, (status.lattice_constant_A or 3.97) / np.sqrt(2)),
+        "ceiling_A": ceiling_rmsd_A(particle, movie, scorer) if ceiling else None,
+    }  # fmt: skip
+    return out
+
+
+def commit() -> str:
+    """Short name of the commit that is measured, with a plus when files have been changed since."""
+    words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+def known(path: Path) -> set[str]:
+    """Names of the runs that a file of results holds."""
+    if not path.exists():
+        return set()
+    return {json.loads(line)["name"] for line in path.read_text(encoding="utf-8").splitlines()}
+
+
+def table_runs(only: list[str]) -> Iterator[tuple[str, Any]]:
+    for case in cases():
+        if not only or any(word in case.name for word in only):
+            yield case.name, lambda case=case: ({}, film(ingredients(case)), None, None)
+
+
+def trust_runs(seeds: range, only: list[str]) -> Iterator[tuple[str, Any]]:
+    """Right and wrong runs in turn, so that what was run when time is up is balanced."""
+
+    def one(way: str, seed: int) -> tuple[str, Any]:
+        def make() -> tuple[dict[str, Any], Movie, Any, Any]:
+            spoilt = WAYS[way](seed)
+            return {"way": way, "seed": seed, "case": spoilt.case.name}, spoilt.movie, spoilt.first, spoilt.second
+
+        return f"{way} {seed}", make
+
+    wrong = [way for way in WAYS if way != "right"]
+    for seed in seeds:
+        for n, way in enumerate(wrong):
+            if not only or way in only:
+                yield one(way, seed)
+            if n % 2 == 0 and (not only or "right" in only):
+                yield one("right", 3 * seed + n // 2)
+
+
+def run(runs: Iterator[tuple[str, Any]], out: Path, hours: float, *, ceiling: bool) -> None:
+    """Do what is not in the file yet, until the time is up."""
+    scorer, done, version = scoring(), known(out), commit()
+    until = time.monotonic() + 3600 * hours
+    for name, make in runs:
+        if name in done:
+            continue
+        if time.monotonic() > until:
+            print("time is up; the next call goes on from here")
+            return
+        more, movie, first, second = make()
+        with forced(first, second):
+            found = reconstruct(movie, scorer, ceiling=ceiling)
+        record = {"name": name, "commit": version, "date": time.strftime("%Y-%m-%d"), **more, **found}
+        with out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, default=float) + "\n")
+        trust = found["trust"] or {}
+        print(
+            name, found["state"], "trusted" if trust.get("trusted") else "; ".join(trust.get("reasons", ())),
+            f"{found['cpu_s']:.0f} s", flush=True,
+        )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["table", "trust", "print"])
+    parser.add_argument("files", nargs="*", type=Path, help="of results, for print")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--seeds", type=int, default=ROUNDS)
+    parser.add_argument("--first", type=int, default=0, help="seed to begin with")
+    parser.add_argument("--hours", type=float, default=3.0)
+    arguments = parser.parse_args()
+    if arguments.what == "print":
+        for path in arguments.files:
+            records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            if records and "way" in records[0]:
+                print_trust(records)
+            else:
+                print_table(records, [case.name for case in cases()])
+        return
+    if arguments.out is None:
+        parser.error("--out FILE.jsonl keeps the results")
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    runs = table_runs(arguments.only) if arguments.what == "table" else trust_runs(seeds, arguments.only)
+    run(runs, arguments.out, arguments.hours, ceiling=arguments.what == "table")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Ways to make a reconstruction go wrong, another run for every seed: spoilt movies, mappers forced to wrong branches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+from unittest import mock
+
+import numpy as np
+from numpy.typing import NDArray
+from truth_cases import Case, Movie, about_one_axis, film, ingredients, make_crystal, shuffled
+
+from tumble.recon import branches, particle
+from tumble.recon.mapper import Mapper
+from tumble.recon.rotations import C2Z, CUBIC, GROUP_ORDER, conjugate, equivalents, multiply
+
+Frames = NDArray[np.int64]
+Forcing = Callable[[Frames], NDArray[np.bool_]]
+FRAMES, FIRST = 800, 400  # of a run, and of its first map
+RIGHT_ELEMENTS = ("Pt", "Au", "Pd", "Ag", "FePt", "Pt-strained")
+RIGHT_DOSES = (80.0, 40.0, 80.0, 25.0)
+RIGHT_STEPS = (2.5, 1.5, 4.0)
+ATOMS = 180
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """Frames that are put on another branch after every decision; `branch` counts as `rotations.equivalents` does."""
+
+    frames: Forcing
+    branch: int
+
+
+class ForcedMapper(Mapper):
+    """A mapper that decides as usual and is then overruled: in some frames its map is built on a wrong branch."""
+
+    wrong: ClassVar[Wrong | None] = None
+
+    def _turn(self, rows: Frames, undo: bool) -> None:
+        buffer, branch = self.buffer, self.wrong.branch  # type: ignore[union-attr]
+        poses, shifts = buffer.poses[rows], buffer.shifts[rows]
+        seen = branches.lattice_position(poses, shifts, self._centre)
+        if undo:  # the inverse of equivalents(q)[branch]
+            back = multiply(C2Z, poses) if branch >= GROUP_ORDER // 2 else poses
+            turned = multiply(back, conjugate(CUBIC[branch % (GROUP_ORDER // 2)]))
+        else:
+            turned = equivalents(poses)[:, branch]
+        buffer.poses[rows] = turned
+        buffer.shifts[rows] = seen - branches.lattice_position(turned, np.zeros_like(seen), self._centre)
+
+    def redecide(self, rounds: int, *, thorough: bool = False) -> None:
+        buffer = self.buffer
+        forced = getattr(self, "_forced", np.zeros(0, np.int64))
+        rows = buffer.rows
+        if len(forced):
+            self._turn(rows[np.isin(buffer.number[rows], forced)], undo=True)
+        super().redecide(rounds, thorough=thorough)
+        if self.wrong is not None:
+            chosen = rows[self.wrong.frames(buffer.number[rows])]
+            self._turn(chosen, undo=False)
+            self._forced = buffer.number[chosen].copy()
+
+
+@contextmanager
+def forced(first: Wrong | None, second: Wrong | None) -> Iterator[None]:
+    """The first mapper made inside, the particle's, goes wrong as `first`; later ones, witnesses, as `second`."""
+    made = 0
+
+    def make(*arguments: Any, **named: Any) -> Mapper:
+        nonlocal made
+        made += 1
+        kind = type("Forced", (ForcedMapper,), {"wrong": first if made == 1 else second})
+        return kind(*arguments, **named)
+
+    with mock.patch.object(particle, "Mapper", make):
+        yield
+
+
+@dataclass(frozen=True)
+class Spoilt:
+    """A movie, and how the mappers of the particle and of its witness are overruled."""
+
+    case: Case
+    movie: Movie
+    first: Wrong | None = None
+    second: Wrong | None = None
+
+
+def _between(start: int, stop: int) -> Forcing:
+    return lambda number: (number >= start) & (number < stop)
+
+
+def _alternate(block: int) -> Forcing:
+    return lambda number: (number // block) % 2 == 1
+
+
+def right(seed: int) -> Spoilt:
+    """Nothing wrong: elements, doses and speeds take turns."""
+    case = Case(
+        RIGHT_ELEMENTS[seed % len(RIGHT_ELEMENTS)], ATOMS, RIGHT_DOSES[seed // 7 % 4], RIGHT_STEPS[seed // 3 % 3],
+        FRAMES, seed=seed,
+    )  # fmt: skip
+    return Spoilt(case, film(ingredients(case)))
+
+
+def forced_part(seed: int) -> Spoilt:
+    """A stretch of frames on a wrong branch; in two of three runs in the witness too, on the same branch or another."""
+    rng = np.random.default_rng([seed, 9])
+    branch, start, length = int(rng.integers(1, 24)), int(rng.integers(0, 640)), (120, 240)[seed % 2]
+    case = Case(atoms=ATOMS, frames=FRAMES, seed=seed)
+    other = branch if seed % 3 == 1 else (branch + 7) % 23 + 1
+    later = FIRST + start // 3
+    second = Wrong(_between(later, later + length * 3 // 4), other) if seed % 3 else None
+    return Spoilt(case, film(ingredients(case)), Wrong(_between(start, start + length), branch), second)
+
+
+def mirror(seed: int) -> Spoilt:
+    """Half of the frames on a mirror-related branch; in two of three runs in the witness too."""
+    rng = np.random.default_rng([seed, 9])
+    case = Case(atoms=ATOMS, frames=FRAMES, seed=seed)
+    wrong = Wrong(_alternate((25, 50, 100, 200)[seed % 4]), 24 + (0 if seed % 2 else int(rng.integers(1, 24))))
+    return Spoilt(case, film(ingredients(case)), wrong, wrong if seed % 3 else None)
+
+
+def joined(seed: int) -> Spoilt:
+    """Two crystals take turns."""
+    case = Case(atoms=ATOMS, frames=FRAMES, seed=seed)
+    parts = ingredients(case)
+    turns = np.arange(FRAMES) // (50, 100, 200, 400)[seed % 4] % 2
+    return Spoilt(case, film(replace(
+        parts, crystals=(parts.crystals[0], make_crystal("Pt", ATOMS, seed + 1000)), which=turns
+    )))  # fmt: skip
+
+
+def one_axis(seed: int) -> Spoilt:
+    """The crystal turns about one axis near the beam: it is never seen from the side."""
+    case = Case(atoms=ATOMS, frames=FRAMES, seed=seed)
+    poses = about_one_axis(FRAMES, case.step_deg, np.random.default_rng([seed, 1]), (3, 8, 15, 25)[seed % 4])
+    return Spoilt(case, film(replace(ingredients(case), poses=poses)))
+
+
+def out_of_order(seed: int) -> Spoilt:
+    """Frames in random order."""
+    case = Case(atoms=ATOMS, frames=FRAMES, seed=seed)
+    return Spoilt(case, shuffled(film(ingredients(case)), np.random.default_rng([seed, 9])))
+
+
+def noise(seed: int) -> Spoilt:
+    """No crystal at all."""
+    case = Case(atoms=ATOMS, frames=FRAMES, seed=seed)
+    return Spoilt(case, film(replace(ingredients(case), visible=False)))
+
+
+WRONG: dict[str, Callable[[int], Spoilt]] = {
+    "wrong branch in a part": forced_part,
+    "half on a mirror branch": mirror,
+    "two crystals joined": joined,
+    "turning about one axis": one_axis,
+    "frames shuffled": out_of_order,
+    "pure noise": noise,
+}
+WAYS: dict[str, Callable[[int], Spoilt]] = {"right": right, **WRONG}
