@@ -93,6 +93,7 @@ class IntakeBooks:
     dropped: Mapping[str, int] = field(default_factory=dict)
     missing: int = 0
     recorded: int = 0
+    unrecorded: Mapping[str, int] = field(default_factory=dict)  # should have been, by reason
     queue: int = 0
     queue_size: int = 0
     warnings: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ from .errors import UsageError
 
 Scalar = bool | int | float | str | None
 RUN_DEFAULTS: dict[str, dict[str, Any]] = {"session": {"record": True}}  # what `tumble run` does unless told otherwise
-SOURCE_SCHEMES = ("zmq+tcp", "zmq+ipc", "tcp", "ipc")
+SOURCE_SCHEMES = ("zmq+tcp", "zmq+ipc", "zmq+sub+tcp", "zmq+sub+ipc", "tcp", "ipc")
 
 
 class _Strict(BaseModel):
@@ -33,7 +33,19 @@ class StreamSettings(_Strict):
     timeout_s: Annotated[float, Field(gt=0)] = 10.0  # silence after the first message that ends the series
     queue: Annotated[int, Field(ge=2)] = 512  # compressed frames held in front of the ring
     ring_MiB: Annotated[float, Field(gt=0)] = 256.0  # shared memory between receiver and reconstruction
-    when_full: Literal["drop", "block"] = "drop"
+    when_full: Literal["drop", "block"] = "drop"  # without a recording; with one, frames wait on disk
+    channel: str | None = None  # of a detector with several; None: the first
+    tee: str | None = None  # address on this machine where others may look at the stream, tcp://127.0.0.1:31002
+    tee_every: Annotated[int, Field(ge=1)] = 1  # every n-th frame goes there
+
+
+class DetectorSettings(_Strict):
+    """Files with what is known of the detector; what the stream says (pixel mask, flat field) is used besides."""
+
+    gain_file: Path | None = None  # factors that counts are multiplied by
+    dark_file: Path | None = None  # counts without beam
+    mask_file: Path | None = None  # non-zero: a bad pixel
+    flatfield: Literal["auto", "never"] = "auto"  # auto: that of the stream, unless it was applied already
 
 
 class ReconstructionSettings(_Strict):
@@ -95,6 +107,7 @@ class Settings(_Strict):
     """Everything a daemon is told. `frontend` holds fields of `recon.frontend.FrontEndOptions` by name."""
 
     stream: StreamSettings = StreamSettings()
+    detector: DetectorSettings = DetectorSettings()
     reconstruction: ReconstructionSettings = ReconstructionSettings()
     frontend: dict[str, Scalar | tuple[Scalar, ...]] = Field(default_factory=dict)
     session: SessionSettings = SessionSettings()

@@ -49,9 +49,11 @@ class Intake:
     ----------
     settings : where the stream is and what to do when the ring is full.
     record : where to record the frames, or ``None``.
+    scaled : the pixel size is known whatever the stream says. Otherwise frames of a stream that does not say it are
+        recorded and not handed over.
     """
 
-    def __init__(self, settings: StreamSettings, record: Path | None) -> None:
+    def __init__(self, settings: StreamSettings, record: Path | None, scaled: bool = True) -> None:
         self._ring = FrameRing.create(settings.ring_MiB)
         self._series_id = 0
         self._next = 0
@@ -67,6 +69,10 @@ class Intake:
             block=settings.when_full == "block",
             ring=self._ring.name,
             record=record,
+            scaled=scaled,
+            channel=settings.channel,
+            tee=settings.tee,
+            tee_every=settings.tee_every,
         )
         self._process = context.Process(
             target=receive, args=(plan, announce, commands), name="tumble receiver", daemon=True

@@ -120,7 +120,9 @@ def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], 
                 watchers=told,
             )
         )
-        intake = stack.enter_context(Intake(settings.stream, folder / "frames.h5" if settings.session.record else None))
+        record = folder / "frames.h5" if settings.session.record else None
+        scaled = settings.reconstruction.pixel_size_A is not None
+        intake = stack.enter_context(Intake(settings.stream, record, scaled))
         reporter = Reporter(settings, intake, session, control, write)
         opened(control.endpoint)
         # A source without a pace of its own is made to wait: otherwise all of it would come to lie on the disk.

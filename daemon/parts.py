@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from numpy.typing import NDArray
 
 from ..recon.records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow, TrackedParticle
+from ..stream.frame import SeriesStart
+from .calibration import DetectorTables
 from .config import Settings, options_from
 
 if TYPE_CHECKING:
@@ -56,8 +58,12 @@ Noise = Callable[[], NoiseSpectrum | None]
 
 
 class Parts(Protocol):
-    """Makes the stages of one series. `device` is asked in the process that reconstructs, before `particle`."""
+    """Makes the stages of one series. `device` is asked in the process that reconstructs, before `particle`.
 
+    `begin` is told what the source says of the series, before `front_end` is asked for.
+    """
+
+    def begin(self, start: SeriesStart) -> None: ...
     def front_end(self, height: int, width: int, pixel_size_A: float) -> FrontEndLike: ...
     def device(self) -> tuple[str, int]: ...
     def particle(self, number: int, pixel_size_A: float, diameter_A: float, noise: Noise) -> ParticleLike: ...
@@ -78,14 +84,21 @@ class RealParts:
         self._front_end_options = options_from(FrontEndOptions, settings.frontend, "frontend")
         chosen = settings.reconstruction.model_dump(exclude={"pixel_size_A", "threads", "device"}, exclude_none=True)
         self._options = options_from(ReconstructionOptions, chosen, "reconstruction")
+        self._tables = DetectorTables(settings.detector)
+        self._start: SeriesStart | None = None
         self._may_use_gpu = settings.reconstruction.device == "auto"
         self._device: Device | None = None
+
+    def begin(self, start: SeriesStart) -> None:
+        """Note what the source says: its pixel mask and flat field are used."""
+        self._start = start
 
     def front_end(self, height: int, width: int, pixel_size_A: float) -> FrontEndLike:
         """Front end for frames of (height, width) pixels of `pixel_size_A` angstrom."""
         from ..recon.frontend.frontend import FrontEnd
 
-        front_end: FrontEndLike = FrontEnd(height, width, pixel_size_A, self._front_end_options)
+        calibration = self._tables.calibration(self._start, height, width)
+        front_end: FrontEndLike = FrontEnd(height, width, pixel_size_A, self._front_end_options, calibration)
         return front_end
 
     def device(self) -> tuple[str, int]:

@@ -1,11 +1,11 @@
 """The receiver process: takes frames off the wire, records them as they came, and puts them into shared memory.
 
-It has its own interpreter, so that a frame never waits for the reconstruction's interpreter lock.
+It has its own interpreter, so that a frame never waits for the reconstruction's interpreter lock. Recording comes
+first: with a recording, frames that find no room in shared memory wait on disk for their turn.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import signal
@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from ..stream.encoded import EncodedFrame
-from ..stream.errors import CompressionError
-from ..stream.frame import SeriesEnd, SeriesStart
-from ..stream.recorder import Recorder
+from ..stream.errors import RecordingError
+from ..stream.frame import Frame, SeriesEnd, SeriesStart
+from ..stream.keeper import Keeper
 from ..stream.source import PullSource
+from ..stream.tee import Tee
 from .books import IntakeBooks
 from .errors import TumbleError
 from .ring import FrameRing
@@ -36,6 +37,8 @@ ENTRY = struct.Struct("<qdd")  # image number, time in s, arrival on the clock o
 DRAIN_S = 2.0
 RING_FULL = "ring full"
 LATE = "after the end of the series"
+UNREADABLE = "cannot be read back from disk"
+NO_PIXEL_SIZE = "pixel size unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,10 @@ class ReceiverPlan:
     block: bool  # a full ring is always waited for; otherwise only while the queue in front has room
     ring: str
     record: Path | None
+    scaled: bool = True  # the operator gave the pixel size; otherwise the stream has to, or frames are recorded only
+    channel: str | None = None
+    tee: str | None = None
+    tee_every: int = 1
 
 
 def receive(plan: ReceiverPlan, announce: Connection, commands: Connection) -> None:
@@ -85,17 +92,20 @@ class _Receiver:
         self._source = PullSource(
             plan.uri,
             capacity=plan.queue,
-            policy="block" if plan.block else "drop",
+            # With a recording there is room for everything, so nothing has to be dropped before it is recorded.
+            policy="block" if plan.block or plan.record is not None else "drop",
             end_timeout_s=plan.timeout_s,
             encoded=True,
+            channel=plan.channel,
         )
+        self._keeper = Keeper(plan.record)
+        self._tee = None if plan.tee is None else Tee(plan.tee, every=plan.tee_every)
+        self._scaled = plan.scaled
         self._free = 0  # slots that may be written
         self._next = 0  # slot number, counted on for ever
         self._pending: list[bytes] = []
         self._handed_over = 0
         self._dropped: Counter[str] = Counter()
-        self._recorded = 0
-        self._recorder: Recorder | None = None
         self._geometry: tuple[tuple[int, int], np.dtype[Any]] | None = None
         self._posted = 0.0
 
@@ -104,53 +114,73 @@ class _Receiver:
         with self._source:
             try:
                 end = self._series()
+                while self._keeper.waiting:
+                    self._work_off(patient=True)
                 self._flush()
                 self._source.stop()
                 while (event := self._source.get(DRAIN_S)) is not None:  # after the end, or too late after a stop
                     if isinstance(event, EncodedFrame):
                         self._dropped[LATE] += 1
             finally:
-                if self._recorder is not None:
-                    self._recorder.close()
+                self._keeper.close()
+                if self._tee is not None:
+                    self._tee.close()
             self._announce.send(("end", end, self._books()))
 
     def _series(self) -> SeriesEnd:
         while True:
-            event = self._source.get(0.0 if self._pending else POLL_S)
+            event = self._source.get(0.0 if self._pending or self._keeper.waiting else POLL_S)
+            if event is not None and self._tee is not None and not isinstance(event, Frame):
+                self._tee.send(event)
             if isinstance(event, SeriesStart):
                 self._begin(event)
             elif isinstance(event, SeriesEnd):
                 return event
             elif isinstance(event, EncodedFrame):
-                self._record(event)
-                self._hand_over(event)
+                self._take(event)
             else:
                 self._flush()
                 if self._source.finished:
                     return SeriesEnd(-1, "stopped")
+                if self._keeper.waiting:
+                    self._obey(WAIT_S)
+            self._work_off()
             self._obey(0)
 
     def _begin(self, start: SeriesStart) -> None:
         self._announce.send(("start", start))
-        if self._plan.record is not None:
-            self._recorder = Recorder(self._plan.record, start)
+        self._scaled = self._scaled or start.pixel_size_A is not None
+        self._keeper.begin(start)
 
-    def _record(self, frame: EncodedFrame) -> None:
-        """Keep a frame as it came. A damaged one that cannot be kept is booked where it is decoded."""
-        if self._recorder is not None:
-            with contextlib.suppress(CompressionError):
-                self._recorder.write(frame)
-                self._recorded += 1
+    def _take(self, frame: EncodedFrame) -> None:
+        """Record a frame and let it wait for a slot."""
+        if not self._keeper.take(frame, self._source.arrived_s):
+            self._dropped[RING_FULL] += 1
 
-    def _hand_over(self, frame: EncodedFrame) -> None:
+    def _work_off(self, *, patient: bool = False) -> None:
+        """Hand over the frames that wait, as long as there are slots."""
+        while self._keeper.waiting:
+            if self._scaled and not self._slot_is_free(patient):
+                if self._plan.record is None:
+                    self._dropped[RING_FULL] += 1
+                    self._keeper.pop()
+                return
+            try:
+                frame, arrived_s = self._keeper.pop()
+            except RecordingError:
+                self._dropped[UNREADABLE] += 1
+                continue
+            self._hand_over(frame, arrived_s)
+
+    def _hand_over(self, frame: EncodedFrame, arrived_s: float) -> None:
         """Decode a frame into the next slot, or say why not."""
+        if not self._scaled:
+            self._source.count_rejected(NO_PIXEL_SIZE)
+            return
         if self._geometry is None:
             self._cut(frame)
         if self._geometry != (frame.shape, frame.dtype.newbyteorder("=")):
             self._source.count_rejected("wrong size")
-            return
-        if not self._slot_is_free():
-            self._dropped[RING_FULL] += 1
             return
         try:
             frame.decode(self._ring.slot(self._next))
@@ -161,7 +191,7 @@ class _Receiver:
         self._free -= 1
         self._handed_over += 1
         time_s = frame.time_s if math.isfinite(frame.time_s) else 0.0
-        self._pending.append(ENTRY.pack(frame.index, time_s, self._source.arrived_s))
+        self._pending.append(ENTRY.pack(frame.index, time_s, arrived_s))
         if len(self._pending) >= BATCH:
             self._flush()
 
@@ -171,13 +201,16 @@ class _Receiver:
         self._geometry = (frame.shape, dtype)
         self._announce.send(("geometry", frame.shape, dtype.str))
 
-    def _slot_is_free(self) -> bool:
+    def _slot_is_free(self, patient: bool) -> bool:
         """Whether there is a slot. It is waited for while that costs no frame: always, or while the queue has room."""
+        if self._geometry is None:
+            return True  # the ring is cut with the first frame
         self._obey(0)
         if self._free < 1:
             self._flush()
         while self._free < 1:
-            if not self._plan.block and self._source.counters.queued > self._plan.queue // 2:
+            crowded = self._plan.record is not None or self._source.counters.queued > self._plan.queue // 2
+            if crowded and not self._plan.block and not patient:
                 return False
             self._obey(WAIT_S)
             self._post()
@@ -217,8 +250,9 @@ class _Receiver:
             rejected=dict(counters.rejected),
             dropped=dict(dropped),
             missing=counters.missing,
-            recorded=self._recorded,
+            recorded=self._keeper.recorded,
+            unrecorded=dict(self._keeper.unrecorded),
             queue=counters.received - settled,
             queue_size=self._plan.queue + self._ring.slots,
-            warnings=counters.warnings,
+            warnings=(*counters.warnings, *self._keeper.warnings),
         )

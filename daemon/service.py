@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from ..stream.frame import SeriesEnd, SeriesStart
+from ..stream.keeper import DAMAGED
 from .books import in_words
 from .config import Settings
 from .dispatch import Dispatcher
@@ -61,6 +63,7 @@ class Service:
         self._dispatcher = dispatcher
         self._stops = stops
         self._stopping = False
+        self._refused = False
         self._pipeline: Pipeline | None = None
         self.failures: list[str] = []
 
@@ -117,6 +120,8 @@ class Service:
                 self._take(message)
             elif isinstance(message, SeriesEnd):
                 self._reporter.say(_END_WORDS.get(message.reason, message.reason) + self._shortfall())
+                if self._refused:
+                    return UsageError.code
                 return DONE if message.reason in ("end", "stopped") else STREAM_ENDED
             elif words := self._health():
                 raise TumbleError(words)
@@ -130,24 +135,37 @@ class Service:
         self._reporter.phase = "RUNNING"
         size = f"{start.width} x {start.height} pixels" if start.width and start.height else "size not announced"
         count = f"{start.number_of_images} frames announced" if start.number_of_images else "open end"
-        self._reporter.begin(start, self._pixel_size(start))
+        pixel_size_A = self._pixel_size(start)
+        self._reporter.begin(start, pixel_size_A or 0.0)
         self._reporter.say(f"series {start.series_id} begins: {size}, {count}")
+        if pixel_size_A is None:
+            self._refuse()
+        self._parts.begin(start)
 
-    def _pixel_size(self, start: SeriesStart) -> float:
-        pixel_size = self._settings.reconstruction.pixel_size_A or start.pixel_size_A
-        if not pixel_size:
-            raise UsageError("the stream does not say the pixel size at the specimen: give it with --pixel-size, in A")
-        return pixel_size
+    def _pixel_size(self, start: SeriesStart) -> float | None:
+        return self._settings.reconstruction.pixel_size_A or start.pixel_size_A
+
+    def _refuse(self) -> None:
+        """Nothing can be reconstructed without a pixel size, but a recording is a series that is not lost."""
+        words = "the stream does not say the pixel size at the specimen"
+        if not self._settings.session.record:
+            raise UsageError(f"{words}: give it with --pixel-size, in A")
+        folder = self._settings.session.folder or Path()
+        words += f": recorded only; tumble replay {folder / 'frames.h5'} --pixel-size SIZE, in A, reconstructs it"
+        self._reporter.say(words)
+        self.failures.append(words)
+        self._refused = True
 
     def _set_up(self, geometry: Geometry) -> None:
         start = self._reporter.start
-        if start is None:
+        pixel_size_A = None if start is None else self._pixel_size(start)
+        if pixel_size_A is None:
             raise TumbleError("frames came before the start of their series")
         self._pipeline = Pipeline(
             self._parts,
             geometry.height,
             geometry.width,
-            self._pixel_size(start),
+            pixel_size_A,
             dispatcher=self._dispatcher,
             between=self._between,
             say=self._reporter.say,
@@ -189,6 +207,10 @@ class Service:
             self._intake.stop()
         self._reporter.tick()
 
+    def _unrecorded(self) -> list[tuple[str, int]]:
+        counts = self._intake.books(self.frames).unrecorded
+        return sorted((reason, count) for reason, count in counts.items() if reason != DAMAGED)  # rejected anyway
+
     def _close(self, code: int) -> int:
         """Say what came out, write everything, return the exit code."""
         if self._pipeline is not None:
@@ -198,6 +220,7 @@ class Service:
                 for number, entry in sorted(self._pipeline.particles.items())
                 if entry.failure
             ]
+        self.failures += [f"{count} frames are not in the recording: {reason}" for reason, count in self._unrecorded()]
         books = self._reporter.stream()
         if code in (DONE, STREAM_ENDED) and (books.balance() or books.in_flight):
             self.failures.append("books: frames are missing without a reason")

@@ -26,11 +26,13 @@ class Calibration:
     gain : (rows, columns) factor that makes pixels equally sensitive (a flat field or a gain reference as detectors and
         cameras store them), or None. Factors that are not positive and finite mark bad pixels.
     bad : (rows, columns), non-zero where a pixel is not to be used, or None.
+    notes : lines for the operator's log.
     """
 
     dark: NDArray[Any] | None = None
     gain: NDArray[Any] | None = None
     bad: NDArray[Any] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Corrector:

@@ -87,7 +87,7 @@ class FrontEnd:
         self._dead = self._corrector.bad
         self._searching_window = True
         self._summer = FrameSummer(1 if self.options.sum_frames is None else self.options.sum_frames)
-        self._events: list[str] = []
+        self._events: list[str] = [] if calibration is None else list(calibration.notes)
         self._rotation_line = ""
         self._deforms = False
         smallest = 0.9 * min(height, width) * pixel_size_A

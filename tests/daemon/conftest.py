@@ -174,6 +174,9 @@ class FakeParts:
     def device(self):
         return "stand-in", self.devices
 
+    def begin(self, start):
+        self.start = start
+
     def front_end(self, height, width, pixel_size_A):
         return FakeFrontEnd(height, width, particles=self.particles)
 
@@ -266,7 +269,7 @@ def run_service(tmp_path: Path) -> Callable:
         with (
             Session(path, settings, "test") as session,
             ControlServer(settings.status.endpoint, str(path)) as control,
-            Intake(settings.stream, path / "frames.h5" if record else None) as intake,
+            Intake(settings.stream, path / "frames.h5" if record else None, scaled=False) as intake,
         ):
             reporter = Reporter(settings, intake, session, control, lines.append)
             stops = StopRequests()

@@ -33,7 +33,7 @@ def test_defaults_of_a_command_stand_where_nothing_is_said():
         ("[reconstruction]\nelemnt = 'Pt'", "unknown key reconstruction.elemnt"),
         ("[reconstruction]\nelemnt = 'Pt'", "did you mean reconstruction.element?"),
         ("[sesion]\nrecord = true", "did you mean session?"),
-        ("[colour]\nred = 1", "unknown key colour: there are control, frontend"),
+        ("[colour]\nred = 1", "unknown key colour: there are control, detector, frontend"),
         ("[reconstruction]\npixel_size_A = -1.0", "reconstruction.pixel_size_A: input should be greater than 0"),
         ("[reconstruction]\nelement = 'platinum'", "reconstruction.element"),
         ("[status]\nrate_hz = 100", "status.rate_hz"),
