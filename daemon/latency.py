@@ -6,8 +6,8 @@ from collections import deque
 
 import numpy as np
 
-RECENT = 4096  # frames over which percentiles are taken
-BETWEEN = 4096  # frames that can wait for the next snapshot
+RECENT = 16384  # frames over which percentiles are taken
+BETWEEN = 16384  # frames that can wait for the next snapshot: 4000 a second, four snapshots a second
 
 
 class Latency:

@@ -63,7 +63,6 @@ class Pipeline:
         self.dispatcher = dispatcher or Dispatcher([WorkerHere(parts)])
         self.books = FrameBooks()
         self.particles: dict[int, ParticleEntry] = {}
-        self.newest_time_s = 0.0
         self.analysed, self.posed = Latency(), Latency()
         self._times = {FRONT_END: TimePerFrame(), RECONSTRUCTION: TimePerFrame()}
 
@@ -76,7 +75,6 @@ class Pipeline:
             self.books.refuse("wrong size")
             return
         self._last_index = frame.index
-        self.newest_time_s = frame.time_s
         begun = time.monotonic()
         self._arrived[frame.index] = begun if arrived_s is None else arrived_s
         self.books.take(frame.index)

@@ -193,6 +193,8 @@ class Service:
 
     def _finish(self) -> None:
         self._reporter.phase = "FINISHING"
+        if self._pipeline is not None and self._pipeline.waiting:
+            self._reporter.say(f"{self._pipeline.waiting} observations still wait for the reconstruction")
         self._reporter.tick(force=True)
         if self._pipeline is not None:
             self._pipeline.finish()
