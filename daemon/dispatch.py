@@ -161,6 +161,12 @@ class Dispatcher:
             lane.ending = pack(Ending(particle))
             self._pass_on()
 
+    def forget(self, particle: int) -> None:
+        """Nothing more is wanted of a particle; what waits for it is dropped."""
+        lane = self._lanes.pop(particle, None)
+        if lane is not None:
+            lane.close()
+
     def reports(self, timeout_s: float = 0.0) -> Iterator[Report | Loss]:
         """What has come of the work since the last call; waits up to `timeout_s` for something to come."""
         self._pass_on()

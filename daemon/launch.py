@@ -27,6 +27,8 @@ from .errors import FAILED, TumbleError, UsageError
 from .intake import Intake
 from .keys import KeyFolder
 from .observers import observers
+from .operating import Operator
+from .orders import Orders
 from .parts import Parts, RealParts
 from .publishing import Plan, PublisherProcess
 from .reporter import Reporter
@@ -110,13 +112,14 @@ def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], 
             settings = settings.model_copy(update={"stream": stream})
         workers, device = _crew(stack, first, job, settings, stops)
         session = stack.enter_context(Session(folder, settings, job.command, device))
-        told = observers(settings, stack, write)
+        told, orders = observers(settings, stack, write), Orders()
         control = stack.enter_context(
             ControlServer(
                 settings.status.endpoint,
                 str(folder),
                 control=settings.control.endpoint,
                 keys=KeyFolder(settings.keys.folder),
+                orders=orders,
                 watchers=told,
             )
         )
@@ -129,7 +132,8 @@ def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], 
         waits = job.plan is not None and job.plan.speed == "max"
         dispatcher = Dispatcher(workers, None if waits else folder)
         stack.callback(dispatcher.close)
-        return Service(settings, parts, intake, reporter, stops, health, dispatcher).run()
+        operator = Operator(orders, stops, reporter.say, folder)
+        return Service(settings, parts, intake, reporter, stops, health, dispatcher, operator).run()
 
 
 def _crew(

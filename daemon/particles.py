@@ -45,6 +45,7 @@ class ParticleEntry:
     first_s, reached_s : arrival of the first observation and of the newest it has come to, `time.monotonic`.
     failure : why nothing more comes of it; empty while all is well.
     ended : it has come to its final result, or never will.
+    over : why observations that still come are lost; empty while they are wanted.
     trend : (frames used, resolution in A), bounded.
     """
 
@@ -57,6 +58,7 @@ class ParticleEntry:
     reached_s: float = 0.0
     failure: str = ""
     ended: bool = False
+    over: str = ""
     trend: list[tuple[int, float]] = field(default_factory=list)
     _state: str = ""  # what the operator was last told
     _resolution_A: float | None = None
@@ -107,6 +109,12 @@ class ParticleEntry:
             return ""
         self._lag_s = lag_s
         return f"{name} is {lag_s:.0f} s behind: {self.waiting} frames wait for the reconstruction"
+
+    def exclude(self, reason: str) -> None:
+        """No more work on it: what is undecided and whatever comes is rejected for `reason`."""
+        self.abandon(reason)
+        self.last = replace(self.last or no_status(self.tracked.particle), state="EXCLUDED", note=reason)
+        self.over = reason
 
     def news(self) -> Iterator[str]:
         """What has changed since the last call and is worth saying; remembers the course of the resolution."""

@@ -104,6 +104,16 @@ class Pipeline:
                 entry.abandon(reason)
         self.dispatcher.close()
 
+    def exclude(self, number: int, reason: str) -> bool:
+        """Stop the work on a particle; False: there is none, or it is over already."""
+        entry = self.particles.get(number)
+        if entry is None or entry.ended:
+            return False
+        self.listen()
+        self.dispatcher.forget(number)
+        entry.exclude(reason)
+        return True
+
     def listen(self, timeout_s: float = 0.0) -> None:
         """Take over what the reconstruction has to say; wait up to `timeout_s` for something to be said."""
         for report in self.dispatcher.reports(timeout_s):
@@ -167,8 +177,8 @@ class Pipeline:
             self._tell_noise(entry)
         arrived_s = self._arrived.get(observation.frame, 0.0) or time.monotonic()
         entry.first_s = entry.first_s or arrived_s
-        if entry.failure and entry.ended:
-            entry.lost[DIED] += 1
+        if entry.over or (entry.failure and entry.ended):
+            entry.lost[entry.over or DIED] += 1
         elif words := self._give(sighting(observation, arrived_s)):
             if not entry.lost[NO_DISK]:
                 self._say(f"{particle_name(observation.particle)} loses frames: {NO_DISK} ({words})")
@@ -193,6 +203,8 @@ class Pipeline:
 
     def _take(self, report: Report) -> None:
         entry = self.particles[report.particle]
+        if entry.over:
+            return  # what a worker was still doing when the particle was excluded
         entry.last, entry.applied, entry.reached_s = report.status, report.applied, report.reached_s
         entry.ended = report.ended
         for arrived_s in report.decided:

@@ -13,6 +13,8 @@ from .config import Settings
 from .dispatch import Dispatcher
 from .errors import DONE, FAILED, STREAM_ENDED, TumbleError, UsageError
 from .intake import Batch, Geometry, Intake, ReceiverDied
+from .operating import Operator
+from .orders import Orders
 from .particles import particle_name
 from .parts import Parts
 from .pipeline import Pipeline
@@ -43,6 +45,7 @@ class Service:
     stops : who asks for an end asks there.
     health : looks after other processes that are needed; returns words when one has failed.
     dispatcher : gives the reconstruction its work; ``None``: it is done in this process.
+    operator : carries out what is asked for over the control socket.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Service:
         stops: StopRequests,
         health: Callable[[], str] = lambda: "",
         dispatcher: Dispatcher | None = None,
+        operator: Operator | None = None,
     ) -> None:
         self._settings = settings
         self._parts = parts
@@ -61,6 +65,7 @@ class Service:
         self._reporter = reporter
         self._health = health
         self._dispatcher = dispatcher
+        self._operator = operator or Operator(Orders(), stops, reporter.say)
         self._stops = stops
         self._stopping = False
         self._refused = False
@@ -112,6 +117,7 @@ class Service:
             message = self._intake.get(POLL_S)
             self._listen()
             self._between()
+            self._operator.act(self._pipeline)
             if isinstance(message, SeriesStart):
                 self._begin(message)
             elif isinstance(message, Geometry):
@@ -177,7 +183,8 @@ class Service:
             raise TumbleError("frames came before their size")
         self._reporter.fresh = time.monotonic()
         for frame, arrived_s in self._intake.frames(batch):
-            self._pipeline.step(frame, arrived_s)
+            if self._operator.admits(frame.index, self._pipeline):
+                self._pipeline.step(frame, arrived_s)
             self._between()
 
     def _listen(self) -> None:
@@ -201,6 +208,7 @@ class Service:
 
     def _between(self) -> None:
         """Between pieces of work: signals, viewers, files. Nothing here touches what is computed."""
+        self._operator.listen()
         if self._stops.count > 1:
             raise Interrupted("stopped at once: what was not yet computed is missing from the files")
         if self._stops.count and not self._stopping:

@@ -22,7 +22,7 @@ from .snapshot import Snapshot
 
 FORMAT_VERSION = 1
 VERSIONS_OF = ("numpy", "scipy", "numba", "h5py", "hdf5plugin", "pyzmq", "cbor2", "cupy-cuda12x")
-_OURS = ("session.json", "frames.h5", "timeline.jsonl", "checkpoint.h5", "report.html", "report", "particles")
+_OURS = ("session.json", "frames.h5", "timeline.jsonl", "operator.jsonl", "report.html", "report", "particles")
 
 
 def default_folder(name: str) -> Path:
