@@ -221,11 +221,14 @@ def _wire(wire: Latency) -> Iterator[str]:
     first = "none" if wire.first_map_s is None else f"{wire.first_map_s:.1f} s after the first frame"
     behind = "not reached" if wire.behind_s is None else f"{wire.behind_s:.1f} s after the last frame"
     yield "frame to snapshot that counts it as          p50 ms    p99 ms      said by the daemon: p50, p99"
-    for name, pair, told in (("tracked", wire.seen, wire.told[0]), ("posed **", wire.posed, wire.told[1])):
+    for name, pair, told in (
+        ("tracked", wire.seen, wire.told[0]),
+        ("posed", wire.posed, wire.told[1]),
+        ("posed, when sent after the first map", wire.followed, None),
+    ):
         here = "         -         -" if pair is None else f"{pair[0]:10.0f}{pair[1]:10.0f}"
         there = "-" if told is None else f"{told[0]:.0f}, {told[1]:.0f}"
         yield f"  {name:41}{here}{there:>34}"
-    yield "** of frames sent after the first map was shown"
     yield f"first map        {first}; all poses {behind}"
     yield f"dropped          {lost}; memory of the daemon {wire.memory_MiB:.0f} MiB"
 

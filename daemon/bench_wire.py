@@ -38,7 +38,8 @@ class Latency:
     Attributes
     ----------
     seen : to the first snapshot that counts it as analysed; waits for the lag of the tracker and for the next snapshot.
-    posed : to the first snapshot that counts its pose as decided; of frames sent after the first map was shown.
+    posed : to the first snapshot that counts its pose as decided; waits for the first map, too.
+    followed : `posed`, of frames sent after the first map was shown; None when there were none.
     told : `seen` and `posed` as the daemon itself said in its last snapshot; None where it does not.
     snapshot_ms : time between two snapshots while frames came.
     first_map_s : from the first frame to the snapshot with the first map.
@@ -52,6 +53,7 @@ class Latency:
     snapshot_ms: float
     seen: tuple[float, float] | None
     posed: tuple[float, float] | None
+    followed: tuple[float, float] | None
     told: tuple[tuple[float, float] | None, tuple[float, float] | None]
     first_map_s: float | None
     behind_s: float | None
@@ -151,7 +153,8 @@ def latency(rate_hz: float, sent_s: Floats, looks: list[_Look], last: Snapshot) 
         frames=len(sent_s),
         snapshot_ms=round(1e3 * float(np.diff(live).mean()), 1) if len(live) > 1 else float("nan"),
         seen=_percentiles(seen[UNHURRIED:]),
-        posed=_percentiles(posed[fresh]),
+        posed=_percentiles(posed[UNHURRIED:]),
+        followed=_percentiles(posed[fresh]),
         told=(
             _pair(stream.latency_p50_ms, stream.latency_p99_ms),
             _pair(stream.pose_latency_p50_ms, stream.pose_latency_p99_ms),

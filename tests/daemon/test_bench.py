@@ -59,7 +59,8 @@ def report() -> Report:
             frames=99999,
             snapshot_ms=1234.5,
             seen=(12345.6, 123456.7),
-            posed=None,
+            posed=(12345.6, 123456.7),
+            followed=None,
             told=((12345.6, 123456.7), None),
             first_map_s=123.4,
             behind_s=123.4,
@@ -157,11 +158,13 @@ def test_latency_is_from_the_sending_to_the_first_snapshot_that_counts_the_frame
     found = latency(100.0, sent, looks, snapshot_of(10, 10, 1.0))
     exact = 1e3 * (np.repeat([0.055, 0.105, 0.205], [4, 4, 2]) - sent)
     assert found.seen == pytest.approx((np.percentile(exact, 50), np.percentile(exact, 99)), abs=0.1)
-    assert found.posed is None  # the map came when everything was sent
+    exact = 1e3 * (np.repeat([0.105, 0.205], [3, 7]) - sent)
+    assert found.posed == pytest.approx((np.percentile(exact, 50), np.percentile(exact, 99)), abs=0.1)
+    assert found.followed is None  # the map came when everything was sent
     assert (found.sent_hz, found.first_map_s, found.behind_s) == pytest.approx((100.0, 0.105, 0.115), abs=0.006)
     never = latency(100.0, sent, looks[:1], snapshot_of(4, 0))
     assert never.seen == pytest.approx((1e3 * 0.04, 1e3 * 0.055), abs=0.5)  # of the four that came
-    assert (never.first_map_s, never.behind_s) == (None, None)
+    assert (never.posed, never.first_map_s, never.behind_s) == (None, None, None)
 
 
 @pytest.mark.slow
