@@ -27,7 +27,7 @@ TIMELINE_EVERY_S = 1.0
 RATE_OVER_S = 3.0
 _DROPPED_WORDS = {
     "queue full": "before they could be recorded: they come faster than the receiver takes them (stream.queue)",
-    RING_FULL: "by the front end, which cannot follow (stream.ring_MiB); they are recorded if anything is",
+    RING_FULL: "because the front end cannot follow (stream.ring_MiB); with a recording they would wait on disk",
     LATE: "because they came after the end of the series",
 }
 

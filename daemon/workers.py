@@ -216,8 +216,7 @@ def work_on(plan: WorkerPlan, tickets: Connection, tell: Connection) -> None:
     os.nice(NICENESS)
     size_thread_pools(plan.threads)
     if plan.number:
-        visible = [word for word in os.environ.get(VISIBLE, "").split(",") if word]
-        os.environ[VISIBLE] = visible[plan.number] if visible else str(plan.number)
+        os.environ[VISIBLE] = own_device(plan.number, os.environ.get(VISIBLE, ""))
     ring = ParcelRing.attach(plan.ring)
     try:
         parts = plan.make_parts(plan.settings)
@@ -234,6 +233,17 @@ def work_on(plan: WorkerPlan, tickets: Connection, tell: Connection) -> None:
             raise
     finally:
         ring.close()
+
+
+def own_device(number: int, visible: str) -> str:
+    """What ``CUDA_VISIBLE_DEVICES`` has to say so that worker `number` sees its own device only.
+
+    Parameters
+    ----------
+    visible : what it says now, numbers or identifiers separated by commas; empty: every device.
+    """
+    words = [word.strip() for word in visible.split(",") if word.strip()]
+    return words[number] if words else str(number)
 
 
 def _work(ring: ParcelRing, workshop: Workshop, tickets: Connection, tell: Connection) -> None:

@@ -86,8 +86,6 @@ class FakeFrontEnd:
 class FakeParticle:
     """Gathers 20 frames, then adds each box to a map, with the background known then; refuses every seventh."""
 
-    box_px = BOX
-
     def __init__(
         self, number: int, noise=lambda: None, *, bootstrap: int = 20, fail_at: int | None = None, work_s: float = 0.0
     ) -> None:

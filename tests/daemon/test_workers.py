@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tumble.daemon.snapshot import Snapshot, from_json
+from tumble.daemon.workers import own_device
 
 PROGRAM = Path(__file__).with_name("fake_daemon.py")
 LINUX = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks at processes through /proc")
@@ -90,6 +91,11 @@ def test_behind_the_stream_nothing_is_lost_and_no_bit_changes(series, publish, t
     assert "received 700 = used 700 + rejected 0 + dropped 0 + in flight 0" in text
     assert bytes_of(folder / "particles") == expected
     assert not list(folder.glob("*backlog*"))
+
+
+@pytest.mark.parametrize(("visible", "own"), [("", "1"), ("0,1,2", "1"), ("5, 3", "3"), ("GPU-ab,GPU-cd", "GPU-cd")])
+def test_every_further_worker_sees_its_own_device(visible, own):
+    assert own_device(1, visible) == own
 
 
 def test_on_two_devices_as_on_one(series, publish, tmp_path, unhurried):
