@@ -20,7 +20,7 @@ from .pipeline import Pipeline
 from .receiver import LATE, RING_FULL
 from .session import Session
 from .snapshot import SCHEMA_VERSION, Snapshot, StreamHealth
-from .views import memory_MiB, particle_view, verdict
+from .views import disk_free_MiB, memory_MiB, particle_view, verdict
 
 LOG_LINES = 40
 TIMELINE_EVERY_S = 1.0
@@ -175,6 +175,7 @@ class Reporter:
             particles=tuple(particle_view(entry, pixel_size_A) for entry in entries),
             step_ms={} if pipeline is None else {name: round(spent, 3) for name, spent in pipeline.step_ms.items()},
             memory_MiB=round(memory_MiB() + (0.0 if pipeline is None else pipeline.dispatcher.memory_MiB()), 1),
+            disk_free_MiB=disk_free_MiB(self._session.folder),
             log=tuple(self._log),
             verdict=verdict(self.statuses(), frames.used, final=self.phase in ("DONE", "FAILED")),
         )

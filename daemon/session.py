@@ -18,7 +18,7 @@ from .config import Settings
 from .errors import TumbleError, UsageError
 from .particle_files import ParticleFolder, plain, write_json
 from .particles import particle_name
-from .snapshot import Snapshot
+from .snapshot import Picture, Snapshot
 
 FORMAT_VERSION = 1
 VERSIONS_OF = ("numpy", "scipy", "numba", "h5py", "hdf5plugin", "pyzmq", "cbor2", "cupy-cuda12x")
@@ -79,7 +79,7 @@ class Session:
 
     def __init__(self, folder: Path, settings: Settings, command: str, device: str = "") -> None:
         self.folder = folder
-        self._slices: dict[str, tuple[tuple[int, ...], ...]] = {}  # newest in the timeline
+        self._slices: dict[str, Picture] = {}  # newest in the timeline
         self._facts: dict[str, Any] = {
             "format": FORMAT_VERSION,
             "tumble": __version__,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 SCHEMA_VERSION = 1
+Picture = tuple[bytes, ...]  # rows of grey values 0..255
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,9 @@ class ParticleView:
     fsc_k: tuple[float, ...] = ()  # 1/A
     fsc: tuple[float, ...] = ()
     coverage: tuple[int, ...] = ()  # views per cell of the view grid, see `coverage_axes`
-    slice_xy: tuple[tuple[int, ...], ...] = ()  # 0..255, rows of the central map slice, small
-    slice_xz: tuple[tuple[int, ...], ...] = ()  # the same at right angles: rows are z, columns x
-    slice_yz: tuple[tuple[int, ...], ...] = ()  # rows are z, columns y
+    slice_xy: Picture = ()  # the central layer of the map, small; in JSON two hexadecimal digits a pixel
+    slice_xz: Picture = ()  # the same at right angles: rows are z, columns x
+    slice_yz: Picture = ()  # rows are z, columns y
     slice_width_A: float = 0.0
     atoms: int | None = None
     ms_per_frame: dict[str, float] = field(default_factory=dict)
@@ -103,7 +104,7 @@ class Snapshot:
 
     def to_json(self) -> str:
         """Compact JSON, one line."""
-        return json.dumps(_mapping(self), separators=(",", ":"), allow_nan=False, default=_mapping)
+        return json.dumps(_mapping(self), separators=(",", ":"), allow_nan=False, default=_plain)
 
 
 def from_json(text: str | bytes) -> Snapshot:
@@ -126,17 +127,31 @@ def from_json(text: str | bytes) -> Snapshot:
 
     values = known(Snapshot, raw)
     values["stream"] = StreamHealth(**known(StreamHealth, raw.get("stream", {})))
-    values["particles"] = tuple(ParticleView(**known(ParticleView, p)) for p in raw.get("particles", ()))
+    values["particles"] = tuple(_view(known(ParticleView, p)) for p in raw.get("particles", ()))
     return Snapshot(**values)
+
+
+def _view(values: dict[str, Any]) -> ParticleView:
+    for name in ("slice_xy", "slice_xz", "slice_yz"):
+        try:
+            values[name] = tuple(map(bytes.fromhex, values.get(name, ())))
+        except (TypeError, ValueError):
+            raise ValueError(f"not a snapshot: {name} is no picture") from None
+    return ParticleView(**values)
 
 
 def _freeze(value: Any) -> Any:
     if not isinstance(value, list):
         return value
-    # lists are long where their items are numbers (slices, coverage), and those need no second look
+    # lists are long where their items are numbers (coverage), and those need no second look
     if value and isinstance(value[0], list):
         return tuple(_freeze(item) for item in value)
     return tuple(value)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON cannot write by itself: records, and rows of pictures. Lists of pixels would be most of the work."""
+    return value.hex() if isinstance(value, bytes) else _mapping(value)
 
 
 def _mapping(record: Any) -> dict[str, Any]:

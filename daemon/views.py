@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import fields
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..recon.records import ParticleStatus
+from ..recon.records import ParticleStatus, Trust
 from .particles import ParticleEntry, particle_name
-from .snapshot import ParticleView
+from .snapshot import ParticleView, Picture
 
-Picture = tuple[tuple[int, ...], ...]
 SLICE_PX = 64  # a slice is thinned to at most this many pixels a side
 
 
@@ -53,7 +56,18 @@ def particle_view(entry: ParticleEntry, pixel_size_A: float) -> ParticleView:
             str(step): round(float(spent), 3) for step, spent in status.ms_per_frame.items() if math.isfinite(spent)
         },
         note=status.note,
+        **_evidence(status.trust),
     )
+
+
+def _evidence(trust: Trust | None) -> dict[str, Any]:
+    """What a viewer is told of the trust in a map."""
+    if trust is None:
+        return {}
+    values = {item.name: getattr(trust, item.name) for item in fields(trust)}
+    numbers = {name: round(float(value), 4) for name, value in values.items() if type(value) in (int, float)}
+    known = {name: value for name, value in numbers.items() if math.isfinite(value)}
+    return {"trusted": trust.trusted, "trust_reasons": tuple(trust.reasons), "trust": known}
 
 
 def finite(value: float | None) -> float | None:
@@ -69,7 +83,7 @@ def _slices(status: ParticleStatus, pixel_size_A: float) -> tuple[tuple[Picture,
     brightest = max((float(np.percentile(thin, 99.8)) for thin in thinned if thin.size), default=0.0)
     scale = 255 / max(brightest, 1e-30)  # no density is black, not grey
     pictures = tuple(
-        tuple(tuple(row) for row in np.clip(thin * scale, 0, 255).astype(np.uint8).tolist()) for thin in thinned
+        tuple(row.tobytes() for row in np.clip(thin * scale, 0, 255).astype(np.uint8)) for thin in thinned
     )
     if layers[0] is None or not thinned[0].size:
         return pictures, 0.0
@@ -108,6 +122,14 @@ def verdict(statuses: Iterable[ParticleStatus], analysed: int, *, final: bool) -
     if mapped:
         words += ": " + ", ".join(f"{particle_name(status.particle)} {status.resolution_A:.2f} A" for status in mapped)
     return words
+
+
+def disk_free_MiB(folder: Path) -> float | None:
+    """Free space where a session is written, MiB; ``None`` when it cannot be told."""
+    try:
+        return round(shutil.disk_usage(folder).free / 2**20, 1)
+    except OSError:
+        return None
 
 
 def memory_MiB() -> float:

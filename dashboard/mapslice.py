@@ -10,11 +10,11 @@ from operator import mul
 from rich.color import Color
 from rich.style import Style
 
+from ..daemon.snapshot import Picture
 from .block import Block, fit, runs
 from .dots import BAYER, Dots
 from .look import NULL, Look
 
-Picture = tuple[tuple[int, ...], ...]
 # quadrant blocks; bits: upper left, upper right, lower left, lower right
 _QUADRANTS = " ▘▝▀▖▌▞▛▗▚▐▜▄▙▟█"
 FINE_CELLS = 1500  # up to this size the picture is small enough to need, and cheap enough to get, the finer drawing

@@ -15,14 +15,14 @@ import pytest
 
 from tumble.daemon.control import ControlServer
 from tumble.daemon.errors import UsageError
-from tumble.daemon.snapshot import SCHEMA_VERSION, ParticleView, Snapshot, StreamHealth
+from tumble.daemon.snapshot import SCHEMA_VERSION, ParticleView, Snapshot, StreamHealth, from_json
 from tumble.daemon.following import Watch
 
 ANY = "tcp://127.0.0.1:0"
 
 
 def snapshot(sequence: int, session: str = "here", phase: str = "RUNNING") -> Snapshot:
-    particle = ParticleView("P001", "MAPPING", (1.0, 2.0), 20.0, fsc=(1.0, 0.5), slice_xy=((1, 2), (3, 4)))
+    particle = ParticleView("P001", "MAPPING", (1.0, 2.0), 20.0, fsc=(1.0, 0.5), slice_xy=(b"\1\2", b"\3\xff"))
     return Snapshot(SCHEMA_VERSION, "0", sequence, 0.0, 0.0, phase, session, StreamHealth(), (particle,))
 
 
@@ -97,6 +97,8 @@ def test_status_is_one_line_of_json_with_a_version_and_units() -> None:
     assert data["version"] == SCHEMA_VERSION
     assert set(data) == {field.name for field in fields(Snapshot)}
     assert set(data["stream"]) == {field.name for field in fields(StreamHealth)}
+    assert data["particles"][0]["slice_xy"] == ["0102", "03ff"]
+    assert from_json(line).particles[0].slice_xy == (b"\1\2", b"\3\xff")
     assert set(data["particles"][0]) == {field.name for field in fields(ParticleView)}
 
 

@@ -142,7 +142,7 @@ def test_poses_that_are_final_stay_in_front(tmp_path):
 
 def test_the_timeline_repeats_no_pictures(tmp_path):
     def snapshot(sequence: int, shade: int) -> Snapshot:
-        view = ParticleView("P001", "MAPPING", (1.0, 2.0), 20.0, slice_xy=((shade,),))
+        view = ParticleView("P001", "MAPPING", (1.0, 2.0), 20.0, slice_xy=(bytes((shade,)),))
         return Snapshot(SCHEMA_VERSION, "0", sequence, 0.0, 0.0, "RUNNING", "here", StreamHealth(), (view,))
 
     with Session(tmp_path, Settings(), "test") as session:
@@ -150,4 +150,4 @@ def test_the_timeline_repeats_no_pictures(tmp_path):
             session.timeline(snapshot(sequence, shade))
         session.timeline(snapshot(4, 2), whole=True)
     lines = [from_json(line) for line in (tmp_path / "timeline.jsonl").read_text().splitlines()]
-    assert [line.particles[0].slice_xy for line in lines] == [((1,),), (), ((2,),), (), ((2,),)]
+    assert [line.particles[0].slice_xy for line in lines] == [(b"\1",), (), (b"\2",), (), (b"\2",)]

@@ -31,7 +31,7 @@ BLOCKS = {  # which quarters are filled: upper left, upper right, lower left, lo
 
 def read(timeline: Path) -> list[Snapshot]:
     """Return all snapshots; a map slice that the timeline leaves out because it has not changed is put back."""
-    slices: dict[str, tuple[tuple[int, ...], ...]] = {}
+    slices: dict[str, tuple[bytes, ...]] = {}
     snapshots = []
     for line in timeline.read_text(encoding="utf-8").splitlines():
         snapshot = from_json(line)

@@ -180,7 +180,7 @@ def _walk(number: int, steps: int = FRAMES // 4) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=32)
-def crystal_slice(number: int, sharpness: int, size: int = 64) -> tuple[tuple[int, ...], ...]:
+def crystal_slice(number: int, sharpness: int, size: int = 64) -> tuple[bytes, ...]:
     """A (110)-like slice of atoms in a round particle, blurred as the resolution says."""
     width_A, radius = 34.4, 10.5 + (2 * number) % 4
     spread = (1.2, 1.0, 0.8, 0.65, 0.55, 0.48)[max(0, min(5, sharpness))]
@@ -199,7 +199,7 @@ def crystal_slice(number: int, sharpness: int, size: int = 64) -> tuple[tuple[in
                 if math.hypot(a, b) < radius:
                     value += math.exp(-((u - a) ** 2 + (v - b) ** 2) / (2 * spread**2))
             line.append(max(0, min(255, int(235 * value + 18 + dice.gauss(0, 7)))))
-        rows.append(tuple(line))
+        rows.append(bytes(line))
     return tuple(rows)
 
 

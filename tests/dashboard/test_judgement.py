@@ -89,7 +89,7 @@ def test_s_goes_through_the_slices(fakes: ModuleType) -> None:
 def test_the_other_slices_are_drawn_with_z_upwards(fakes: ModuleType) -> None:
     from tumble.dashboard.detail import slice_panel
 
-    bright = tuple(tuple(255 if row > 24 else 0 for _ in range(32)) for row in range(32))  # at high z
+    bright = tuple(bytes(32 * [255 if row > 24 else 0]) for row in range(32))  # at high z
     view = replace(fakes.particle(1, 6000), slice_xz=bright, slice_width_A=30.0, diameter_A=25.0)
     rows = slice_panel(view, 40, 21, ASCII, 1, "xz").plain()[1:]
     assert "@" in "".join(rows[:6])

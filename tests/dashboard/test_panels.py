@@ -107,7 +107,7 @@ def test_resample_keeps_the_mean_and_the_place() -> None:
 
 @given(size=st.integers(1, 40), width=st.integers(1, 60), height=st.integers(1, 30), share=st.floats(0.05, 1.0))
 def test_slices_of_any_size(size: int, width: int, height: int, share: float) -> None:
-    picture = tuple(tuple((x * y) % 256 for x in range(size)) for y in range(size))
+    picture = tuple(bytes((x * y) % 256 for x in range(size)) for y in range(size))
     for look in (FULL, Look(True, 16), ASCII):
         drawn = map_slice(picture, share, width, height, look)
         assert drawn.height == height
@@ -115,7 +115,7 @@ def test_slices_of_any_size(size: int, width: int, height: int, share: float) ->
 
 
 def test_slice_without_colour_shows_the_particle() -> None:
-    picture = tuple(tuple(255 if math.hypot(x - 31.5, y - 31.5) < 16 else 0 for x in range(64)) for y in range(64))
+    picture = tuple(bytes(255 * (math.hypot(x - 31.5, y - 31.5) < 16) for x in range(64)) for y in range(64))
     lines = map_slice(picture, 1.0, 40, 20, Look(True, 0)).plain()
     assert filled([lines[10][15:25]]) == 80
     assert filled([lines[1]]) == 0

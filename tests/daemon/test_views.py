@@ -1,0 +1,68 @@
+"""From the records of the reconstruction to what viewers are told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tumble.daemon.particles import ParticleEntry, no_status
+from tumble.daemon.snapshot import SCHEMA_VERSION, Snapshot, StreamHealth, from_json
+from tumble.daemon.views import SLICE_PX, disk_free_MiB, particle_view
+from tumble.recon.records import ParticleStatus, TrackedParticle, Trust
+
+
+def view_of(status: ParticleStatus):
+    return particle_view(ParticleEntry(TrackedParticle(1, (10.0, 12.0), 20.0, 9.0), last=status), 0.5)
+
+
+def test_slices_are_thinned_together_and_share_one_scale():
+    rng = np.random.default_rng(3)
+    xy, xz, yz = (rng.random((96, 96)).astype(np.float32) * top for top in (4.0, 2.0, 1.0))
+    view = view_of(replace(no_status(1), slice_xy=xy, slice_xz=xz, slice_yz=yz))
+    means = []
+    for picture in (view.slice_xy, view.slice_xz, view.slice_yz):
+        assert len(picture) == len(picture[0]) <= SLICE_PX
+        means.append(np.mean([list(row) for row in picture]))
+    assert means[0] / means[1] == pytest.approx(2.0, rel=0.05)
+    assert means[1] / means[2] == pytest.approx(2.0, rel=0.05)
+    assert view.slice_width_A == 48.0
+
+
+def test_no_map_no_slices():
+    view = view_of(no_status(1))
+    assert (view.slice_xy, view.slice_xz, view.slice_yz, view.slice_width_A) == ((), (), (), 0.0)
+
+
+def test_trust_is_passed_on_in_plain_numbers():
+    trust = Trust(False, ("two maps disagree",), 900, agreement=0.61, gap=math.nan, used_share=None)
+    view = view_of(replace(no_status(1), trust=trust))
+    assert view.trusted is False
+    assert view.trust_reasons == ("two maps disagree",)
+    assert view.trust == {"frames": 900.0, "agreement": 0.61}
+    assert view_of(no_status(1)).trusted is None
+
+
+def test_a_snapshot_comes_back_as_it_was():
+    noise = np.random.default_rng(1).random((70, 70)).astype(np.float32)
+    view = view_of(
+        replace(no_status(1), slice_xy=noise, slice_xz=noise, slice_yz=noise, trust=Trust(None, ("more frames",)))
+    )
+    stream = StreamHealth(rejected={"blank": 2}, latency_p50_ms=12.5)
+    snapshot = Snapshot(SCHEMA_VERSION, "0", 1, 0.0, 0.0, "RUNNING", "here", stream, (view,), disk_free_MiB=5.5)
+    assert from_json(snapshot.to_json()) == snapshot
+
+
+@pytest.mark.parametrize("picture", ['["0g"]', '["012"]', "[[1, 2]]", "7"])
+def test_a_picture_that_is_none_is_refused(picture):
+    particle = f'{{"name": "P001", "state": "", "centre_px": [0, 0], "diameter_A": 1, "slice_xz": {picture}}}'
+    with pytest.raises(ValueError, match="slice_xz is no picture"):
+        from_json(f'{{"version": {SCHEMA_VERSION}, "stream": {{}}, "particles": [{particle}]}}')
+
+
+def test_free_disk(tmp_path: Path):
+    assert disk_free_MiB(tmp_path) > 0
+    assert disk_free_MiB(tmp_path / "gone") is None
