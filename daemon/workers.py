@@ -210,8 +210,8 @@ class WorkerProcess:
 
 def work_on(plan: WorkerPlan, tickets: Connection, tell: Connection) -> None:
     """Body of a worker process: takes parcels by their tickets, and tells what comes of them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to everybody; the daemon decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):  # terminals and service managers send them to everybody
+        signal.signal(number, signal.SIG_IGN)  # the daemon decides
     _end_with_parent()
     os.nice(NICENESS)
     size_thread_pools(plan.threads)
