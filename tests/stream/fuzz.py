@@ -1,0 +1,104 @@
+"""Coverage-guided fuzzing of one codec with atheris, which is not among the dependencies of the tests.
+
+``NUMBA_DISABLE_JIT=1 python tests/stream/fuzz.py dectris2 -max_total_time=3600``: the first word is a target, the
+rest goes to libFuzzer. Without its compiler numba leaves plain Python, whose branches atheris sees; so decompression is
+covered like the rest. Seeds are the right messages of `mutate`.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["tumble.stream"]):
+    from tumble.stream import dectris2, simplon1
+    from tumble.stream.compression import decompress, decompress_lz4_block
+    from tumble.stream.encoded import EncodedFrame
+    from tumble.stream.errors import WireError
+    from tumble.stream.series import SeriesTracker
+
+sys.path.insert(0, str(Path(__file__).parent))
+import cbor2
+from mutate import corpus
+
+LARGEST = 1 << 14  # bytes expanded: plain Python is slow
+SEPARATOR = b"\x00\xffPART\xff\x00"
+
+
+def take(events: list) -> None:
+    """Book the events, expand the frames."""
+    tracker = SeriesTracker()
+    for event in events:
+        tracker.feed(event)
+        if isinstance(event, EncodedFrame) and event.raw_bytes <= LARGEST:
+            event.decode()
+
+
+def fuzz_dectris2(data: bytes) -> None:
+    try:
+        event = dectris2.decode(data)
+        take([] if event is None else [event])
+    except WireError:
+        pass
+
+
+def fuzz_simplon1(data: bytes) -> None:
+    decoder = simplon1.Decoder()
+    try:
+        for message in data.split(SEPARATOR * 2):
+            take(decoder.decode(message.split(SEPARATOR)))
+    except WireError:
+        pass
+
+
+def fuzz_compression(data: bytes) -> None:
+    if len(data) < 4:
+        return
+    raw_bytes = int.from_bytes(data[:2], "big") % LARGEST
+    element_size = (1, 2, 4, 8)[data[2] & 3]
+    raw_bytes -= raw_bytes % element_size
+    try:
+        if data[3] % 3 == 2:
+            expanded = decompress_lz4_block(data[4:], raw_bytes)
+        else:
+            expanded = decompress(data[4:], ("lz4", "bslz4")[data[3] % 3], element_size, raw_bytes)
+        assert expanded.size == raw_bytes
+    except WireError:
+        pass
+
+
+TARGETS = {"dectris2": fuzz_dectris2, "simplon1": fuzz_simplon1, "compression": fuzz_compression}
+
+
+def seeds(name: str, folder: Path) -> None:
+    """Write the right messages as the first inputs."""
+    modern, old = corpus()
+    blobs = []
+    for value in modern:
+        frame = dectris2.decode(cbor2.dumps(value))
+        if isinstance(frame, EncodedFrame) and frame.algorithm != "none":
+            kind = ("lz4", "bslz4").index(frame.algorithm)
+            head = frame.raw_bytes.to_bytes(2, "big") + bytes([frame.dtype.itemsize.bit_length() - 1, kind])
+            blobs.append(head + bytes(frame.blob))
+    found = {
+        "dectris2": [cbor2.dumps(value) for value in modern],
+        "simplon1": [SEPARATOR.join(parts) for parts in old],
+        "compression": blobs,
+    }[name]
+    for number, content in enumerate(found):
+        (folder / str(number)).write_bytes(content)
+
+
+def main() -> None:
+    name = sys.argv[1]
+    with tempfile.TemporaryDirectory() as folder:
+        seeds(name, Path(folder))
+        atheris.Setup([sys.argv[0], folder, *sys.argv[2:]], TARGETS[name])
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
