@@ -1,0 +1,44 @@
+"""The model of a GPU: it counts what was launched, and says that it measured nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tumble.daemon.bench_model import GPU, REFINE_FLOPS
+
+SAVED = Path(__file__).with_name("results") / "2026-11-21-bench-2-cores.json"
+
+
+@pytest.fixture(scope="module")
+def gpu_model() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gpu_model", Path(__file__).with_name("gpu_model.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_slowest_of_what_a_launch_has_to_do_counts(gpu_model: ModuleType) -> None:
+    coefficients = 1e6
+    line = gpu_model.kernel_line("refine", "refine_poses", coefficients * REFINE_FLOPS, 0.0)
+    instructions = coefficients * 384 / (132 * 128 * 1.98e9)
+    gathered = coefficients * 64 / gpu_model.CACHE_BYTES
+    assert line.micro == pytest.approx(1e6 * max(instructions, gathered) / gpu_model.REACHED)
+    moved = gpu_model.kernel_line("solve", "fft", 1.0, 4.8e6)
+    assert (moved.bound, moved.micro) == ("memory", pytest.approx(1e6 * 4.8e6 / GPU.bytes / gpu_model.REACHED))
+
+
+def test_a_saved_run_is_read_and_nothing_is_called_measured(
+    gpu_model: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu_model.py", str(SAVED)])
+    gpu_model.main()
+    words = capsys.readouterr().out
+    assert "NOT MEASURED" in words
+    assert "device busy" in words
