@@ -15,8 +15,8 @@ from .chain import NOT_SCORED, decode, distinct_modulo
 from .device import Device
 from .indexing import Candidates
 from .maps import Accumulator, filled_map, rough_map
-from .rotations import GROUP_ORDER, angle_deg, equivalents, midpoints, to_matrix
-from .site import Site
+from .rotations import GROUP_ORDER, angle_deg, equivalents, midpoints, multiply, to_matrix
+from .site import FIRST, Site
 from .volume import Grid, as_kernel_volume, to_real
 from .whitened import Whitened
 
@@ -34,6 +34,7 @@ IMPLAUSIBLE = 6.0  # standard deviations of the rotation per frame and axis that
 LEAST_SIGMA_DEG = 1.0  # of the pose errors, however slowly a crystal turns
 SAME_BRANCH_DEG = 3.0  # nearer than this a decision leaves a pose where refinement had put it
 SAME_SITE_PX = 1.0  # a shift that changes by more is another lattice site
+TWIN_REACH_PX = 2.5  # from the map centre to the site that both grains are counted from
 DETOUR_DEG = 4.0  # off the midpoint of its neighbours: the midpoint becomes a candidate
 
 
@@ -57,10 +58,13 @@ def lattice_position(poses: Floats, shifts: Floats, centre_px: Floats) -> Floats
     return shifts + (to_matrix(poses)[..., :2, :] @ centre_px)
 
 
-def find_centre(rough: Any, lattice: Any, grid: Grid, low: float, high: float, device: Device) -> Floats:
+def find_centre(
+    rough: Any, lattice: Any, grid: Grid, low: float, high: float, device: Device, reach_px: float | None = None
+) -> Floats:
     """Lattice centre (x, y, z) in pixels from the map centre: peak of the correlation with the symmetrised lattice map.
 
-    `rough` and `lattice` are real maps of the same sampling; only radii between `low` and `high` cycles per box count.
+    `rough` and `lattice` are real maps of the same sampling; only radii between `low` and `high` cycles per box count,
+    and with `reach_px` only centres as near as that.
     """
     xp = device.xp
     samples = rough.shape[0]
@@ -72,7 +76,13 @@ def find_centre(rough: Any, lattice: Any, grid: Grid, low: float, high: float, d
     a = device.rfftn(xp.fft.ifftshift(rough))
     b = device.rfftn(xp.fft.ifftshift(lattice))
     correlation = np.asarray(device.to_host(device.irfftn(a * b.conj() * band, rough.shape)))
-    peak = np.array(np.unravel_index(correlation.argmax(), correlation.shape))
+    if reach_px is not None:
+        near = np.abs(axis) * grid.box_px / samples <= reach_px
+        inside = near[:, None, None] & near[None, :, None] & near[None, None, :]
+        allowed = np.where(inside, correlation, -np.inf)
+    else:
+        allowed = correlation
+    peak = np.array(np.unravel_index(allowed.argmax(), correlation.shape))
     offset = np.zeros(3)
     for i in range(3):
         step = np.eye(3, dtype=int)[i]
@@ -127,28 +137,34 @@ def score_branches(
     *,
     placed: bool = False,
 ) -> States:
-    """Score the 48 branches of all candidates worth it; the others get a score that loses.
+    """Score the 48 branches of all candidates worth it, for every grain that may have been indexed; the others get a
+    score that loses.
 
     A branch turns the particle about its lattice centre, which therefore stays where it is seen, up to the lattice
     vector that puts the particle where it was tracked. With `placed` the first candidates come from the map itself,
     which knows their place better than the tracker: they stay there.
     """
     count, k = candidates.worth.shape
-    poses = equivalents(candidates.poses)
-    found = candidates.seen[:, :, None] - to_matrix(poses)[..., :2, :] @ centre_px
-    shifts = site.nearest(poses, found)
-    if placed:
-        shifts[:, 0, 0] = found[:, 0, 0]
-    score = np.full((count, k, GROUP_ORDER), NOT_SCORED)
-    for c in range(k):
-        rows = np.flatnonzero(candidates.worth[:, c])
+    grains = len(site.grains)
+    own = equivalents(candidates.poses)
+    turned = np.empty((count, k, grains, GROUP_ORDER, 4))
+    placed_at = np.empty((count, k, grains, GROUP_ORDER, 2))
+    for g, grain in enumerate(site.grains):
+        turned[:, :, g] = own if grain is FIRST else multiply(own, grain.turn)
+        found = candidates.seen[:, :, None] - to_matrix(turned[:, :, g])[..., :2, :] @ centre_px
+        placed_at[:, :, g] = site.placed(turned[:, :, g], found, grain)
+        if placed and grain is FIRST:
+            placed_at[:, 0, g, 0] = found[:, 0, 0]
+    poses, shifts = turned.reshape(count, -1, GROUP_ORDER, 4), placed_at.reshape(count, -1, GROUP_ORDER, 2)
+    score = np.full(shifts.shape[:3], NOT_SCORED)
+    for c in range(k * grains):
+        rows = np.flatnonzero(candidates.worth[:, c // grains])
         if len(rows):
             one = slice(c, c + 1)
             score[rows, one], shifts[rows, one] = data.score_branches(
                 volume, frames[rows], poses[rows, one], shifts[rows, one], k_max
             )
-    states = k * GROUP_ORDER
-    return States(poses.reshape(count, states, 4), shifts.reshape(count, states, 2), score.reshape(count, states))
+    return States(poses.reshape(count, -1, 4), shifts.reshape(count, -1, 2), score.reshape(count, -1))
 
 
 def decide(states: States, sigma_deg: float, anchor: Floats | None = None) -> Path:
@@ -260,8 +276,11 @@ def redecide(
         total.append((inside[0] + before[0], inside[1] + before[1]))
     del old
     rough = rough_map(total[0][0] + total[1][0], total[0][1] + total[1][1], grid, device)
-    centre = find_centre(rough, lattice_real, grid, band_k[0] * 0.85, band_k[1], device)
-    filled = filled_map(total[0], total[1], grid, centre, device)
+    twinned = len(site.grains) > 1
+    centre = find_centre(
+        rough, lattice_real, grid, band_k[0] * 0.85, band_k[1], device, TWIN_REACH_PX if twinned else None
+    )
+    filled = filled_map(total[0], total[1], grid, centre, device, twinned=twinned)
     whole = as_kernel_volume(filled.joint, device)
 
     first = lattice_position(path.poses, path.shifts, centre)[:, None]
@@ -272,7 +291,7 @@ def redecide(
         keep,
     )
     add_midpoints(data, whole, frames, path, chosen, centre, k_score)
-    score = np.empty((len(frames), keep * GROUP_ORDER))
+    score = np.empty((len(frames), keep * GROUP_ORDER * len(site.grains)))
     poses, shifts = np.empty((*score.shape, 4)), np.empty((*score.shape, 2))
     for f in range(folds):
         rows = np.flatnonzero(fold == f)
@@ -281,7 +300,8 @@ def redecide(
         left_out = [sums.sums(2 * f + h) for h in (0, 1)]
         rest = [(total[h][0] - left_out[h][0], total[h][1] - left_out[h][1]) for h in (0, 1)]
         volume = as_kernel_volume(
-            filled_map(rest[0], rest[1], grid, centre, device, asymmetry=filled.asymmetry).joint, device
+            filled_map(rest[0], rest[1], grid, centre, device, asymmetry=filled.asymmetry, twinned=twinned).joint,
+            device,
         )
         part = Shortlist(chosen.poses[rows], chosen.seen[rows], chosen.worth[rows])
         states = score_branches(data, volume, frames[rows], part, centre, k_score, site, placed=True)

@@ -220,6 +220,20 @@ def path_modulo(
     return (path, chosen) if anchor is None else (path[1:], chosen[1:])
 
 
+def probable_path(
+    poses: Floats, score: Floats, sigma_deg: float, exponent: float = 0.3, floor: float = -60.0
+) -> tuple[NDArray[np.int64], float]:
+    """State (t,) of every frame on the most probable path among `poses` (t, states, 4), and the log of its probability
+    (up to a constant): emissions and transitions.
+    """
+    emission = tempered(score, exponent)
+    transitions = _transitions(np.ascontiguousarray(poses.swapaxes(1, 2), np.float32), sigma_deg, floor)
+    chosen = _viterbi(emission, transitions)
+    steps = np.arange(len(chosen) - 1)
+    worth = emission[np.arange(len(chosen)), chosen].sum() + transitions[steps, chosen[:-1], chosen[1:]].sum()
+    return chosen, float(worth)
+
+
 @njit(parallel=True, cache=True)
 def _mass_near(poses, probability, chosen, cosine):  # type: ignore[no-untyped-def]
     out = np.zeros(poses.shape[0])

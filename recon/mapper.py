@@ -20,7 +20,7 @@ from .clock import StepClock
 from .coverage import CELLS, view_counts
 from .device import Device
 from .geometry import HalfPlane
-from .indexing import exchanged, grid_candidates, index_lattice, local_candidates
+from .indexing import Candidates, exchanged, grid_candidates, index_lattice, local_candidates
 from .ledger import Ledger
 from .limits import Limits
 from .output import Published, pose_rows, publish
@@ -29,6 +29,7 @@ from .refinement import refine_halves, scoring_map, solve
 from .rotations import angle_deg
 from .site import Site
 from .spectra import box_coefficients, excess_profile, noise_weights
+from .twin import TURN, twin_path
 from .volume import Grid
 from .whitened import Whitened
 
@@ -137,14 +138,7 @@ class Mapper:
             )
             found, self._model = index_lattice(data, rows, template, grid, poses, self._band, self.step_deg)
         self.buffer.remember(rows, found)
-        path, chosen = path_modulo(found.poses, found.score, self.step_deg)
-        self.step_deg = max(step_per_axis_deg(path), LEAST_STEP_DEG)
-        each = np.arange(len(rows))
-        used = np.ones(len(rows), np.bool_)
-        shifts = found.shifts[each, chosen]
-        self._site = Site.find(path, shifts, self.lattice_constant_A / self.pixel_size_A)
-        shifts = self._site.nearest(path, shifts)
-        self.buffer.accept(rows, Path(path, shifts, found.score[each, chosen], used))
+        self.buffer.accept(rows, self._first_path(found))
         self.redecide(rounds=4, thorough=True)
         share = float(self.buffer.used[rows].mean())
         if share < LEAST_USED or self.likelihood < NO_CRYSTAL:
@@ -153,6 +147,30 @@ class Mapper:
                 f"likelihood {self.likelihood:.0f} per frame)"
             )
         self.publish(thorough=True)
+
+    def _first_path(self, found: Candidates) -> Path:
+        """One continuous branch, and the lattice site it is counted from; through both grains of a twinned crystal."""
+        lattice_px = (self.lattice_constant_A or 3.97) / self.pixel_size_A
+        poses, chosen = path_modulo(found.poses, found.score, self.step_deg)
+        each = np.arange(len(chosen))
+        shifts, score = found.shifts[each, chosen], found.score[each, chosen]
+        twin = twin_path(found, self.step_deg)
+        if twin is not None:
+            poses, shifts, score = twin.poses, twin.shifts, twin.score
+            self._site = Site.find_twinned(poses, shifts, twin.second, TURN, lattice_px)
+            for g, grain in enumerate(self._site.grains):
+                own = twin.second == bool(g)
+                shifts[own] = self._site.placed(poses[own], shifts[own], grain)
+        else:
+            self._site = Site.find(poses, shifts, lattice_px)
+            shifts = self._site.nearest(poses, shifts)
+        self.step_deg = max(step_per_axis_deg(poses), LEAST_STEP_DEG)
+        return Path(poses, shifts, score, np.ones(len(each), np.bool_))
+
+    @property
+    def twinned(self) -> bool:
+        """Whether two grains were needed to explain the first frames."""
+        return len(self._site.grains) > 1
 
     def _coefficients(self, rows: Rows, step: int = 1) -> Any:
         return self.buffer.coefficients[rows[0] : rows[-1] + 1 : step]
@@ -247,7 +265,7 @@ class Mapper:
                 path, numbers, self._centre = branches.redecide(
                     self._data, rows, buffer.number[rows], buffer.path(), buffer.recall(),
                     self._lattice_map(grid), grid, self.limits.score, self._band, self.step_deg, self._site,
-                    keep=branches.CANDIDATES if turn == 0 and thorough else 2,
+                    keep=branches.CANDIDATES if (turn == 0 and thorough) or self.twinned else 2,
                     folds=branches.FOLDS if thorough or len(rows) < FEW_FRAMES else 2, polish=thorough,
                     base=self._ledger.left,
                 )  # fmt: skip
@@ -287,7 +305,7 @@ class Mapper:
             grid = Grid(box_px, self.limits.refine_grid)
             path = refine_halves(
                 self._data, ledger.sums, rows, buffer.number[rows], buffer.path(rows), self._lattice_map(grid), grid,
-                self.limits.refine, self._band,
+                self.limits.refine, self._band, twinned=self.twinned,
             )  # fmt: skip
             buffer.accept(rows, path)
             buffer.refined[rows] = True
@@ -301,7 +319,9 @@ class Mapper:
             )
         with self.clock("scoring map"):
             grid = Grid(box_px, self.limits.score_grid)
-            self._filled, self._centre = scoring_map(ledger.sums, self._lattice_map(grid), grid, self._band)
+            self._filled, self._centre = scoring_map(
+                ledger.sums, self._lattice_map(grid), grid, self._band, twinned=self.twinned
+            )
 
     def _forget(self, count: int) -> None:
         """Move the oldest settled rows from the buffer into the permanent sums."""

@@ -15,11 +15,13 @@ from .volume import (
     masked,
     masked_real,
     phase_ramp,
+    power_of,
     shell_correlation,
     shell_sum,
     shell_values,
     shell_voxels,
     symmetrise,
+    symmetrise_about_111,
     within,
 )
 
@@ -87,17 +89,17 @@ class FilledMap:
 
 
 def asymmetric_power(first: Sums, second: Sums, symmetric: Any, grid: Grid, device: Device) -> NDArray[np.float64]:
-    """Power per shell of what is not O_h symmetric, from the cross term of two independent halves.
+    """Power per shell of what is not symmetric, from the cross term of two independent halves.
 
-    `first` and `second` are (numerator, denominator) about the lattice centre, `symmetric` their joint symmetrisation,
-    real.
+    `first` and `second` are (numerator, denominator) about the lattice centre, `symmetric` their joint symmetrisation.
     """
     (a1, w1), (a2, w2) = first, second
     pairs = w1 * w2
-    cross = ((a1.real - w1 * symmetric) * (a2.real - w2 * symmetric) + a1.imag * a2.imag) * (pairs > 0)
+    rest1, rest2 = a1 - w1 * symmetric, a2 - w2 * symmetric
+    cross = (rest1.real * rest2.real + rest1.imag * rest2.imag) * (pairs > 0)
     norm = np.maximum(shell_sum(pairs, grid, device), 1e-9)
     asymmetric = shell_sum(cross, grid, device) / norm
-    reference = shell_sum(pairs * symmetric**2, grid, device) / norm
+    reference = shell_sum(pairs * power_of(symmetric), grid, device) / norm
     asymmetric = np.convolve(np.pad(asymmetric, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
     return np.maximum(asymmetric, np.maximum(0.01 * np.maximum(reference, 0.01 * asymmetric[4:].max()), 1e-12))
 
@@ -112,8 +114,9 @@ def filled_map(
     with_halves: bool = False,
     with_joint: bool = True,
     asymmetry: NDArray[np.float64] | None = None,
+    twinned: bool = False,
 ) -> FilledMap:
-    """Maps in which unmeasured Fourier voxels hold the map's own O_h symmetrisation.
+    """Maps in which unmeasured Fourier voxels hold the map's own symmetrisation, O_h or that of a twin about [111].
 
     A map of a few hundred views has holes; in them a right pose scores nothing while a wrong one that falls on measured
     lattice spots scores much. With ``V = (A + lambda Vs) / (W + lambda)``, Vs the symmetrisation about the lattice
@@ -129,18 +132,20 @@ def filled_map(
     ramp = phase_ramp(grid, centre_px, device)
     weight = first[1] + second[1]
     total = first[0] + second[0]
-    symmetric_weight = symmetrise(weight)
+    symmetric_weight = symmetrise_about_111(weight, device) if twinned else symmetrise(weight)
     floor = 1e-3 * float(shell_sum(symmetric_weight, grid, device).sum() / shell_voxels(grid).sum()) + 1e-9
-    # the real part of the sums about the lattice centre: O_h contains the inversion
-    symmetric = symmetrise(total.real * ramp.real - total.imag * ramp.imag) / (symmetric_weight + floor)
+    if twinned:
+        symmetric = symmetrise_about_111(total * ramp, device)
+    else:  # the real part of the sums about the lattice centre: O_h contains the inversion
+        symmetric = symmetrise(total.real * ramp.real - total.imag * ramp.imag)
+    symmetric /= symmetric_weight + np.float32(floor)
     if asymmetry is None:
         asymmetry = asymmetric_power(
             (first[0] * ramp, first[1]), (second[0] * ramp, second[1]), symmetric, grid, device
         )
     prior = shell_values(PRIOR_WEIGHT / asymmetry, grid, device)
-    symmetric *= prior
     filling = ramp.conj()  # the symmetrisation is about the lattice centre, the sums are not
-    filling *= symmetric
+    filling *= symmetric * prior
     inside = resident(device, within, grid)
 
     def solve(numerator: Any, denominator: Any) -> Any:

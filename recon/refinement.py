@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .branches import Path, find_centre, half_of
+from .branches import TWIN_REACH_PX, Path, find_centre, half_of
 from .device import Device
 from .maps import Accumulator, SolvedMap, Sums, filled_map, rough_map, solve_halves
 from .rotations import angle_deg
@@ -19,11 +19,19 @@ MOST_DEG = 3.0  # a refinement that moves a pose further is refused: the branch 
 
 
 def _lattice_centre(
-    first: Sums, second: Sums, lattice_real: Any, grid: Grid, band_k: tuple[float, float], device: Device
+    first: Sums,
+    second: Sums,
+    lattice_real: Any,
+    grid: Grid,
+    band_k: tuple[float, float],
+    device: Device,
+    *,
+    twinned: bool,
 ) -> Floats:
     """Where the lattice centre of the joint map is, (x, y, z) in pixels."""
     rough = rough_map(first[0] + second[0], first[1] + second[1], grid, device)
-    return find_centre(rough, device.asarray(lattice_real), grid, band_k[0] * 0.85, band_k[1], device)
+    reach = TWIN_REACH_PX if twinned else None
+    return find_centre(rough, device.asarray(lattice_real), grid, band_k[0] * 0.85, band_k[1], device, reach)
 
 
 def refine_halves(
@@ -36,6 +44,8 @@ def refine_halves(
     grid: Grid,
     radii: tuple[float, ...],
     band_k: tuple[float, float],
+    *,
+    twinned: bool = False,
 ) -> Path:
     """Refine poses against the filled map of their own half, so that the halves stay independent.
 
@@ -47,8 +57,8 @@ def refine_halves(
     """
     device = data.device
     first, second = sums.sums(0, grid=grid), sums.sums(1, grid=grid)
-    centre = _lattice_centre(first, second, lattice_real, grid, band_k, device)
-    filled = filled_map(first, second, grid, centre, device, with_halves=True, with_joint=False)
+    centre = _lattice_centre(first, second, lattice_real, grid, band_k, device, twinned=twinned)
+    filled = filled_map(first, second, grid, centre, device, with_halves=True, with_joint=False, twinned=twinned)
     if filled.halves is None:
         raise AssertionError("filled_map was asked for halves")
     poses, shifts, score = path.poses.copy(), path.shifts.copy(), path.score.copy()
@@ -70,12 +80,15 @@ def scoring_map(
     lattice_real: NDArray[np.float32],
     grid: Grid,
     band_k: tuple[float, float],
+    *,
+    twinned: bool = False,
 ) -> tuple[NDArray[np.float32], Floats]:
     """The filled map of two halves in kernel layout, and its lattice centre (x, y, z) in pixels."""
     device = sums.device
     first, second = sums.sums(0, grid=grid), sums.sums(1, grid=grid)
-    centre = _lattice_centre(first, second, lattice_real, grid, band_k, device)
-    return as_kernel_volume(filled_map(first, second, grid, centre, device).joint, device), centre
+    centre = _lattice_centre(first, second, lattice_real, grid, band_k, device, twinned=twinned)
+    filled = filled_map(first, second, grid, centre, device, twinned=twinned)
+    return as_kernel_volume(filled.joint, device), centre
 
 
 def solve(sums: Accumulator) -> SolvedMap:

@@ -2,13 +2,14 @@
 
 Indexing finds where *a* lattice site is seen. Where the middle of the particle lies between sites, frames take
 different ones, and a map of them is a mixture of copies a lattice vector apart. The tracked centre tells them apart:
-along one continuous branch of poses the middle and one site are joined by a vector that is fixed in the body.
+along one continuous branch of poses the middle and one site are joined by a vector that is fixed in the body. A twinned
+crystal has two lattices, each with sites of its own.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,37 +33,76 @@ VECTORS = _lattice_vectors()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Grain:
+    """A lattice of the crystal: how it is turned in the body (quaternion), and a vector from a site of the first grain
+    to one of its own, px.
+    """
+
+    turn: Floats
+    offset_px: Floats
+
+
+FIRST = Grain(np.array([1.0, 0.0, 0.0, 0.0]), np.zeros(3))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Site:
     """The lattice site around which the map is built: ``shift = R(pose) offset`` from the tracked centre.
 
     Attributes
     ----------
     offset_px : (3,) x, y, z in the body, from the middle of the particle. lattice_px : the lattice constant.
+    grain : whose lattice this is a site of. grains : all lattices of the crystal, the first one first.
     """
 
     offset_px: Floats
     lattice_px: float
+    grain: Grain = FIRST
+    grains: tuple[Grain, ...] = (FIRST,)
+
+    @property
+    def vectors_px(self) -> Floats:
+        """Lattice vectors (43, 3), zero first."""
+        return np.asarray(VECTORS @ to_matrix(self.grain.turn).T * self.lattice_px)
 
     @classmethod
-    def find(cls, poses: Floats, shifts: Floats, lattice_px: float) -> Site:
+    def find(cls, poses: Floats, shifts: Floats, lattice_px: float, grain: Grain = FIRST) -> Site:
         """The site nearest to the middle of the particle.
 
         Parameters
         ----------
         poses : (t, 4) one continuous branch. shifts : (t, 2) px, where a lattice site is seen from the tracked centre.
+        grain : whose lattice is seen.
         """
         every = max(1, len(poses) // SAMPLE)
         axis = ((np.arange(STEPS) + 0.5) / STEPS - 0.5) * lattice_px
         trials = np.array(list(itertools.product(axis, repeat=3)))
-        away = ((trials[:, None] + VECTORS * lattice_px) ** 2).sum(axis=2)
+        vectors = cls(np.zeros(3), lattice_px, grain).vectors_px
+        away = ((trials[:, None] + vectors) ** 2).sum(axis=2)
         trials = trials[away[:, 0] <= away.min(axis=1) + 1e-9]  # one of those that differ by a lattice vector
-        cost = [cls(trial, lattice_px).misfit(poses[::every], shifts[::every]) for trial in trials]
-        return cls(trials[int(np.argmin(cost))], lattice_px).refined(poses, shifts)
+        cost = [cls(trial, lattice_px, grain).misfit(poses[::every], shifts[::every]) for trial in trials]
+        return cls(trials[int(np.argmin(cost))], lattice_px, grain).refined(poses, shifts)
+
+    @classmethod
+    def find_twinned(
+        cls, poses: Floats, shifts: Floats, second: NDArray[np.bool_], turn: Floats, lattice_px: float
+    ) -> Site:
+        """Sites of two grains; `second` (t,) are the frames in which the other one, turned by `turn`, is seen."""
+        site = cls.find(poses[~second], shifts[~second], lattice_px)
+        other = cls.find(poses[second], shifts[second], lattice_px, Grain(turn, np.zeros(3)))
+        return replace(site, grains=(FIRST, Grain(turn, other.offset_px - site.offset_px)))
+
+    def placed(self, poses: Floats, seen: Floats, grain: Grain) -> Floats:
+        """Where the map's origin is, (..., 2) px, at `poses` (..., 4) when a site of `grain` is `seen` (..., 2)."""
+        if grain is FIRST:
+            return self.nearest(poses, seen)
+        site = Site(self.offset_px + grain.offset_px, self.lattice_px, grain)
+        return site.nearest(poses, seen) - to_matrix(poses)[..., :2, :] @ grain.offset_px
 
     def misfit(self, poses: Floats, shifts: Floats) -> float:
         """Sum over frames (t, 4), (t, 2) of the squared distance, px^2, from this site or a lattice vector from it."""
         plane = to_matrix(poses)[:, :2]
-        away = (shifts - plane @ self.offset_px)[..., None] + plane @ (VECTORS.T * self.lattice_px)
+        away = (shifts - plane @ self.offset_px)[..., None] + plane @ self.vectors_px.T
         return float(np.minimum((away**2).sum(axis=1).min(axis=1), (MISFIT * self.lattice_px) ** 2).sum())
 
     def refined(self, poses: Floats, shifts: Floats) -> Site:
@@ -70,12 +110,12 @@ class Site:
         plane = to_matrix(poses)[:, :2]
         offset = self.offset_px
         for _ in range(3):
-            away = Site(offset, self.lattice_px).nearest(poses, shifts, 0.0) - plane @ offset
+            away = replace(self, offset_px=offset).nearest(poses, shifts, 0.0) - plane @ offset
             fits = (away**2).sum(axis=1) < (MISFIT * self.lattice_px) ** 2
             if fits.sum() < 10:
                 break
             offset = offset + np.linalg.lstsq(plane[fits].reshape(-1, 3), away[fits].reshape(-1), rcond=None)[0]
-        return Site(offset, self.lattice_px)
+        return replace(self, offset_px=offset)
 
     def nearest(self, poses: Floats, shifts: Floats, beyond: float = MISFIT) -> Floats:
         """`shifts` (..., 2) of lattice sites at `poses` (..., 4), moved by lattice vectors to this site's place.
@@ -89,8 +129,8 @@ class Site:
         away = least > (beyond * self.lattice_px) ** 2
         best, least, plane = best[away], least[away], plane[away]
         start = best.copy()
-        for vector in VECTORS[1:]:
-            moved = start + plane @ (vector * self.lattice_px)
+        for vector in self.vectors_px[1:]:
+            moved = start + plane @ vector
             square = (moved**2).sum(axis=-1)
             better = square < least - 1e-9
             best[better], least[better] = moved[better], square[better]

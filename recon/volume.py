@@ -121,6 +121,17 @@ def symmetrise(array: Any) -> Any:
     return out
 
 
+def symmetrise_about_111(array: Any, device: Device) -> Any:
+    """Mean over C3v about [111] (the axis and mirror planes that a twin of two fcc grains has): the six permutations of
+    the axes, of a volume or of weights on the half grid.
+    """
+    whole = _whole(array, device.xp)
+    total = whole.copy()
+    for axes in list(itertools.permutations(range(3)))[1:]:
+        total += whole.transpose(axes)
+    return total[:, :, array.shape[0] // 2 :] / np.float32(6)
+
+
 def phase_ramp(grid: Grid, shift_px: NDArray[np.float64], device: Device) -> Any:
     """``exp(2 pi i k.t)``: multiplying a volume by it moves the content from t to the origin; t = (x, y, z) pixels."""
     axis = np.arange(-grid.half, grid.half + 1) / PAD
@@ -192,12 +203,19 @@ def to_fourier(real: Any, grid: Grid, device: Device) -> Any:
     return out
 
 
+def _whole(array: Any, xp: Any) -> Any:
+    """The whole grid (edge,)*3 from its half, by Friedel's law."""
+    half = array.shape[0] // 2
+    mate = array[::-1, ::-1, :0:-1]
+    whole = xp.empty((array.shape[0],) * 3, array.dtype)
+    whole[:, :, half:] = array
+    whole[:, :, :half] = mate.conj() if array.dtype.kind == "c" else mate
+    return whole
+
+
 def as_kernel_volume(volume: Any, device: Device) -> Any:
     """Half grid to the whole (edge, edge, edge, 2) float32 grid of the kernels."""
-    xp, half = device.xp, volume.shape[0] // 2
-    whole = xp.empty((volume.shape[0],) * 3, np.complex64)
-    whole[:, :, half:] = volume
-    whole[:, :, :half] = volume[::-1, ::-1, :0:-1].conj()
+    whole = _whole(volume, device.xp)
     return whole.view(np.float32).reshape(*whole.shape, 2)
 
 
