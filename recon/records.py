@@ -136,6 +136,7 @@ class Milestone:
     resolution_A : half-map FSC 0.143; None when it begins below.
     effective_views : number of evenly spread views that measure the same directions as well, see `metrics.sampling`.
     empty_fraction : share of the directions of Fourier space, at the target resolution, that no view has measured.
+    step_deg : rotation per frame, rms per axis, since the milestone before.
     scf : sampling compensation factor; it ignores what `empty_fraction` counts.
     efficiency : E_od as a share of what perfectly even views give, 0 to 1.
     area_ratio : cFAR as a share of what isotropic data of the same quality give; 1 is isotropic.
@@ -150,6 +151,7 @@ class Milestone:
     resolution_A: float | None
     effective_views: float
     empty_fraction: float
+    step_deg: float | None = None
     scf: float = 0.0
     efficiency: float | None = None
     area_ratio: float | None = None
@@ -169,6 +171,28 @@ class Forecast:
     median_s: float | None
     high_s: float | None
     words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One word for the operator, with its reasons.
+
+    Attributes
+    ----------
+    word : SEARCHING (no map yet), CONTINUE, ENOUGH, PLATEAU (more of the same will not help), STARVED (too few fresh
+        views), LOST (the track), CHANGING (the structure).
+    reasons : in words, the most important first.
+    since_frame : frames of the particle when the word was first said.
+    proposed, proposals : a word that has been found but not been said yet, and at how many milestones in a row.
+    milestone : frames in the map when it was last judged.
+    """
+
+    word: str
+    reasons: tuple[str, ...] = ()
+    since_frame: int = 0
+    proposed: str = ""
+    proposals: int = 0
+    milestone: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

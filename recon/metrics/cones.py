@@ -201,13 +201,14 @@ def resolved_body(cones: ConicalCorrelation, threshold: float = THRESHOLD) -> ND
     (n, n, n) float64 ``[z, y, x]``, zero frequency in the middle, n odd, with a margin of four voxels.
     """
     reach = cones.crossings(threshold)
-    half = cones.correlation.shape[1] + 4
+    half = int(reach.max()) + 4
     line = np.arange(-half, half + 1)
     z, y, x = np.meshgrid(line, line, line, indexing="ij")
     vectors = np.stack([x, y, z], axis=-1).reshape(-1, 3)
     radius = np.linalg.norm(vectors, axis=1)
-    near = radius <= reach.max()
     inside = np.zeros(len(vectors))
-    cosine = abs(vectors[near].astype(np.float32) @ cones.axes.T.astype(np.float32))
-    inside[near] = radius[near] < reach[cosine.argmax(axis=1)]
+    near = np.flatnonzero(radius <= reach.max())
+    for some in np.array_split(near, 1 + len(near) // 20_000):  # the table of cosines of all would be large
+        cosine = abs(vectors[some].astype(np.float32) @ cones.axes.T.astype(np.float32))
+        inside[some] = radius[some] < reach[cosine.argmax(axis=1)]
     return inside.reshape(z.shape)

@@ -1,0 +1,200 @@
+"""How long until the target: from the fall-off of the signal with resolution and the rate at which fresh views come.
+
+Every shell of the half-map FSC says how many views it still needs: its signal-to-noise ratio grows with the number of
+effective views, and with resolution it falls as the power of the crystal times ``exp(-B k^2 / 2)`` (Rosenthal &
+Henderson, J. Mol. Biol. 333, 721 (2003)). Shells that are seen speak for themselves, the others follow the fit. All
+uncertainties are drawn from, so that the answer is an interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .metrics.shells import NEEDED_SNR, signal_to_noise
+from .records import Forecast, Milestone
+
+Floats = NDArray[np.float64]
+
+DRAWS = 400
+LEVEL = 0.9  # probability that the interval is meant to hold
+SEEN_SIGMAS = 2.5  # a shell whose FSC exceeds so many of its standard deviations speaks for itself
+LEAST_SCATTER = 0.15  # of the logarithm of a shell about the fit
+MOST_FSC = 0.995  # beyond, the logarithm of the signal-to-noise ratio is not measured
+LEAST_POWER = 1e-3  # of one atom
+B_PRIOR_A2 = (8.0, 6.0)  # mean and standard deviation before anything is seen: atoms, poses and optics
+RATE_SCATTER = 0.25  # of the logarithm of the rate of fresh views: crystals tumble as they like
+FILLING_SCATTER = 0.6  # of the logarithm of the time in which a void fills
+RECENT_SHARE = 0.35  # of all frames, over which a rate is measured
+RECENT_FRAMES = 250  # at least
+FRESH_RATE = 1.0  # effective views a frame of a crystal that tumbles freely
+RETURN = 0.25  # how far, in the logarithm, a crystal that tumbles unevenly is expected to come back to that
+VOID = 0.05  # share of directions that may stay empty
+NEVER_S = 1e6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """The FSC that a forecast begins with.
+
+    Attributes
+    ----------
+    correlation : (shells,) half-map FSC, one shell per cycle per `box_A`. first : shell where the lattice begins.
+    diameter_A : of the crystal; it has (box / diameter)^3 fewer independent coefficients than the box.
+    power : (shells,) power of the crystal without envelope, up to a factor, as `debye_power` gives; 1 if not known.
+    """
+
+    correlation: Floats
+    box_A: float
+    diameter_A: float
+    first: int
+    power: Floats
+
+    @property
+    def k(self) -> Floats:
+        """(shells,) 1/A."""
+        return np.asarray(np.arange(len(self.correlation)) / self.box_A, np.float64)
+
+    @property
+    def deviation(self) -> Floats:
+        """(shells,) standard deviation of the FSC."""
+        shells = np.maximum(np.arange(len(self.correlation)), 1)
+        independent = 4 * math.pi * shells**2 * (self.diameter_A / self.box_A) ** 3
+        return np.asarray((1 - np.clip(self.correlation, 0, 1) ** 2) / np.sqrt(independent) + 1e-3, np.float64)
+
+
+def debye_power(atoms_A: ArrayLike, k: Floats, bins: int = 4000) -> Floats:
+    """Mean power on spheres of radius `k` (1/A) of point atoms (n, 3) A, in units of one atom (Debye 1915)."""
+    atoms = np.asarray(atoms_A, np.float64)
+    if len(atoms) < 2:
+        return np.ones(len(k))
+    distance = np.linalg.norm(atoms[:, None] - atoms[None], axis=-1).ravel()
+    count, edges = np.histogram(distance, bins)
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    middle[0] = 0.0  # the atoms themselves
+    return np.asarray((np.sinc(2 * np.outer(k, middle)) @ count) / len(atoms), np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fit:
+    """The line ``a - (B / 2) k^2`` of ln(SNR of one view / power) through the shells that are seen.
+
+    `line` (a, B), its `covariance`, `scatter` of shells about it, `error` (shells,) of the measured values `per_view`.
+    """
+
+    line: Floats
+    covariance: Floats
+    scatter: float
+    seen: NDArray[np.int64]
+    per_view: Floats
+    error: Floats
+
+
+def _fit(curve: Curve, views: float) -> _Fit:
+    squared = curve.k**2
+    correlation, deviation = curve.correlation, curve.deviation
+    seen = np.flatnonzero((correlation > SEEN_SIGMAS * deviation) & (np.arange(len(correlation)) >= curve.first))
+    bounded = np.clip(correlation, 1e-3, MOST_FSC)
+    error = np.minimum(deviation / (bounded * (1 - bounded)), 1.5)
+    per_view = _per_view(bounded, curve, views)
+    design = np.stack([np.ones(len(seen)), -squared[seen] / 2], axis=1)
+    scatter = LEAST_SCATTER
+    for _ in range(3):
+        weight = 1 / (error[seen] ** 2 + scatter**2)
+        normal = design.T @ (weight[:, None] * design) + np.diag([1e-6, B_PRIOR_A2[1] ** -2])
+        right = design.T @ (weight * per_view[seen]) + np.array([0.0, B_PRIOR_A2[0] / B_PRIOR_A2[1] ** 2])
+        line = np.linalg.solve(normal, right)
+        rest = per_view[seen] - design @ line
+        if len(seen) > 3:
+            excess = float((weight * (rest**2 - error[seen] ** 2)).sum() / weight.sum())
+            scatter = max(LEAST_SCATTER, math.sqrt(max(excess, 0.0)))
+    return _Fit(line, np.linalg.inv(normal), scatter, seen, per_view, np.asarray(error, np.float64))
+
+
+def _per_view(correlation: Floats, curve: Curve, views: float) -> Floats:
+    return np.log(signal_to_noise(correlation) / views / np.maximum(curve.power, LEAST_POWER))
+
+
+def b_factor_A2(curve: Curve, views: float) -> float | None:
+    """B-factor with which the signal fades, from the shells that are seen; None when too few are."""
+    fit = _fit(curve, views)
+    return float(fit.line[1]) if len(fit.seen) > 3 else None
+
+
+def needed_views(curve: Curve, views: float, target_A: float, rng: np.random.Generator, draws: int = DRAWS) -> Floats:
+    """Effective views that bring every shell up to the target over the threshold: (draws,), all as likely.
+
+    Parameters
+    ----------
+    views : effective views behind the curve.
+    """
+    last = min(math.ceil(curve.box_A / target_A), len(curve.correlation) - 1)
+    shells = np.arange(min(curve.first, last), last + 1)
+    fit = _fit(curve, views)
+    lines = rng.multivariate_normal(fit.line, fit.covariance, draws)
+    expected = lines[:, :1] - lines[:, 1:] * curve.k[shells] ** 2 / 2
+    own = np.isin(shells, fit.seen)
+    gain = np.where(own, fit.scatter**2 / (fit.scatter**2 + fit.error[shells] ** 2), 0.0)
+    drawn = expected + gain * (fit.per_view[shells] - expected)
+    drawn += fit.scatter * np.sqrt(1 - gain) * rng.normal(size=drawn.shape)
+    # a shell that is not seen is weaker than what would be seen
+    limit = np.clip(curve.correlation + SEEN_SIGMAS * curve.deviation, 1e-3, MOST_FSC)
+    drawn = np.where(own, drawn, np.minimum(drawn, _per_view(limit, curve, views)[shells]))
+    needed = math.log(NEEDED_SNR) - drawn - np.log(np.maximum(curve.power[shells], LEAST_POWER))
+    return np.asarray(np.exp(np.minimum(needed.max(axis=1), 50.0)), np.float64)
+
+
+def recent(history: Sequence[Milestone]) -> Milestone | None:
+    """The milestone from which on a rate is measured: a third of the frames ago, and some hundreds at least."""
+    if len(history) < 2:
+        return None
+    newest = history[-1]
+    reach = max(RECENT_FRAMES, RECENT_SHARE * newest.frames_used)
+    older = [milestone for milestone in history[:-1] if newest.frames_used - milestone.frames_used >= reach]
+    return older[-1] if older else history[0]
+
+
+def forecast(curve: Curve, history: Sequence[Milestone], target_A: float) -> Forecast:
+    """Seconds until the target, as an interval, counted from the newest milestone.
+
+    Parameters
+    ----------
+    curve : of the newest milestone. history : oldest first.
+    """
+    newest, before = history[-1], recent(history)
+    if before is None or newest.time_s <= before.time_s:
+        return Forecast(target_A, None, None, None, "the rate of fresh views is not known yet")
+    rng = np.random.default_rng(newest.frames_used)
+    frames = max(newest.frames_used - before.frames_used, 1)
+    frame_s = (newest.time_s - before.time_s) / frames
+    fresh = max((newest.effective_views - before.effective_views) / frames, 1e-4)
+    usual = math.log(fresh) * (1 - RETURN) + math.log(max(fresh, FRESH_RATE)) * RETURN
+    rate = np.exp(usual + RATE_SCATTER * rng.normal(size=DRAWS))
+    views = needed_views(curve, max(newest.effective_views, 1.0), target_A, rng)
+    wanted = np.maximum(views - newest.effective_views, 0.0) / rate
+    filling = _filling(before, newest) * np.exp(FILLING_SCATTER * rng.normal(size=DRAWS))
+    seconds = np.minimum(np.maximum(wanted, filling) * frame_s, 10 * NEVER_S)
+    low, middle, high = (float(q) for q in np.quantile(seconds, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]))
+    words = "" if middle < NEVER_S else "at this rate of fresh views the target is out of reach"
+    return Forecast(target_A, low, middle if middle < NEVER_S else None, high if high < NEVER_S else None, words)
+
+
+def _filling(before: Milestone, newest: Milestone) -> float:
+    """Frames until few enough directions are empty.
+
+    What a crystal leaves out it reaches by turning: a free one, turning by `step_deg` per axis and frame, forgets where
+    it looked within 1 / step^2 frames (step in radians). The longer it has been watched not to go there, the less of
+    that is believed.
+    """
+    if newest.empty_fraction <= VOID:
+        return 0.0
+    frames = max(newest.frames_used - before.frames_used, 1)
+    free = max(math.radians(newest.step_deg or 0.0), 1e-4) ** 2
+    seen = max(math.log(max(before.empty_fraction, 1e-9) / newest.empty_fraction) / frames, 1e-6)
+    trust = frames * free / (1 + frames * free)
+    shrinking = math.exp(trust * math.log(seen) + (1 - trust) * math.log(free))
+    return math.log(newest.empty_fraction / VOID) / shrinking

@@ -1,0 +1,202 @@
+"""Of one particle: what has been seen of it, how far its map has come, how long it will take, and the verdict.
+
+Fed when a map is made and when frames leave the buffer; depends on frames only, never on the clock.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .forecast import Curve, b_factor_A2, debye_power, forecast, needed_views
+from .metrics import cones, efficiency, surface
+from .metrics.sampling import FourierSampling
+from .records import Forecast, Milestone, Trust, Verdict
+from .verdict import Evidence, update
+
+Floats = NDArray[np.float64]
+
+MOST_MILESTONES = 64  # kept; then every other one of the older half is forgotten
+NULL_DRAWS = 4
+AXES = 128
+KEPT_VIEWS = 1000  # of the frames that left the buffer, an even sample
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewMap:
+    """What `Progress.advance` is told of a new map.
+
+    Attributes
+    ----------
+    frame, time_s : newest frame in it, and its time.
+    views : (n, 3) beam directions in the body frame of the frames in it that have not left the buffer.
+    step_deg : rotation per frame, rms per axis, lately.
+    resolution_A, fsc : half-map FSC, (shells,) one per cycle per box, and where it crosses 0.143.
+    first : shell where the lattice begins.
+    atoms_A : (n, 3) traced atoms.
+    halves : half maps ``[z, y, x]`` for the metrics by direction; None leaves these out.
+    """
+
+    frame: int
+    time_s: float
+    views: Floats
+    step_deg: float | None
+    resolution_A: float | None
+    fsc: Floats
+    first: int
+    atoms_A: Floats
+    halves: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+
+
+class Progress:
+    """History of one particle.
+
+    Parameters
+    ----------
+    target_A : resolution that the operator wants. diameter_A : of the particle. box_A : edge of its box.
+
+    Raises
+    ------
+    ValueError : the target is coarser than the particle.
+    """
+
+    def __init__(self, target_A: float, diameter_A: float, box_A: float) -> None:
+        self.target_A, self.diameter_A, self.box_A = target_A, diameter_A, box_A
+        self.history: tuple[Milestone, ...] = ()
+        self.forecast: Forecast | None = None
+        self.verdict: Verdict | None = None
+        self._left = FourierSampling(diameter_A / target_A)
+        self._sample = np.zeros((0, 3))
+        self._stride, self._skipped = 1, 0
+        self._reached: float | None = None
+        self._b_factor_A2: float | None = None
+
+    def leave(self, views: Floats) -> None:
+        """Count the (n, 3) views of frames that leave the buffer for good."""
+        self._left.add(views)
+        chosen = np.arange(-self._skipped % self._stride, len(views), self._stride)
+        self._skipped += len(views)
+        self._sample = np.concatenate([self._sample, views[chosen]])
+        while len(self._sample) > KEPT_VIEWS:
+            self._sample, self._stride = self._sample[::2], 2 * self._stride
+
+    def advance(self, new: NewMap) -> None:
+        """A map was made: measure, and look ahead."""
+        sampled = self._left.copy()
+        sampled.add(new.views)
+        now = sampled.sampling
+        before = self.history[-1] if self.history else None
+        seconds = new.time_s - before.time_s if before else 0.0
+        milestone = Milestone(
+            frame=new.frame,
+            time_s=new.time_s,
+            frames_used=now.views,
+            resolution_A=new.resolution_A,
+            effective_views=now.effective_views,
+            empty_fraction=now.empty_fraction,
+            step_deg=new.step_deg,
+            scf=now.scf,
+        )
+        if before and seconds > 0:
+            milestone = replace(
+                milestone,
+                novelty_per_s=(before.empty_fraction - now.empty_fraction) / seconds,
+                fresh_views_per_s=(now.effective_views - before.effective_views) / seconds,
+            )
+        self.history = _bounded((*self.history, self._directional(milestone, new)))
+        k = np.arange(len(new.fsc)) / self.box_A
+        curve = Curve(new.fsc, self.box_A, self.diameter_A, new.first, debye_power(new.atoms_A, k))
+        views = max(now.effective_views, 1.0)
+        needed = needed_views(curve, views, self.target_A, np.random.default_rng(now.views))
+        self._reached = float((needed <= views).mean())
+        self._b_factor_A2 = b_factor_A2(curve, views)
+        self.forecast = forecast(curve, self.history, self.target_A)
+
+    def _directional(self, milestone: Milestone, new: NewMap) -> Milestone:
+        views = np.concatenate([self._sample, new.views[:: self._stride]])
+        even = min(1.0, efficiency.orientation_efficiency(views) / efficiency.BEST) if len(views) else None
+        if new.halves is None:
+            return replace(milestone, efficiency=even)
+        first, second = new.halves
+        last = min(len(new.fsc) - 1, first.shape[0] // 2)
+        conical = cones.conical_correlation(first, second, last, AXES)
+        null = cones.isotropic_area_ratios(
+            new.fsc[: last + 1], first.shape[0], np.random.default_rng(milestone.frames_used), draws=NULL_DRAWS,
+            power=symmetric_power(first + second), axes=AXES,
+        )  # fmt: skip
+        level = float(np.median(null))
+        try:
+            roundness = surface.sphericity(cones.resolved_body(conical))
+        except ValueError:  # nothing is resolved in any direction
+            roundness = None
+        return replace(
+            milestone,
+            efficiency=even,
+            area_ratio=min(conical.area_ratio / level, 1.0) if level > 0 else None,
+            sphericity=roundness,
+        )
+
+    def judge(
+        self,
+        *,
+        state: str,
+        frames_seen: int,
+        note: str = "",
+        tracked: bool = True,
+        trust: Trust | None = None,
+        unsure_share: float = 0.0,
+        changing: str = "",
+    ) -> Verdict:
+        """The verdict now; see `verdict.Evidence` for what it is told."""
+        self.verdict = update(
+            self.verdict,
+            Evidence(
+                state=state,
+                frames_seen=frames_seen,
+                target_A=self.target_A,
+                note=note,
+                tracked=tracked,
+                history=self.history,
+                forecast=self.forecast,
+                reached=self._reached,
+                b_factor_A2=self._b_factor_A2,
+                trust=trust,
+                unsure_share=unsure_share,
+                changing=changing,
+            ),
+        )
+        return self.verdict
+
+
+def _bounded(history: Sequence[Milestone]) -> tuple[Milestone, ...]:
+    if len(history) <= MOST_MILESTONES:
+        return tuple(history)
+    half = len(history) // 2
+    return (*history[0:half:2], *history[half:])
+
+
+def symmetric_power(volume: NDArray[np.floating]) -> Floats:
+    """Power of a map of a crystal with the cube's axes as its own, averaged over the 48 operations of O_h.
+
+    Returns
+    -------
+    (n, n, n // 2 + 1), for each coefficient of ``rfftn``. Where views are missing it holds what equivalent directions
+    have.
+    """
+    edge = volume.shape[0]
+    index = np.abs(np.fft.fftfreq(edge, 1 / edge)).astype(int)
+    octant = np.zeros((edge // 2 + 1,) * 3)
+    count = np.zeros_like(octant)
+    power = np.abs(np.fft.rfftn(volume)) ** 2
+    for z, y in itertools.product((False, True), repeat=2):
+        rows = tuple(np.flatnonzero(np.fft.fftfreq(edge) < 0 if a else np.fft.fftfreq(edge) >= 0) for a in (z, y))
+        place = np.ix_(index[rows[0]], index[rows[1]], np.arange(edge // 2 + 1))
+        octant[place] += power[np.ix_(*rows, np.arange(edge // 2 + 1))]
+        count[place] += 1
+    octant /= np.maximum(count, 1)
+    octant = sum((octant.transpose(axes) for axes in itertools.permutations(range(3))), np.zeros_like(octant)) / 6
+    return np.asarray(octant[np.ix_(index, index, np.arange(edge // 2 + 1))], np.float64)

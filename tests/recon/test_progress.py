@@ -1,0 +1,113 @@
+"""The books of one particle's progress: counts that leave, history that stays bounded, metrics by direction."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from tumble.recon.metrics.reference import phantom_halves, view_sets
+from tumble.recon.metrics.shells import resolution_A, shell_correlation
+from tumble.recon.progress import NewMap, Progress, symmetric_power
+from tumble.recon.records import Trust
+from tumble.recon.rotations import normalise
+
+K = np.arange(33)
+
+
+def _new(frame: int, views: np.ndarray, **known: object) -> NewMap:
+    fsc = 1 / (1 + np.exp((K - 18.0) / 2))
+    values = {
+        "frame": frame, "time_s": frame * 1e-3, "views": views, "step_deg": 2.0, "resolution_A": 1.5, "fsc": fsc,
+        "first": 6, "atoms_A": np.zeros((0, 3)),
+    }  # fmt: skip
+    return NewMap(**{**values, **known})
+
+
+def test_views_that_left_and_views_in_the_buffer_are_all_counted() -> None:
+    views = view_sets(900)["uniform"]
+    parts, whole = Progress(1.5, 24.0, 30.0), Progress(1.5, 24.0, 30.0)
+    whole.advance(_new(900, views))
+    parts.leave(views[:300])
+    parts.leave(views[300:500])
+    parts.advance(_new(900, views[500:]))
+    assert parts.history[-1].frames_used == 900
+    assert parts.history[-1].empty_fraction == whole.history[-1].empty_fraction
+    assert parts.history[-1].effective_views == pytest.approx(whole.history[-1].effective_views)
+    assert parts.history[-1].efficiency == pytest.approx(whole.history[-1].efficiency, abs=0.03)
+
+
+def test_rates_are_per_second_since_the_map_before() -> None:
+    views = view_sets(400)["uniform"]
+    progress = Progress(1.5, 24.0, 30.0)
+    progress.advance(_new(100, views[:50]))
+    progress.advance(_new(400, views))
+    first, second = progress.history
+    assert first.novelty_per_s == 0
+    assert second.novelty_per_s == pytest.approx((first.empty_fraction - second.empty_fraction) / 0.3)
+    assert second.fresh_views_per_s == pytest.approx((second.effective_views - first.effective_views) / 0.3)
+
+
+def test_memory_is_bounded_however_long_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tumble.recon.progress.MOST_MILESTONES", 8)
+    rng = np.random.default_rng(0)
+    progress = Progress(1.5, 24.0, 30.0)
+    for number in range(12):
+        progress.leave(normalise(rng.normal(size=(700, 3))))
+        progress.advance(_new(700 * (number + 1), view_sets(20, number)["uniform"]))
+    assert len(progress.history) <= 8
+    assert len(progress._sample) <= 1000
+    frames = [milestone.frames_used for milestone in progress.history]
+    assert frames == sorted(frames)
+    assert frames[-1] == 12 * 700 + 20
+
+
+@pytest.mark.parametrize(("name", "isotropic"), [("uniform", True), ("tilt +-60 deg", False)])
+def test_metrics_by_direction_tell_a_wedge(name: str, isotropic: bool) -> None:
+    views = view_sets(2000)[name]
+    halves = phantom_halves(views)
+    fsc = shell_correlation(*halves)
+    progress = Progress(2.0, 40.0, 64.0)
+    new = _new(2000, views, halves=halves, fsc=fsc, resolution_A=resolution_A(fsc, 64.0))
+    progress.advance(new)
+    found = progress.history[-1]
+    assert found.area_ratio is not None
+    assert found.sphericity is not None
+    assert found.efficiency is not None
+    if isotropic:
+        assert found.area_ratio > 0.7
+        assert found.sphericity > 0.9
+        assert found.efficiency > 0.95
+    else:
+        assert found.area_ratio < 0.1
+        assert found.sphericity < 0.88
+        assert found.efficiency < 0.7
+
+
+def test_the_verdict_remembers() -> None:
+    progress = Progress(1.0, 24.0, 30.0)
+    assert progress.judge(state="COLLECTING", frames_seen=10).word == "SEARCHING"
+    progress.advance(_new(500, view_sets(500)["uniform"]))
+    verdict = progress.judge(state="MAPPING", frames_seen=500, trust=Trust(None))
+    assert (verdict.word, verdict.since_frame) == ("CONTINUE", 500)
+    assert progress.judge(state="MAPPING", frames_seen=600, trust=Trust(None)).since_frame == 500
+
+
+def test_power_of_a_cubic_crystal_is_its_own_symmetric_power() -> None:
+    cube = np.zeros((24, 24, 24))
+    for x in (-4, 4):
+        for y in (-4, 4):
+            for z in (-4, 4):
+                cube[12 + z, 12 + y, 12 + x] = 1.0
+    cube = gaussian_filter(cube, 1.0)
+    np.testing.assert_allclose(symmetric_power(cube), abs(np.fft.rfftn(cube)) ** 2, atol=1e-9)
+    other = gaussian_filter(np.random.default_rng(0).normal(size=(24, 24, 24)), 1.0)
+    power = symmetric_power(other)
+    assert power[1, 2, 3] == pytest.approx(power[-3, 1, 2])
+    everything = abs(np.fft.fftn(other)) ** 2
+    same = [
+        everything[a * x, b * y, c * z]
+        for x, y, z in ((1, 2, 3), (1, 3, 2), (2, 1, 3), (2, 3, 1), (3, 1, 2), (3, 2, 1))
+        for a in (1, -1) for b in (1, -1) for c in (1, -1)
+    ]  # fmt: skip
+    assert power[1, 2, 3] == pytest.approx(np.mean(same))

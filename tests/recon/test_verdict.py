@@ -1,0 +1,184 @@
+"""Verdicts: each word from the evidence that calls for it, never ENOUGH without trust, no flicker."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tumble.recon.records import Forecast, Milestone, Trust, Verdict
+from tumble.recon.verdict import Evidence, in_words, session_verdict, update
+
+GOOD = Trust(True)
+
+
+def _at(frames: int, resolution_A: float | None = 1.2, views: float | None = None, empty: float = 0.0) -> Milestone:
+    return Milestone(frames, frames * 2.5e-3, frames, resolution_A, frames if views is None else views, empty)
+
+
+def _evidence(*history: Milestone, **known: object) -> Evidence:
+    newest = history[-1].frames_used if history else 100
+    state = "MAPPING" if history else "COLLECTING"
+    forecast = Forecast(1.0, 1.0, 2.0, 4.0) if history else None
+    return replace(Evidence(state, newest, 1.0, history=history, forecast=forecast, reached=0.0), **known)
+
+
+def _play(*evidence: Evidence) -> list[Verdict]:
+    said: list[Verdict] = []
+    for one in evidence:
+        said.append(update(said[-1] if said else None, one))
+    return said
+
+
+def test_without_a_map_it_searches_and_says_what_for() -> None:
+    verdict = update(None, _evidence(note="120 of 400 frames for the first map"))
+    assert verdict.word == "SEARCHING"
+    assert verdict.reasons == ("120 of 400 frames for the first map",)
+
+
+def test_a_particle_that_cannot_be_mapped_is_not_waited_for() -> None:
+    verdict = update(None, _evidence(state="FAILED", note="no fcc lattice stands out of the noise"))
+    assert verdict.word == "PLATEAU"
+    assert "no fcc lattice" in verdict.reasons[0]
+
+
+def test_a_lost_track() -> None:
+    assert update(None, _evidence(_at(800), tracked=False)).word == "LOST"
+
+
+def test_enough_needs_trust_coverage_and_resolution() -> None:
+    done = {"trust": GOOD, "reached": 0.9}
+    good = _at(1000, 0.97)
+    assert update(None, _evidence(good, **done)).word == "ENOUGH"
+    assert update(None, _evidence(good, **{**done, "trust": None})).word == "CONTINUE"
+    assert update(None, _evidence(good, **{**done, "trust": Trust(None)})).word == "CONTINUE"
+    assert update(None, _evidence(good, **{**done, "trust": Trust(False, ("two maps disagree",))})).word == "CONTINUE"
+    assert update(None, _evidence(replace(good, empty_fraction=0.2), **done)).word == "CONTINUE"
+    assert update(None, _evidence(replace(good, resolution_A=1.3), **done)).word == "CONTINUE"
+    assert update(None, _evidence(replace(good, resolution_A=None), **done)).word == "CONTINUE"
+    assert update(None, _evidence(good, **{**done, "reached": 0.3})).word == "CONTINUE"
+
+
+def test_the_reasons_say_what_is_missing() -> None:
+    distrust = Trust(False, ("two maps disagree",))
+    reasons = " | ".join(update(None, _evidence(_at(900, 1.31, empty=0.2), trust=distrust)).reasons)
+    assert "1.31 A of 1.00 A" in reasons
+    assert "20 % of the directions" in reasons
+    assert "two maps disagree" in reasons
+    assert "target in 1.0 s to 4.0 s" in reasons
+
+
+def test_enough_does_not_flicker_but_ends_when_trust_does() -> None:
+    done = {"trust": GOOD, "reached": 0.9}
+    slipped = {"trust": GOOD, "reached": 0.5}
+    said = _play(
+        _evidence(_at(1000, 0.98), **done),
+        _evidence(_at(1200, 1.07), **slipped),
+        _evidence(_at(1400, 0.97), **{**done, "trust": Trust(False)}),
+    )
+    assert [verdict.word for verdict in said] == ["ENOUGH", "ENOUGH", "CONTINUE"]
+    assert said[1].since_frame == 1000
+    assert said[2].since_frame == 1400
+
+
+def test_a_crystal_that_sticks_is_starved_after_two_maps() -> None:
+    moving = [_at(400), _at(600), _at(800), _at(1000)]
+    stuck = [_at(n, 1.19, views=1000 + (n - 1000) / 100) for n in (1333, 1777, 2277, 2777)]
+    history = moving + stuck
+    said = _play(*[_evidence(*history[: n + 1]) for n in range(len(history))])
+    words = [verdict.word for verdict in said]
+    assert words[:5] == ["CONTINUE"] * 5
+    assert words[-1] == "STARVED"
+    assert "fresh views" in said[-1].reasons[0]
+    first = words.index("STARVED")
+    assert said[first - 1].proposed == "STARVED"
+
+
+def test_a_void_that_does_not_fill_is_a_plateau_of_coverage() -> None:
+    history = [_at(n, 1.2, views=0.7 * n, empty=0.3) for n in (400, 600, 800, 1066, 1421, 1894)]
+    said = _play(*[_evidence(*history[: n + 1]) for n in range(len(history))])
+    assert said[-1].word == "PLATEAU"
+    assert "30 % of the directions are never seen" in said[-1].reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [({"unsure_share": 0.4}, "motion"), ({"b_factor_A2": 40.0}, "defocus"), ({"b_factor_A2": 8.0}, "dose")],
+)
+def test_a_target_out_of_reach_is_a_plateau_with_its_cause(known: dict[str, float], words: str) -> None:
+    far = Forecast(1.0, 400.0, 900.0, None)
+    history = [_at(n) for n in (400, 600, 800, 1066, 1421)]
+    said = _play(*[_evidence(*history[: n + 1], forecast=far, **known) for n in range(len(history))])
+    assert said[-1].word == "PLATEAU"
+    assert words in said[-1].reasons[0]
+
+
+def test_a_change_must_last_two_maps() -> None:
+    one = _evidence(_at(1000))
+    alarm = _evidence(_at(1200), changing="the newest frames fit 30 % worse")
+    again = _evidence(_at(1400), changing="the newest frames fit 40 % worse")
+    assert [v.word for v in _play(one, alarm, alarm, _evidence(_at(1400)))] == ["CONTINUE"] * 4
+    assert [v.word for v in _play(one, alarm, again)] == ["CONTINUE", "CONTINUE", "CHANGING"]
+    done = _evidence(_at(1000, 0.97), trust=GOOD, reached=0.9)
+    assert [v.word for v in _play(done, alarm)] == ["ENOUGH", "CONTINUE"]
+
+
+milestones = st.builds(
+    _at,
+    st.integers(300, 5000),
+    st.one_of(st.none(), st.floats(0.7, 3)),
+    st.floats(1, 5000),
+    st.floats(0, 1),
+)
+trusts = st.one_of(st.none(), st.builds(Trust, st.sampled_from([None, True, False])))
+evidences = st.builds(
+    lambda history, trust, reached, tracked, state, changing: replace(
+        _evidence(*sorted(history, key=lambda m: m.frames_used)),
+        trust=trust, reached=reached, tracked=tracked, state=state, changing=changing,
+    ),
+    st.lists(milestones, max_size=5),
+    trusts,
+    st.one_of(st.none(), st.floats(0, 1)),
+    st.booleans(),
+    st.sampled_from(["COLLECTING", "MAPPING", "DONE", "FAILED"]),
+    st.sampled_from(["", "the newest frames fit worse"]),
+)  # fmt: skip
+
+
+@given(st.lists(evidences, min_size=1, max_size=6))
+def test_enough_is_never_said_without_trust_in_a_covered_map(stream: list[Evidence]) -> None:
+    for one, verdict in zip(stream, _play(*stream), strict=True):
+        if verdict.word == "ENOUGH":
+            assert one.trust is not None
+            assert one.trust.trusted is True
+            assert one.tracked
+            assert one.history[-1].empty_fraction < 0.1
+            assert one.history[-1].resolution_A is not None
+            assert one.history[-1].resolution_A <= 1.1 * one.target_A
+            assert not one.changing
+
+
+@given(st.lists(evidences, min_size=1, max_size=6))
+def test_there_is_always_a_reason(stream: list[Evidence]) -> None:
+    for verdict in _play(*stream):
+        assert verdict.word in ("SEARCHING", "CONTINUE", "ENOUGH", "PLATEAU", "STARVED", "LOST", "CHANGING")
+        assert all(verdict.reasons)
+        assert verdict.reasons
+
+
+def test_the_session_in_words() -> None:
+    assert session_verdict({}) == "no particle yet"
+    two = session_verdict({"P001": Verdict("ENOUGH"), "P002": Verdict("CONTINUE")})
+    assert two == "1 of 2 particles have enough; go on for P002"
+    assert session_verdict({"P001": Verdict("ENOUGH")}) == "1 of 1 particles have enough; stop here"
+    stuck = session_verdict({"P001": Verdict("ENOUGH"), "P002": Verdict("STARVED"), "P003": Verdict("PLATEAU")})
+    assert "P002 shows nothing new" in stuck
+    assert stuck.endswith("move on: more of this movie will not help")
+
+
+def test_a_forecast_in_words() -> None:
+    assert in_words(Forecast(1.0, 3.0, 8.0, 400.0)) == "target in 3.0 s to 7 min"
+    assert in_words(Forecast(1.0, 3.0, 8.0, None)) == "target in 3.0 s to never"
+    assert "not known" in in_words(Forecast(1.0, None, None, None, "the rate of fresh views is not known yet"))
