@@ -76,7 +76,7 @@ class StatusSettings(_Strict):
     """The endpoint that viewers ask. Without keys on loopback; anywhere else only with them."""
 
     endpoint: str = "tcp://127.0.0.1:0"
-    rate_hz: Annotated[float, Field(gt=0, le=4)] = 4.0
+    rate_hz: Annotated[float, Field(gt=0, le=20)] = 4.0  # snapshots a second; latency cannot be less than half a period
 
 
 class ControlSettings(_Strict):
