@@ -102,7 +102,8 @@ def _pictures(particle: ParticleView, width: int, height: int, look: Look, state
 def _wide(snapshot: Snapshot, width: int, height: int, look: Look, state: ViewState) -> Block:
     """From about 110 x 32 on: stream beside overview, two rows of pictures, facts and log."""
     particle = find(snapshot, state.selected)
-    top_height = min(max(8, 2 + len(snapshot.particles)), max(8, height // 3 - 2))
+    least = 9 if height >= 40 else 8
+    top_height = min(max(least, 2 + len(snapshot.particles)), max(least, height // 3 - 2))
     stream_width = max(44, min(60, width * 3 // 10))
     top = beside(
         overview(snapshot, width - stream_width - 1, top_height, look, state.selected),

@@ -37,16 +37,21 @@ def ready(particle: Particle) -> maps.Density | None:
 
 
 def reasons(facts: Facts) -> list[str]:
-    """Everything that the daemon said in words about this particle: note, reasons of the verdict, trust."""
+    """Everything that the daemon said in words about this particle: verdict, trust, forecast, note."""
     said: list[str] = []
-    trust = facts.get("trust")
-    sources = [facts.get("note"), facts.get("verdict_reasons")]
-    sources += [trust.get("reasons")] if isinstance(trust, dict) else []
-    for source in sources:
+    for source in (facts.get(key) for key in ("verdict_reasons", "trust_reasons", "forecast_words", "note")):
         for words in source if isinstance(source, (list, tuple)) else [source]:
             if words and str(words) not in said:
                 said.append(str(words))
     return said
+
+
+def _trust_tag(facts: Facts) -> str:
+    trusted = facts.get("trusted")
+    if not isinstance(trusted, bool):
+        return ""
+    words, kind = ("map trusted", "good") if trusted else ("DO NOT TRUST the map", "bad")
+    return f'<span class="tag {kind}">{words}</span>'
 
 
 def section(
@@ -63,18 +68,19 @@ def section(
     facts = particle.facts
     word = verdict_of(facts)
     state = str(facts.get("state") or "")
-    tags = tag(word) + (tag(state) if state and state != word else "")
+    tags = tag(word) + (tag(state) if state and state != word else "") + _trust_tag(facts)
     name = escape(particle.name)
     parts = [f'<section class="particle" id="{name}"><header><h2>{name}</h2>{tags}</header>']
-    kind = "bad" if tone(word) == "bad" else ""
+    kind = "bad" if tone(word) == "bad" or facts.get("trusted") is False else ""
     parts += [box("The daemon says", reasons(facts), kind), box("What is missing", particle.missing)]
     parts.append(numbers(_headline(particle)))
+    parts.append(numbers(_metrics(facts)))
     if density is not None:
         parts.append(_map_rows(particle, density, portrait))
     quality = [_fsc_figure(particle), _sphere_figure(particle)]
     course = [_course_figure(particle.name, timeline), _path_figure(particle, series)]
-    motion = _motion_figures(particle)
-    for row in (quality, course, motion):
+    forecast = [_forecast_figure(particle.name, timeline)]
+    for row in (quality, course, _motion_figures(particle), forecast):
         there = [drawn for drawn in row if drawn]
         if there:
             parts.append(f'<div class="pair">{"".join(there)}</div>')
@@ -96,6 +102,29 @@ def _headline(particle: Particle) -> list[tuple[str, str]]:
         ("rotation per axis, frame", quantity(turn, "°", 1)),
     ]
     return [entry for entry in entries if entry[1] != "–"]
+
+
+# name in the snapshot, words, share in per cent, digits
+_METRICS = (
+    ("efficiency", "efficiency of the views (1: even)", False, 2),
+    ("empty_fraction", "of Fourier directions unseen", True, 0),
+    ("area_ratio", "isotropy of the map (1: isotropic)", False, 2),
+    ("sphericity", "sphericity of the resolution", False, 2),
+    ("effective_views", "even views it is worth", False, 0),
+)
+
+
+def _metrics(facts: Facts) -> list[tuple[str, str]]:
+    """How evenly the particle was seen, as far as it was measured."""
+    known = facts.get("metrics")
+    if not isinstance(known, dict):
+        return []
+    entries = []
+    for name, words, share, digits in _METRICS:
+        value = number(known.get(name))
+        if value is not None:
+            entries.append((words, f"{100 * value:.{digits}f}\u202f%" if share else f"{value:.{digits}f}"))
+    return entries
 
 
 def _map_rows(particle: Particle, density: maps.Density, portrait: str) -> str:
@@ -225,10 +254,8 @@ def _course_figure(name: str, timeline: list[Moment]) -> str:
     ]
     if not points and not strips:
         return ""
-    bands = _forecast(name, timeline)
-    target = next(
-        (t for m in reversed(timeline) if (t := number(m.particles.get(name, {}).get("target_resolution_A")))), None
-    )
+    targets = (number(moment.particles.get(name, {}).get("target_A")) for moment in reversed(timeline))
+    target = next((value for value in targets if value), None)
     first = min((spells.segments[0][0] for spells in strips), default=points[0][0] if points else 0.0)
     drawn = draw(
         Chart(
@@ -236,7 +263,6 @@ def _course_figure(name: str, timeline: list[Moment]) -> str:
             "time since the daemon began, s",
             "resolution, Å",
             (Series([x for x, _ in points], [y for _, y in points], kind="step"),),
-            bands=bands,
             limits=[(target, f"target {target:g} Å")] if target else (),
             strips=strips,
             x_range=(first, max(timeline[-1].uptime_s, first + 1e-3)),
@@ -247,18 +273,28 @@ def _course_figure(name: str, timeline: list[Moment]) -> str:
     return figure(drawn, f"Lower is better.{more}", "How the resolution came")
 
 
-def _forecast(name: str, timeline: list[Moment]) -> list[Band]:
-    """What the daemon forecast for each moment, as far as it said so: ``forecast_low_A`` and ``forecast_high_A``."""
+def _forecast_figure(name: str, timeline: list[Moment]) -> str:
+    """When the target was expected, as it was said at each moment: a good forecast stays level until it is met."""
     rows = []
     for moment in timeline:
         facts = moment.particles.get(name, {})
-        low, high = number(facts.get("forecast_low_A")), number(facts.get("forecast_high_A"))
-        if low is not None and high is not None:
-            rows.append((moment.uptime_s, low, high))
+        ahead = [number(facts.get(f"forecast_{which}_s")) for which in ("low", "median", "high")]
+        low, median, high = (None if value is None else moment.uptime_s + value for value in ahead)
+        if low is not None and median is not None and high is not None:
+            rows.append((moment.uptime_s, low, median, high))
     if len(rows) < 2:
-        return []
-    x, lows, highs = ([row[i] for row in rows] for i in range(3))
-    return [Band(x, lows, highs, "forecast")]
+        return ""
+    x, low_s, median_s, high_s = ([row[i] for row in rows] for i in range(4))
+    series = (Series(x, median_s, "expected", colour=1), Series(x, x, "now", colour=4))
+    chart = Chart(
+        "forecast",
+        "time since the daemon began, s",
+        "target reached at, s",
+        series,
+        bands=(Band(x, low_s, high_s, "90 % interval"),),
+        height=230,
+    )
+    return figure(draw(chart), "Band: 90 % interval. It is met where it comes down to the line of now.", "The forecast")
 
 
 def _path_figure(particle: Particle, series: Facts) -> str:

@@ -51,9 +51,9 @@ def duration(value: object) -> str:
 
 
 def numbers(entries: Iterable[tuple[str, str]]) -> str:
-    """Large figures with small names, ready text."""
+    """Large figures with small names, ready text; empty without entries."""
     cells = "".join(f"<div><b>{value}</b><span>{escape(name)}</span></div>" for name, value in entries)
-    return f'<div class="numbers">{cells}</div>'
+    return f'<div class="numbers">{cells}</div>' if cells else ""
 
 
 def box(title: str, lines: Sequence[str], kind: str = "") -> str:

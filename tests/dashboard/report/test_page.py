@@ -7,8 +7,10 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 
 import mrcfile
 import numpy as np
@@ -82,6 +84,28 @@ def check_sections(page: Page) -> None:
     assert page.elements["circle"] >= 3 * 55  # atoms, three times
     for words in ("1.07", "0.143", "zmq+tcp://127.0.0.1:31001", "numpy", "first line", "the books are right"):
         assert words in page.text
+
+
+def test_what_the_daemon_judged_is_shown(session: Path, fakes: ModuleType) -> None:
+    for path in (session / "particles/P001").glob("*.[cm]*"):
+        path.unlink()
+    moments = [replace(fakes.snapshot(seconds, 2), sequence=i) for i, seconds in enumerate((2.0, 8.0, 12.0, 16.0))]
+    (session / "timeline.jsonl").write_text("".join(moment.to_json() + "\n" for moment in moments))
+    text = parsed(make(session)[0]).text
+    for words in (
+        "CONTINUE",
+        "the resolution still improves",
+        "map trusted",
+        "STARVED",
+        "DO NOT TRUST the map",
+        "two independent accounts agree on 61 % of the atoms only",
+        "target 0.8 Å",
+        "efficiency of the views",
+        "The forecast",
+        "verdict",
+    ):
+        assert words in text
+    assert "ENOUGH" not in text
 
 
 def check_nothing_is_loaded_from_anywhere(html: str, page: Page) -> None:
