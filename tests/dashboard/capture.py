@@ -117,7 +117,7 @@ def svg(snapshot: Snapshot, width: int, height: int) -> str:
     size = f'viewBox="-10 -10 {width * CELL_X + 20} {height * CELL_Y + 20}"'
     ground = f'<rect x="-10" y="-10" width="100%" height="100%" rx="6" fill="{MONOKAI.background_color.hex}"/>'
     shapes = "".join(f'<path fill="{colour}" d="{"".join(d)}"/>\n' for colour, d in drawing.shapes.items())
-    style = 'font-family="monospace" font-size="15" xml:space="preserve"'
+    style = 'font-family="monospace" font-size="15" xml:space="preserve" style="white-space:pre"'
     words = "\n".join(drawing.words)
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n{ground}\n{shapes}<g {style}>\n{words}\n</g>\n</svg>\n'
 
