@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import median_filter
 
 from .chain import NOT_SCORED, decode, distinct_modulo
 from .device import Device
@@ -28,6 +29,8 @@ HALF_FRAMES = 25  # halves are blocks of time, longer than the correlation of po
 CHAIN_WIDENING = 1.15  # of the step per axis, for pose errors
 SURE = 0.9  # posterior mass within 8 degrees from which a pose is used
 IMPROBABLE = 1e-5  # lattice candidates below this probability are not scored
+AROUND_FRAMES = 51  # with which the likelihood of a frame is compared
+LEAST_EXPLAINED = 0.25  # of the likelihood that is usual around a frame
 EXCURSION_FRAMES = 25  # a longer stretch between two jumps has the evidence of its own frames
 MOST_EXCURSIONS = 0.15  # share of the frames that may be left out as excursions
 IMPLAUSIBLE = 6.0  # standard deviations of the rotation per frame and axis that are a jump
@@ -35,6 +38,8 @@ LEAST_SIGMA_DEG = 1.0  # of the pose errors, however slowly a crystal turns
 SAME_BRANCH_DEG = 3.0  # nearer than this a decision leaves a pose where refinement had put it
 SAME_SITE_PX = 1.0  # a shift that changes by more is another lattice site
 TWIN_REACH_PX = 2.5  # from the map centre to the site that both grains are counted from
+STRETCH_FRAMES = 50  # long enough to tell a branch, short enough to find the stretch that went wrong
+CLIPPED = 60.0  # no frame counts for more in a margin
 DETOUR_DEG = 4.0  # off the midpoint of its neighbours: the midpoint becomes a candidate
 
 
@@ -172,7 +177,19 @@ def decide(states: States, sigma_deg: float, anchor: Floats | None = None) -> Pa
     chosen, mass = decode(states.poses, states.score, sigma_deg * CHAIN_WIDENING, anchor=anchor)
     rows = np.arange(len(chosen))
     poses = states.poses[rows, chosen]
-    return Path(poses, states.shifts[rows, chosen], states.score[rows, chosen], trusted(poses, mass, sigma_deg, anchor))
+    score = states.score[rows, chosen]
+    used = trusted(poses, mass, sigma_deg, anchor) & explained(score)
+    return Path(poses, states.shifts[rows, chosen], score, used)
+
+
+def explained(score: Floats) -> NDArray[np.bool_]:
+    """Frames (t,) of which the map explains as much as of those around them: not far less than their running median.
+
+    What falls short is a pose between two candidates, or an image that the projection model does not describe (a zone
+    axis, another particle in front): of 1600 frames of a twinned crystal they held most of those with a wrong pose.
+    """
+    usual = median_filter(score, AROUND_FRAMES, mode="nearest")
+    return np.asarray((score > LEAST_EXPLAINED * usual) | (usual <= 0))
 
 
 def trusted(poses: Floats, mass: Floats, sigma_deg: float, anchor: Floats | None = None) -> NDArray[np.bool_]:
@@ -224,6 +241,19 @@ class Redecision:
     changed: int
     used: int
     likelihood: float  # mean over frames, each against a map that leaves its block out
+    margin: float  # of the path before, see `weakest_margin`
+
+
+def weakest_margin(score: Floats) -> float:
+    """Log-likelihood per frame by which a branch beats its best alternative, where in time that is least.
+
+    Parameters
+    ----------
+    score : (t, states), the first of them the 48 branches of the path itself.
+    """
+    lead = np.clip(score[:, :1] - score[:, 1:GROUP_ORDER], -CLIPPED, CLIPPED)
+    stretches = np.array_split(lead, max(1, len(lead) // STRETCH_FRAMES))
+    return min(float(stretch.mean(axis=0).min()) for stretch in stretches)
 
 
 def redecide(
@@ -316,7 +346,8 @@ def redecide(
             whole, frames[moved], fresh.poses[moved], fresh.shifts[moved], k_score
         )
     changed = int((turn > 8).sum())
-    return refined, Redecision(changed, int(fresh.used.sum()), float(fresh.score.mean())), centre
+    numbers = Redecision(changed, int(fresh.used.sum()), float(fresh.score.mean()), weakest_margin(score))
+    return refined, numbers, centre
 
 
 def real_lattice(volume: Any, grid: Grid, device: Device, samples: int) -> Any:

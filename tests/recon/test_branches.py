@@ -228,3 +228,14 @@ def test_a_short_visit_to_another_branch_is_not_used() -> None:
     long_visit = np.array(path)
     long_visit[30:70] = equivalents(long_visit[30:70])[:, 5]
     assert not branches.excursions(long_visit, 2.0).any()
+
+
+def test_frames_that_the_map_explains_badly_are_not_used() -> None:
+    rng = np.random.default_rng(11)
+    score = np.repeat([400.0, 1200.0], 150) * rng.uniform(0.6, 1.4, 300)  # the likelihood follows the orientation
+    score[[40, 41, 220]] = [60.0, -30.0, 250.0]
+    np.testing.assert_array_equal(np.flatnonzero(~branches.explained(score)), [40, 41, 220])
+
+
+def test_where_nothing_is_explained_nothing_is_singled_out() -> None:
+    assert branches.explained(np.random.default_rng(12).normal(-20, 5, 100)).all()
