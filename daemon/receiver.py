@@ -160,6 +160,8 @@ class _Receiver:
     def _work_off(self, *, patient: bool = False) -> None:
         """Hand over the frames that wait, as long as there are slots."""
         while self._keeper.waiting:
+            if self._recording_lags() and not patient:
+                return
             if self._scaled and not self._slot_is_free(patient):
                 if self._plan.record is None:
                     self._dropped[RING_FULL] += 1
@@ -171,6 +173,10 @@ class _Receiver:
                 self._dropped[UNREADABLE] += 1
                 continue
             self._hand_over(frame, arrived_s)
+
+    def _recording_lags(self) -> bool:
+        """Whether frames come so fast that recording them needs all the time; those that are can wait."""
+        return self._plan.record is not None and not self._plan.block and self._source.queued > self._plan.queue // 2
 
     def _hand_over(self, frame: EncodedFrame, arrived_s: float) -> None:
         """Decode a frame into the next slot, or say why not."""
@@ -209,7 +215,7 @@ class _Receiver:
         if self._free < 1:
             self._flush()
         while self._free < 1:
-            crowded = self._plan.record is not None or self._source.counters.queued > self._plan.queue // 2
+            crowded = self._plan.record is not None or self._source.queued > self._plan.queue // 2
             if crowded and not self._plan.block and not patient:
                 return False
             self._obey(WAIT_S)

@@ -187,6 +187,11 @@ class PullSource:
             return self._finished and not self._queue
 
     @property
+    def queued(self) -> int:
+        """Frames in the queue."""
+        return self._queued
+
+    @property
     def counters(self) -> SourceCounters:
         """The books at this moment."""
         with self._changed:
