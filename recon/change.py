@@ -17,36 +17,47 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
 from .branches import Path
+from .buffer import FrameBuffer
+from .output import Published
 from .rotations import to_matrix
 from .volume import PAD
 from .whitened import Whitened
 
 Floats = NDArray[np.float64]
 FINER = 2  # sampling of the residual images, so that linear interpolation does
-GONE = 0.5  # of a typical atom
-SURE = 4.0  # standard errors
+LEAST = 0.2  # of a typical atom: the map already holds some of the frames that show the change
+SURE = 5.0  # standard errors
+UNLIKE = 5.0  # standard deviations of what the other places show
 LEAST_FRAMES = 50
 VACANT_NEIGHBOURS = 3  # atoms beside a place where another could settle
 SAME_SITE = 0.4  # of the nearest-neighbour distance
+SHAPE_ENDS = 0.15  # 1/A, below it there is shape and no atoms
 ALARM_ATOMS, ALARM_SHARE = 3, 0.02  # fewer changed atoms are no alarm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Occupation:
-    """How much of a typical atom recent frames show at each place: share (n,) and its standard error (n,)."""
+    """How much of a typical atom recent frames have more than the map at each place: (n,), its standard error: (n,)."""
 
-    share: Floats
+    change: Floats
     error: Floats
 
     @property
+    def certain(self) -> NDArray[np.bool_]:
+        """Places where the change is more than noise, and unlike what the other places show."""
+        away = np.abs(self.change)
+        spread = float(np.median(away)) / 0.6745 if len(away) else 0.0
+        return np.asarray(away > np.maximum(np.maximum(LEAST, SURE * self.error), UNLIKE * spread))
+
+    @property
     def gone(self) -> NDArray[np.bool_]:
-        """Places of atoms that hold none any more."""
-        return np.asarray((self.share < 1 - GONE) & (1 - self.share > SURE * self.error))
+        """Places that hold less than the map says."""
+        return np.asarray(self.certain & (self.change < 0))
 
     @property
     def come(self) -> NDArray[np.bool_]:
-        """Vacant places that hold an atom now."""
-        return np.asarray((self.share > GONE) & (self.share > SURE * self.error))
+        """Places that hold more than the map says."""
+        return np.asarray(self.certain & (self.change > 0))
 
 
 def vacant_sites(atoms: Floats, neighbour: float) -> Floats:
@@ -110,7 +121,7 @@ def occupation(
     error = values[0].std(axis=0) / np.sqrt(len(rows)) / abs(typical)
     n = len(atoms_px)
     level = float(np.median(mean[:n]))  # the map is a little too weak everywhere: its prior
-    return Occupation(1 + mean[:n] - level, error[:n]), Occupation(mean[n:], error[n:])
+    return Occupation(mean[:n] - level, error[:n]), Occupation(mean[n:], error[n:])
 
 
 def _sampled(
@@ -151,3 +162,24 @@ class Change:
         if not parts:
             return ""
         return f"the crystal changes: since frame {self.since} {' and '.join(parts)}; the map mixes before and after"
+
+
+def find_change(
+    data: Whitened,
+    buffer: FrameBuffer,
+    rows: NDArray[np.int64],
+    volume: Any,
+    published: Published,
+    pixel_size_A: float,
+    k_max: float,
+) -> Change | None:
+    """Hold rows (t,) of a buffer against the published atoms; `volume` is the kernel volume of the same map."""
+    if len(published.atoms) == 0:
+        return None
+    atoms = np.array([atom.position_A for atom in published.atoms]) + published.centre_A
+    vacant = vacant_sites(atoms, published.lattice_constant_A / np.sqrt(2))
+    low = SHAPE_ENDS * data.plane.box_px * pixel_size_A
+    found = occupation(data, rows, buffer.path(rows), volume, atoms / pixel_size_A, vacant / pixel_size_A, (low, k_max))
+    if found is None:
+        return None
+    return Change(int(found[0].gone.sum()), int(found[1].come.sum()), len(atoms), int(buffer.number[rows[0]]))

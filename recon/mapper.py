@@ -16,8 +16,10 @@ from . import branches, lattice
 from .branches import Path, States
 from .buffer import FrameBuffer
 from .chain import path_modulo, step_per_axis_deg
+from .change import Change, find_change
 from .clock import StepClock
 from .coverage import CELLS, view_counts
+from .crosscheck import STRETCH_FRAMES, Scorer, leads, upheld_share
 from .device import Device
 from .geometry import HalfPlane
 from .indexing import Candidates, exchanged, grid_candidates, index_lattice, local_candidates
@@ -47,6 +49,8 @@ NEARLY_SETTLED = 0.02  # the same while frames stream in and another re-decision
 GRID_SPACING_DEG = 3.1  # for a crystal of 25 A; the width of a lattice spot in angle goes with 1 / diameter
 FEW_FRAMES = 800  # from here on a map of half the frames is good enough to judge the others
 CHAIN_SIGMA_DEG = 3.0  # of the chain on the grid
+CROSS_FRAMES = 400  # that are tried on another map
+RECENT_FRAMES = 200  # that are held against the map to see whether the crystal changes
 
 
 class NoLatticeError(Exception):
@@ -82,6 +86,7 @@ class Mapper:
         self.lattice_constant_A = options.lattice_constant_A
         self.step_deg = FIRST_STEP_DEG
         self.likelihood = 0.0  # mean per frame, each against a map without its block
+        self.margin = 0.0  # over the best alternative, where it is least
         self.published: Published | None = None
         self.left_rows = self.left_used = 0  # frames that left the buffer
         self.left_views = np.zeros(CELLS, np.int32)
@@ -272,7 +277,7 @@ class Mapper:
                 moved = angle_deg(path.poses, buffer.poses[rows]) > 0
                 buffer.accept(rows, path)
                 buffer.refined[rows[moved]] = False
-                self.likelihood = numbers.likelihood
+                self.likelihood, self.margin = numbers.likelihood, numbers.margin
                 few = numbers.used < LEAST_USED * len(rows)
                 if few or numbers.changed <= (SETTLED if thorough else NEARLY_SETTLED) * len(rows):
                     break
@@ -335,6 +340,40 @@ class Mapper:
         self._left.extend(pose_rows(self.buffer, rows, self.published, self.pixel_size_A))
         self.buffer.drop(len(rows))
         self._committed -= len(rows)
+
+    @property
+    def scorer(self) -> Scorer | None:
+        """The map, for the poses of others to be tried on; None before it is."""
+        if self.published is None:
+            return None
+        middle = self.published.centre_A / self.pixel_size_A
+        return Scorer(self._filled, self._centre, middle, self._site, self.limits.score)
+
+    def upheld(self, other: Scorer, turn: Floats, shift_A: Floats) -> float | None:
+        """Share of the stretches of frames whose branch wins on another map as well.
+
+        ``own = turn @ other + shift`` about the centroids of the atoms.
+        """
+        if self.published is None:
+            return None
+        buffer = self.buffer
+        rows = buffer.rows[buffer.used[buffer.rows]]
+        stretch = buffer.number[rows] // STRETCH_FRAMES
+        rows = rows[stretch % max(1, len(rows) // CROSS_FRAMES) == 0]
+        middle, shift = self.published.centre_A / self.pixel_size_A, shift_A / self.pixel_size_A
+        lead = leads(self._data, rows, buffer.path(rows), middle, turn, shift, other)
+        return upheld_share(lead, buffer.number[rows])
+
+    def change(self) -> Change | None:
+        """Atoms that the newest settled frames lack or have in addition; None where there is nothing to compare."""
+        if self.published is None:
+            return None
+        settled = np.arange(self._committed)
+        rows = settled[self.buffer.used[settled]][-RECENT_FRAMES:]
+        with self.clock("change"):
+            return find_change(
+                self._data, self.buffer, rows, self._filled, self.published, self.pixel_size_A, self.limits.score
+            )
 
     # ---------------------------------------------------------------- out
 

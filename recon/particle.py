@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,8 @@ from .geometry import box_size_px, half_plane
 from .limits import limits
 from .mapper import Mapper, MapperOptions, NoLatticeError
 from .output import central_layer
-from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow
+from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow, Trust
+from .witness import Witness
 
 LEAST_FRAMES = 150  # below this there is no map to judge the others by; fewer are never taken for a first map
 USUALLY_USED = 0.93  # share of frames with a sure pose of a single crystal; of a twin it was 0.85 to 0.88
@@ -78,8 +79,9 @@ class ParticleReconstruction:
         self._pending: list[Observation] = []
         self._seen = 0
         self._rejected: Counter[str] = Counter()
-        self._state, self._note = "COLLECTING", ""
+        self._state, self._note, self._alarm = "COLLECTING", "", ""
         self._mapper: Mapper | None = None
+        self._witness: Witness | None = None
         try:
             radii = limits(self.box_px, pixel_size_A, options.lattice_constant_A or 3.97)
         except ValueError as error:
@@ -93,6 +95,12 @@ class ParticleReconstruction:
         )  # fmt: skip
         plane = half_plane(self.box_px, radii.largest)
         self._mapper = Mapper(plane, radii, pixel_size_A, diameter_A, sizes, device)
+
+        def second(frames: int, lattice_constant_A: float | None) -> Mapper:
+            few = replace(sizes, lattice_constant_A=lattice_constant_A, buffer_frames=frames)
+            return Mapper(plane, radii, pixel_size_A, diameter_A, few, device)
+
+        self._witness = Witness(second, self._wanted)
 
     @property
     def _wanted(self) -> int:
@@ -124,10 +132,25 @@ class ParticleReconstruction:
         if self._state == "INDEXING" and (noise := self._noise()) is not None:
             self._bootstrap(noise)
             return True
+        if self._state == "MAPPING" and self._witness and self._witness.work(self._mapping(), self._noise):
+            return True
         if self._state == "MAPPING" and len(self._pending) >= self.options.batch_frames:
-            self._mapping().advance(self._take(self.options.batch_frames))
+            self._advance()
             return True
         return False
+
+    def _advance(self) -> None:
+        mapper, taken = self._mapping(), self._take(self.options.batch_frames)
+        before = mapper.published
+        mapper.advance(taken)
+        if self._witness:
+            self._witness.take(taken, mapper.frames)
+        if mapper.published is not before:
+            self._watch(mapper)
+
+    def _watch(self, mapper: Mapper) -> None:
+        change = mapper.change()
+        self._alarm = change.words if change else ""
 
     def finish(self) -> None:
         """The stream is over: place every frame, decide once more, refine, publish."""
@@ -144,9 +167,12 @@ class ParticleReconstruction:
         if self._state == "MAPPING":
             mapper = self._mapping()
             while self._pending:
-                mapper.advance(self._take(self.options.batch_frames))
+                self._advance()
             mapper.redecide(rounds=3, thorough=True)
             mapper.publish(thorough=True)
+            if self._witness:
+                self._witness.work(mapper, self._noise, last=True)
+            self._watch(mapper)
             self._state = "DONE"
 
     def _take(self, count: int) -> list[Observation]:
@@ -212,10 +238,19 @@ class ParticleReconstruction:
             slice_xy=layers[0] if layers else None,
             atoms=len(published.atoms) if published else None,
             ms_per_frame={k: 1e3 * v / max(mapper.frames, 1) for k, v in mapper.clock.wall.items()} if mapper else {},
-            note=self._note or self._remark(),
+            note=self._note or self._alarm or self._remark(),
+            trust=self._trust(),
             slice_xz=layers[1] if layers else None,
             slice_yz=layers[2] if layers else None,
         )
+
+    def _trust(self) -> Trust:
+        if self._state == "FAILED":
+            return Trust(False, (self._note,))
+        if self._witness is None or self._state not in ("MAPPING", "DONE"):
+            return Trust(None, ("no map yet",))
+        trust = self._witness.trust
+        return replace(trust, trusted=False, reasons=(self._alarm, *trust.reasons)) if self._alarm else trust
 
     def _remark(self) -> str:
         """What the operator should know now, in words."""

@@ -100,6 +100,7 @@ class Trust:
     gap : by how much that gauge beats the second best; a crystal that looks the same in two gauges certifies no pose.
     agreement_rms_A : rms distance of the atoms that agree.
     pose_agreement : share of frames to which both reconstructions gave the same pose, in that one gauge.
+    upheld : share of the stretches of frames whose branch wins on the second map, too.
     branch_margin : log-likelihood per frame by which the accepted branch beats its best alternative, in the stretch of
         frames where that is least.
     likelihood : log-likelihood per frame against no particle, each frame against a map without it.
@@ -117,6 +118,7 @@ class Trust:
     gap: float | None = None
     agreement_rms_A: float | None = None
     pose_agreement: float | None = None
+    upheld: float | None = None
     branch_margin: float | None = None
     likelihood: float | None = None
     used_share: float | None = None

@@ -27,12 +27,12 @@ from truth_cases import Case, Movie, film, ingredients
 from truth_print import print_table, print_trust
 from truth_ways import WAYS, forced
 
-from tumble.recon.branches import Path as PosePath
+from tumble.recon.branches import half_of
 from tumble.recon.compare import lattice_rms_A
 from tumble.recon.device import cpu
+from tumble.recon.maps import Accumulator, solve_halves
 from tumble.recon.output import publish
 from tumble.recon.particle import ParticleReconstruction, ReconstructionOptions
-from tumble.recon.refinement import solve
 from tumble.recon.volume import Grid
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,10 +82,10 @@ def ceiling_rmsd_A(particle: ParticleReconstruction, movie: Movie, scorer: Modul
     buffer = mapper.buffer
     rows, number = buffer.rows, buffer.number[buffer.rows]
     poses = movie.poses[number]
-    path = PosePath(
-        poses, movie.centres_px[number] - buffer.origin_px[rows], np.zeros(len(rows)), np.ones(len(rows), np.bool_)
-    )
-    solved = solve(mapper._data, rows, number, path, Grid(mapper.plane.box_px, mapper.limits.final), None)
+    shifts = movie.centres_px[number] - buffer.origin_px[rows]
+    sums = Accumulator(Grid(mapper.plane.box_px, mapper.limits.final), 2, mapper.device)
+    mapper._data.insert(sums, half_of(number), rows, poses, shifts, np.ones(len(rows)))
+    solved = solve_halves(sums.sums(0), sums.sums(1), sums.grid, mapper.device)
     constant = mapper.lattice_constant_A or 3.97
     best = publish(solved, mapper.pixel_size_A, constant, None, 1)
     atoms = np.array([atom.position_A for atom in best.atoms]).reshape(-1, 3)

@@ -1,4 +1,4 @@
-"""Ways to make a reconstruction go wrong, another run for every seed: spoilt movies, mappers forced to wrong branches."""
+"""Ways to make a reconstruction go wrong, each seed another run: spoilt movies, mappers forced to wrong branches."""
 
 from __future__ import annotations
 

@@ -36,8 +36,10 @@ def boxes(synthetic: ModuleType, atoms: np.ndarray, poses: np.ndarray, shifts: n
     ]).astype(np.float32)  # fmt: skip
 
 
-def seen(synthetic: ModuleType, device: Device, before: np.ndarray, after: np.ndarray, places: np.ndarray) -> tuple:
-    """Occupation in the newest frames of a movie in which `before` becomes `after`, by the map of the older ones."""
+def seen(
+    synthetic: ModuleType, device: Device, before: np.ndarray, after: np.ndarray, places: np.ndarray, late: int = 0
+) -> tuple:
+    """Occupation in the newest frames of a movie in which `before` becomes `after`; the map holds `late` of those."""
     rng = np.random.default_rng(4)
     poses, shifts = random_rotations(FRAMES, rng), rng.normal(0, 1, (FRAMES, 2))
     old = FRAMES - RECENT
@@ -50,7 +52,8 @@ def seen(synthetic: ModuleType, device: Device, before: np.ndarray, after: np.nd
     data = Whitened(box_coefficients(images, plane, device), plane, ones, ones, 2.0, device)
     sums = Accumulator(grid, 1, device)
     rows = np.arange(FRAMES)
-    data.insert(sums, np.zeros(old, np.int64), rows[:old], poses[:old], shifts[:old], np.ones(old))
+    kept = old + late
+    data.insert(sums, np.zeros(kept, np.int64), rows[:kept], poses[:kept], shifts[:kept], np.ones(kept))
     numerator, denominator = sums.sums(0)
     volume = as_kernel_volume(numerator / (denominator + 0.5), device)
     recent = slice(old, None)
@@ -64,13 +67,16 @@ def test_nothing_changes(synthetic: ModuleType, device: Device, crystal: np.ndar
     atoms, places = seen(synthetic, device, crystal, crystal, vacant_sites(crystal, NEIGHBOUR_A))
     assert not atoms.gone.any()
     assert not places.come.any()
-    assert np.abs(atoms.share - 1).max() < 0.3
+    assert np.abs(atoms.change).max() < 0.3
 
 
-def test_atoms_that_go_are_those_that_went(synthetic: ModuleType, device: Device, crystal: np.ndarray) -> None:
+@pytest.mark.parametrize("late", [0, RECENT])
+def test_atoms_that_go_are_those_that_went(
+    synthetic: ModuleType, device: Device, crystal: np.ndarray, late: int
+) -> None:
     lost = np.zeros(len(crystal), np.bool_)
     lost[np.argsort(crystal[:, 0])[-9:]] = True
-    atoms, places = seen(synthetic, device, crystal, crystal[~lost], vacant_sites(crystal, NEIGHBOUR_A))
+    atoms, places = seen(synthetic, device, crystal, crystal[~lost], vacant_sites(crystal, NEIGHBOUR_A), late)
     assert (atoms.gone == lost).all()
     assert not places.come.any()
 

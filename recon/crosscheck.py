@@ -1,0 +1,79 @@
+"""The poses of one reconstruction tried on the map of another: the branches it took must win there as well.
+
+Agreement of atoms certifies a map, not every pose; agreement of poses fails as soon as one of two reconstructions errs.
+A map that knows nothing of some frames can judge their branches, though, even if a part of its own frames is wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .branches import Path, Shortlist, lattice_position, score_branches
+from .rotations import C2Z, from_matrix, multiply, to_matrix
+from .site import Site
+from .whitened import Whitened
+
+Floats = NDArray[np.float64]
+STRETCH_FRAMES = 25  # whose branch is judged together
+CLIPPED = 60.0  # no frame counts for more
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scorer:
+    """A map to try poses on.
+
+    Attributes
+    ----------
+    volume : filled map in kernel layout. centre_px, middle_px : (3,) x, y, z of its lattice centre and of the centroid
+        of its atoms, pixels from its origin. site : its lattice sites. k_max : cycles per box.
+    """
+
+    volume: Any
+    centre_px: Floats
+    middle_px: Floats
+    site: Site
+    k_max: float
+
+
+def carried_over(path: Path, middle_px: Floats, turn: Floats, shift_px: Floats, to: Scorer) -> tuple[Floats, Floats]:
+    """Poses (t, 4) in the gauge of another map, and where its origin is seen, (t, 2) pixels.
+
+    Parameters
+    ----------
+    path : poses in the own gauge, of a map whose atoms have their centroid at `middle_px`.
+    turn, shift_px : ``own = turn @ other + shift`` about the centroids, from `compare.compare_atoms`.
+    """
+    hand = float(np.sign(np.linalg.det(turn)))
+    poses = multiply(path.poses, from_matrix(hand * turn))
+    if hand < 0:  # the image of the inverted body is that of the body after half a turn about the beam
+        poses = multiply(C2Z, poses)
+    seen = path.shifts + to_matrix(path.poses)[:, :2] @ (middle_px + shift_px)
+    return poses, seen - to_matrix(poses)[:, :2] @ to.middle_px
+
+
+def leads(
+    data: Whitened, rows: NDArray[np.int64], path: Path, middle_px: Floats, turn: Floats, shift_px: Floats, to: Scorer
+) -> Floats:
+    """By how much each pose beats its alternatives on another map: (t, alternatives), log-likelihood, clipped."""
+    poses, shifts = carried_over(path, middle_px, turn, shift_px, to)
+    candidates = Shortlist(
+        poses[:, None], lattice_position(poses, shifts, to.centre_px)[:, None], np.ones((len(rows), 1), np.bool_)
+    )
+    score = score_branches(data, to.volume, rows, candidates, to.centre_px, to.k_max, to.site, placed=True).score
+    return np.asarray(np.clip(score[:, :1] - score[:, 1:], -CLIPPED, CLIPPED))
+
+
+def upheld_share(lead: Floats, number: NDArray[np.int64]) -> float | None:
+    """Share of the stretches of frames whose branch wins, every frame of a stretch under the same alternative.
+
+    Parameters
+    ----------
+    lead : (t, alternatives) from `leads`. number : (t,) frame numbers, ascending.
+    """
+    stretch = number // STRETCH_FRAMES
+    won = [lead[stretch == s].mean(axis=0).min() > 0 for s in np.unique(stretch)]
+    return float(np.mean(won)) if won else None

@@ -1,0 +1,130 @@
+"""A second reconstruction of a particle, begun independently on frames of its own: the witness for the first one.
+
+Wrong branches make maps that look as good as right ones by every measure that the map itself offers, its half-map FSC
+included. Two maps begun apart agree atom by atom, and pose by pose, when both are right. A witness is a first map like
+any other. It is called again when the frames have doubled, so that it costs less and less per frame; sooner, and with
+more frames, while it does not confirm the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .crosscheck import Scorer
+from .mapper import Mapper, NoLatticeError
+from .output import Published
+from .records import NoiseSpectrum, Observation, Trust
+from .trust import Account, compare_accounts, judge, unseen_share
+
+Floats = NDArray[np.float64]
+LEAST_FRAMES = 200  # a first map of fewer frames is no witness
+MOST_GROWTH = 2  # of the frames of a witness, where a smaller one did not confirm the map
+
+
+def _account(mapper: Mapper) -> Account:
+    rows = [row for row in mapper.poses() if row.used]
+    atoms = mapper.published.atoms if mapper.published else ()
+    return Account(
+        np.array([atom.position_A for atom in atoms]).reshape(-1, 3),
+        np.array([row.frame for row in rows], np.int64),
+        np.array([row.quaternion for row in rows]).reshape(-1, 4),
+    )
+
+
+class Witness:
+    """Gathers frames that come after the first map, makes a map of them alone, and judges the first one by it.
+
+    Parameters
+    ----------
+    make : a fresh mapper for so many frames, of this lattice constant in A.
+    frames : of the first witness.
+    """
+
+    def __init__(self, make: Callable[[int, float | None], Mapper], frames: int) -> None:
+        self._make, self._frames = make, max(frames, LEAST_FRAMES)
+        self._wanted = self._frames
+        self._from = 0  # frames seen, those of the first map included, from which the next witness is gathered
+        self._gathered: list[Observation] = []
+        self._other: Account | None = None
+        self._scorer: Scorer | None = None
+        self._failure = ""
+        self._gauges: tuple[int, ...] | None = None
+        self._judged: Published | None = None
+        self._trust = Trust(None)
+
+    def take(self, observations: list[Observation], seen: int) -> None:
+        """Frames that the first map did not use, as they come; `seen` counts all frames up to them."""
+        if seen > self._from and len(self._gathered) < self._wanted:
+            self._gathered.extend(observations[: self._wanted - len(self._gathered)])
+
+    def work(self, mapper: Mapper, background: Callable[[], NoiseSpectrum | None], *, last: bool = False) -> bool:
+        """One piece of work where there is one: a second map, or a judgement of the newest map of `mapper`.
+
+        `last` : no more frames will come; the first witness then takes what there is.
+        """
+        few = last and self._other is None and len(self._gathered) >= LEAST_FRAMES
+        ready = len(self._gathered) >= self._wanted or few
+        if ready and (noise := background()) is not None:
+            with mapper.clock("witness"):
+                self._call(mapper.lattice_constant_A, noise)
+                self._judge(mapper)
+            self._plan(mapper.frames)
+            return True
+        if self._other is not None and mapper.published is not self._judged:
+            with mapper.clock("witness"):
+                self._judge(mapper)
+            return True
+        return False
+
+    def _call(self, lattice_constant_A: float | None, noise: NoiseSpectrum) -> None:
+        gathered, self._gathered = self._gathered, []
+        second = self._make(len(gathered), lattice_constant_A)
+        self._failure, self._gauges = "", None
+        try:
+            second.bootstrap(gathered, noise)
+        except NoLatticeError as error:
+            self._failure = str(error)
+        self._other, self._scorer = _account(second), second.scorer
+
+    def _judge(self, mapper: Mapper) -> None:
+        self._judged = mapper.published
+        if self._other is None or mapper.published is None:
+            return
+        numbers = replace(
+            self._trust,
+            frames=mapper.frames,
+            likelihood=mapper.likelihood,
+            branch_margin=mapper.margin,
+            used_share=mapper.used / max(mapper.frames, 1),
+            unseen_share=unseen_share(mapper.views),
+        )
+        if self._failure:
+            self._trust = replace(numbers, trusted=False, reasons=(f"no second map: {self._failure}",))
+            return
+        neighbour_A = mapper.published.lattice_constant_A / np.sqrt(2)
+        numbers, found = compare_accounts(numbers, _account(mapper), self._other, neighbour_A, self._gauges)
+        if found.gauge >= 0 and self._scorer is not None:
+            numbers = replace(numbers, upheld=mapper.upheld(self._scorer, found.turn, found.shift_A))
+        self._trust = judge(numbers)
+        self._gauges = found.ranked if self._trust.trusted else None
+
+    def _plan(self, seen: int) -> None:
+        """When the next witness is called, and of how many frames."""
+        if not self._trust.trusted and self._wanted == self._frames:
+            self._from, self._wanted = seen, MOST_GROWTH * self._frames
+        else:
+            self._from = 2 * seen
+
+    @property
+    def trust(self) -> Trust:
+        """What is known now; None, with what it waits for, before the first judgement."""
+        if self._trust.trusted is None:
+            awaited = (
+                f"{len(self._gathered)} of {self._wanted} frames for the second map that must agree with the first"
+            )
+            return replace(self._trust, reasons=(awaited,))
+        return self._trust

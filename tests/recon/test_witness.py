@@ -1,0 +1,150 @@
+"""When a second map is made, of which frames, and what becomes of its verdict; the mapper is a stand-in here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tumble.recon.clock import StepClock
+from tumble.recon.compare import GAUGES
+from tumble.recon.coverage import CELLS
+from tumble.recon.mapper import NoLatticeError
+from tumble.recon.records import NoiseSpectrum, Observation, PoseRow
+from tumble.recon.rotations import from_matrix, multiply, random_rotations
+from tumble.recon.witness import Witness
+
+NOISE = NoiseSpectrum(np.ones((4, 4), np.float32), 300)
+FIRST = 250  # frames of the first map, and of a witness
+POSES = random_rotations(9000, np.random.default_rng(0))
+
+
+def frames(start: int, count: int) -> list[Observation]:
+    box = np.zeros((1, 1), np.float32)
+    return [Observation(1, t, 0.0025 * t, box, (0, 0), (0.0, 0.0), 0.5) for t in range(start, start + count)]
+
+
+@dataclass
+class FakeMapper:
+    """Knows its crystal at once, in a gauge of its own."""
+
+    atoms: np.ndarray
+    gauge: int = 0
+    fails: bool = False
+    published: Any = None
+    lattice_constant_A: float = 3.95
+    likelihood: float = 200.0
+    margin: float = 12.0
+    scorer: object = NOISE
+    frames: int = 0
+    views: np.ndarray = field(default_factory=lambda: np.ones(CELLS, np.int32))
+    numbers: list[int] = field(default_factory=list)
+    clock: StepClock = field(default_factory=StepClock)
+
+    @property
+    def used(self) -> int:
+        return self.frames
+
+    def upheld(self, other: object, turn: np.ndarray, shift_A: np.ndarray) -> float:
+        return 1.0
+
+    def bootstrap(self, observations: list[Observation], noise: NoiseSpectrum) -> None:
+        assert noise is NOISE
+        if self.fails:
+            raise NoLatticeError("nothing to see")
+        self.advance(observations)
+
+    def advance(self, observations: list[Observation]) -> None:
+        self.numbers += [o.frame for o in observations]
+        self.frames += len(observations)
+        if self.published is not None and self.frames % 500:
+            return
+        turned = self.atoms @ GAUGES[self.gauge].T
+        atoms = [SimpleNamespace(position_A=tuple(p)) for p in turned - turned.mean(axis=0)]
+        self.published = SimpleNamespace(atoms=atoms, lattice_constant_A=3.95)
+
+    def poses(self) -> list[PoseRow]:
+        turned = multiply(POSES[self.numbers], from_matrix(GAUGES[self.gauge].T))
+        return [
+            PoseRow(n, 0.0, tuple(q), (0.0, 0.0), 200.0, used=True) for n, q in zip(self.numbers, turned, strict=True)
+        ]
+
+
+@pytest.fixture
+def crystal(synthetic: ModuleType) -> np.ndarray:
+    return synthetic.fcc_crystal(3.95, 20.0)
+
+
+def stream(main: FakeMapper, witness: Witness, start: int, count: int) -> list[int]:
+    """Batches of 50 as they come; the frame numbers at which the witness worked."""
+    worked = []
+    for at in range(start, start + count, 50):
+        batch = frames(at, 50)
+        main.advance(batch)
+        witness.take(batch, main.frames)
+        if witness.work(main, lambda: NOISE):
+            worked.append(at + 50)
+    return worked
+
+
+def test_a_right_map_is_confirmed_and_asked_again_when_frames_have_doubled(crystal: np.ndarray) -> None:
+    made = []
+
+    def make(count: int, constant: float | None) -> FakeMapper:
+        assert constant == 3.95
+        made.append(FakeMapper(crystal, gauge=7 + 5 * len(made)))
+        return made[-1]
+
+    main, witness = FakeMapper(crystal), Witness(make, FIRST)  # type: ignore[arg-type]
+    main.advance(frames(0, FIRST))
+    assert witness.trust.trusted is None
+    assert "0 of 250 frames" in witness.trust.reasons[0]
+    stream(main, witness, FIRST, 250)
+    assert witness.trust.trusted is True
+    assert witness.trust.pose_agreement == 1.0
+    assert witness.trust.frames == 500
+    stream(main, witness, 500, 1000)
+    assert [w.numbers[0] for w in made] == [250, 1000]  # confirmed at 500: again at twice that
+    assert [len(w.numbers) for w in made] == [250, 250]
+    assert set(made[0].numbers).isdisjoint(range(FIRST))
+
+
+def test_another_crystal_is_refused_and_a_larger_witness_called(crystal: np.ndarray, synthetic: ModuleType) -> None:
+    other = synthetic.fcc_crystal(3.95, 17.0, site=(0.3, 0.1, 0.2))
+    asked = []
+
+    def make(count: int, constant: float | None) -> FakeMapper:
+        asked.append(count)
+        return FakeMapper(other)
+
+    main, witness = FakeMapper(crystal), Witness(make, FIRST)  # type: ignore[arg-type]
+    main.advance(frames(0, FIRST))
+    stream(main, witness, FIRST, 750)
+    assert asked == [250, 500]
+    assert witness.trust.trusted is False
+    assert "of the atoms only" in witness.trust.reasons[0]
+
+
+def test_a_witness_that_sees_nothing(crystal: np.ndarray) -> None:
+    main = FakeMapper(crystal)
+    witness = Witness(lambda count, constant: FakeMapper(crystal, fails=True), FIRST)  # type: ignore[arg-type, return-value]
+    main.advance(frames(0, FIRST))
+    stream(main, witness, FIRST, 250)
+    assert witness.trust.trusted is False
+    assert witness.trust.reasons == ("no second map: nothing to see",)
+
+
+def test_a_short_series(crystal: np.ndarray) -> None:
+    """At the end a first witness takes what there is, if that is enough for a map."""
+    main = FakeMapper(crystal)
+    witness = Witness(lambda count, constant: FakeMapper(crystal), 400)  # type: ignore[arg-type, return-value]
+    main.advance(frames(0, 400))
+    stream(main, witness, 400, 150)
+    assert not witness.work(main, lambda: NOISE, last=True)  # type: ignore[arg-type]
+    assert witness.trust.trusted is None
+    stream(main, witness, 550, 100)
+    assert witness.work(main, lambda: NOISE, last=True)  # type: ignore[arg-type]
+    assert witness.trust.trusted is True
