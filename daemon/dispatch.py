@@ -3,8 +3,9 @@
 Particles are dealt out to the workers in turn. A message goes straight to the worker of its particle while that has
 room; otherwise it waits on disk behind the others of its particle, so the front end never waits and memory is bounded.
 Room that becomes free goes to the most urgent particle: those that have failed first, because they cost nothing; then
-those without a map, the one with the most frames gathered before the others; then those with a map, the one that is
-farthest behind. The order within a particle never changes, so no result depends on any of this.
+those without a map, the one with the most frames gathered before the others; then those with a map, the one nearest to
+a verdict (most milestones in a row that say the same word) and of equals the one farthest behind; last those that have
+been told to be enough or not to get better. The order within a particle never changes, so no result depends on this.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Protocol
 
+from ..recon.records import Verdict
 from .errors import TumbleError
 from .parcels import Ending, Meeting, Message, Parcel, arrival_s, pack
 from .spool import Spool
 from .workshop import Report
 
 NO_MAP = ("COLLECTING", "INDEXING")
+SETTLED = ("ENOUGH", "PLATEAU")  # verdicts that more frames are not needed for
 
 
 class WorkerDied(TumbleError):
@@ -56,6 +59,7 @@ class _Lane:
     ending: Parcel | None = None
     state: str = "COLLECTING"
     gathered: int = 0
+    verdict: Verdict | None = None
     sent_s: float = 0.0  # arrival of the newest observation that was passed on
 
     @property
@@ -78,11 +82,15 @@ class _Lane:
         elif self.spool is not None:
             self.spool.drop()
 
-    def urgency(self) -> tuple[float, float]:
+    def urgency(self) -> tuple[float, ...]:
         """Less comes first."""
         if self.state == "FAILED":
-            return (0.0, 0.0)
-        return (1.0, -self.gathered) if self.state in NO_MAP else (2.0, self.sent_s)
+            return (0.0,)
+        if self.state in NO_MAP:
+            return (1.0, -self.gathered)
+        if self.verdict is None:
+            return (2.0, 0.0, self.sent_s)
+        return (3.0 if self.verdict.word in SETTLED else 2.0, -self.verdict.proposals, self.sent_s)
 
     def close(self) -> None:
         if self.spool is not None:
@@ -196,7 +204,8 @@ class Dispatcher:
     def _note(self, report: Report) -> None:
         lane = self._lanes.get(report.particle)
         if lane is not None:
-            lane.state, lane.gathered = report.status.state, report.status.frames_seen
+            status = report.status
+            lane.state, lane.gathered, lane.verdict = status.state, status.frames_seen, status.verdict
             if report.ended:
                 lane.close()
                 del self._lanes[report.particle]

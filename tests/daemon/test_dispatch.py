@@ -8,11 +8,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tumble.daemon.dispatch import Dispatcher, Loss, WorkerDied
+from tumble.daemon.dispatch import Dispatcher, Loss, WorkerDied, _Lane
 from tumble.daemon.parcels import Meeting, Sighting, sighting, unpack
 from tumble.daemon.pipeline import DIED, NO_DISK, NOISE_EVERY, Pipeline
 from tumble.daemon.workers import WorkerHere
-from tumble.recon.records import Observation
+from tumble.recon.records import Observation, Verdict
 from tumble.stream.frame import Frame
 
 
@@ -162,6 +162,23 @@ def test_the_most_urgent_is_worked_off_first(fake_parts, tmp_path):
     work_all()
     assert slow.seen == [5, 5, 3, 3, 4, 4, 2, 1, 1, 2]  # 2 came first; then all are equally far behind
     dispatcher.close()
+
+
+def test_nearest_to_a_verdict_comes_before_farthest_behind_and_the_settled_come_last():
+    def lane(word: str | None, proposals: int = 0, sent_s: float = 0.0, state: str = "MAPPING") -> _Lane:
+        verdict = None if word is None else Verdict(word, proposals=proposals)
+        return _Lane(1, Slow(None), None, state=state, verdict=verdict, sent_s=sent_s)
+
+    ordered = [
+        lane(None, state="FAILED", sent_s=9.0),
+        lane("SEARCHING", state="INDEXING", sent_s=9.0),
+        lane("CONTINUE", proposals=2, sent_s=9.0),
+        lane("CONTINUE", proposals=1, sent_s=1.0),
+        lane("STARVED", sent_s=1.0),
+        lane(None, sent_s=2.0),
+        lane("ENOUGH", sent_s=0.0),
+    ]
+    assert sorted(ordered[::-1], key=_Lane.urgency) == ordered
 
 
 def test_a_full_disk_is_said_once_and_counted(series, fake_parts, tmp_path, monkeypatch):
