@@ -38,7 +38,7 @@ class Particle:
 
     Attributes
     ----------
-    facts : its record in the last snapshot, overridden by summary.json.
+    facts : its record in the last snapshot, which is never older than summary.json, completed by that.
     volume : (n, n, n) float32 ``[z, y, x]``; voxel_A its sampling.
     elements, positions_A, confidence : the atoms: symbols, (m, 3) x y z, (m,) 0..1.
     poses : (k, 10) columns of poses.csv.
@@ -204,7 +204,8 @@ def _particle(folder: Path, last: Facts) -> Particle:
 
 def _summary(path: Path, particle: Particle) -> None:
     summary = json.loads(path.read_text(encoding="utf-8"))
-    particle.facts.update(summary.items())
+    told = {key: value for key, value in particle.facts.items() if value not in (None, "", [], {})}
+    particle.facts = {**dict(summary.items()), **told}
 
 
 def _map(path: Path, particle: Particle) -> None:

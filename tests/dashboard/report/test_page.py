@@ -108,6 +108,20 @@ def test_what_the_daemon_judged_is_shown(session: Path, fakes: ModuleType) -> No
     assert "ENOUGH" not in text
 
 
+def test_the_last_snapshot_is_believed_before_an_older_summary(session: Path, fakes: ModuleType) -> None:
+    (session / "particles/P001/map.mrc").unlink()
+    view = replace(fakes.snapshot(12.0, 1).particles[0], state="LOST", verdict="LOST", resolution_A=None)
+    last = replace(fakes.snapshot(12.0, 1), particles=(view,))
+    (session / "timeline.jsonl").write_text(last.to_json() + "\n")
+    (session / "particles/P001/summary.json").write_text(
+        '{"verdict": "ENOUGH", "state": "MAPPING", "resolution_A": 0.91}'
+    )
+    text = parsed(make(session)[0]).text
+    assert "LOST" in text
+    assert "ENOUGH" not in text
+    assert "0.91" in text
+
+
 def check_nothing_is_loaded_from_anywhere(html: str, page: Page) -> None:
     assert page.elements.get("script", 0) == page.elements.get("link", 0) == 0
     assert "default-src 'none'" in html
