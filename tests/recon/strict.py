@@ -173,7 +173,8 @@ xp: Any = Namespace(
     concatenate=lambda parts, axis=0: StrictArray(np.concatenate([_inside(part) for part in parts], axis)),
     fft=SimpleNamespace(
         rfftn=_function(np.fft.rfftn), irfftn=_function(np.fft.irfftn), rfft2=_function(np.fft.rfft2),
-        fft=_function(np.fft.fft), ifft=_function(np.fft.ifft), rfft=_function(np.fft.rfft), irfft=_function(np.fft.irfft),
+        fft=_function(np.fft.fft), ifft=_function(np.fft.ifft),
+        rfft=_function(np.fft.rfft), irfft=_function(np.fft.irfft),
         fftshift=_function(np.fft.fftshift), ifftshift=_function(np.fft.ifftshift),
     ),
 )  # fmt: skip
