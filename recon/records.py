@@ -224,6 +224,7 @@ class ParticleStatus:
     trust: Trust | None = None
     slice_xz: NDArray[np.float32] | None = None  # the same along y, [z, x]
     slice_yz: NDArray[np.float32] | None = None  # and along x, [z, y]
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
