@@ -38,7 +38,8 @@ def chimerax_text(particle: Particle, density: Density, map_path: str, atoms_pat
         f"# {particle.name}: open this file in ChimeraX, from where it lies",
         f'open "{map_path}"',
         f"volume #1 originIndex {middle},{middle},{middle}",
-        f"volume #1 style surface step 1 level {density.level:.6g} color #d6b25e transparency 0.45",
+        f"volume #1 style surface step 1 level {density.level:.6g} color #d6b25e",
+        "transparency #1 45",
     ]
     if atoms_path:
         lines += [
@@ -46,7 +47,7 @@ def chimerax_text(particle: Particle, density: Density, map_path: str, atoms_pat
             "delete bonds #2",
             "style #2 sphere",
             "size #2 atomRadius 0.45",
-            "color byattribute a:bfactor #2 palette #00224e:#707173:#fee838 range 0,100",
+            "color byattribute a:bfactor #2 target a palette 0,#00224e:50,#707173:100,#fee838",
         ]
     return "\n".join([*lines, "set bgColor white", "lighting soft", "view", ""])
 
