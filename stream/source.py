@@ -5,6 +5,7 @@ Stream V2 and SIMPLON v1 are told apart per message. Nothing a sender does is fa
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter, deque
@@ -15,7 +16,7 @@ from typing import Literal, Self
 
 import zmq
 
-from . import dectris2, simplon1
+from . import dectris2, karabo, simplon1
 from .compression import MAX_RAW_BYTES, prepare
 from .encoded import EncodedFrame
 from .errors import CompressionError, WireError
@@ -23,7 +24,8 @@ from .frame import Event, Frame
 from .series import SeriesTracker, WireEvent
 
 Policy = Literal["block", "drop"]
-SCHEMES = ("zmq+tcp", "zmq+ipc", "zmq+sub+tcp", "zmq+sub+ipc")
+_MANNERS = {"": zmq.PULL, "sub+": zmq.SUB, "req+": zmq.REQ}
+SCHEMES = tuple(f"zmq+{manner}{transport}" for manner in _MANNERS for transport in ("tcp", "ipc"))
 _POLL_S = 0.05
 _CONTROL_ROOM = 16  # starts and ends that still fit into a full queue: they are never dropped
 _TOLD_MALFORMED = 3
@@ -63,7 +65,7 @@ def zmq_endpoint(uri: str) -> str:
     SourceError : anything else.
     """
     scheme, separator, rest = uri.partition("://")
-    transport = scheme.removeprefix("zmq+").removeprefix("sub+")
+    transport = scheme.rpartition("+")[2]
     if not separator or scheme not in SCHEMES or not rest:
         raise SourceError(f"source {uri!r} has to be zmq+tcp://HOST:PORT or zmq+ipc://PATH")
     if transport == "tcp":
@@ -79,7 +81,7 @@ class PullSource:
     Parameters
     ----------
     uri : ``zmq+tcp://host:port`` or ``zmq+ipc://path`` of a detector, which pushes; ``zmq+sub+tcp://host:port`` and
-        ``zmq+sub+ipc://path`` of a `Tee`, which publishes.
+        ``zmq+sub+ipc://path`` of a `Tee`, which publishes; ``zmq+req+...`` of a karabo-bridge that waits to be asked.
     capacity : frames the queue holds, compressed as they came.
     capacity_bytes : and how much memory they may take; one frame always fits.
     policy : what happens when the queue is full. ``"block"``: the receiver waits, ZeroMQ fills up and the sender is
@@ -128,19 +130,24 @@ class PullSource:
         self._dropped: Counter[str] = Counter()
         prepare()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._karabo = karabo.Decoder()
         self._socket = self._connect()
         self._thread = threading.Thread(target=self._run, name="tumble-receiver", daemon=True)
         self._thread.start()
 
     def _connect(self) -> zmq.Socket[bytes]:
-        subscribes = self.uri.startswith("zmq+sub+")
-        socket = self._context.socket(zmq.SUB if subscribes else zmq.PULL)
-        if subscribes:
+        manner = self.uri.removeprefix("zmq+").partition("://")[0].removesuffix("tcp").removesuffix("ipc")
+        socket = self._context.socket(_MANNERS[manner])
+        self._asks = manner == "req+"
+        if manner == "sub+":
             socket.setsockopt(zmq.SUBSCRIBE, b"")
         socket.setsockopt(zmq.RCVHWM, self._high_water_mark)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_RAW_BYTES + (1 << 20))
         try:
+        if self._asks:  # ask again when a server went away with the question
+            socket.setsockopt(zmq.REQ_RELAXED, 1)
+            socket.setsockopt(zmq.REQ_CORRELATE, 1)
             socket.connect(self._endpoint)
         except zmq.ZMQError as error:
             socket.close(0)
@@ -277,6 +284,7 @@ class PullSource:
             if self._socket.poll(int(_POLL_S * 1000)):
                 self._put(self._burst())
                 last_message = time.monotonic()  # after the queue had room again: waiting for it is not silence
+        self._ask()
             elif time.monotonic() - last_message > self._end_timeout_s:
                 with self._changed:
                     ended = self._tracker.time_out()
@@ -285,8 +293,11 @@ class PullSource:
 
     def _burst(self) -> list[WireEvent]:
         """What has come, up to a bound: handing every single message over would cost more than reading it."""
+                self._ask()
+                last_message = time.monotonic()
         events = self._read()
-        for _ in range(_BURST - 1):
+        self._ask()
+        for _ in range(0 if self._asks else _BURST - 1):
             try:
                 events += self._read(zmq.NOBLOCK)
             except zmq.Again:
@@ -297,6 +308,11 @@ class PullSource:
         """Receive one message and return what it amounts to. Decoding is done outside the lock, booking inside."""
         parts = [part.buffer for part in self._socket.recv_multipart(flags, copy=False)]
         try:
+    def _ask(self) -> None:
+        if self._asks:
+            with contextlib.suppress(zmq.Again):
+                self._socket.send(karabo.REQUEST, zmq.NOBLOCK)
+
             events, problem = self._decode_message(parts), None
         except WireError as error:
             events, problem = [], error
@@ -318,6 +334,8 @@ class PullSource:
         return [event for event in events if event is not None]
 
     def _put(self, events: list[WireEvent]) -> None:
+        if karabo.looks_like(parts[0]):
+            return self._karabo.decode(parts)
         arrived_s = time.monotonic()  # before any waiting for room
         with self._changed:
             for event in events:
@@ -347,7 +365,7 @@ class PullSource:
 
     def _count_abandoned(self) -> None:
         """Frames ZeroMQ had already taken from the sender when we were stopped: nobody else will get them."""
-        for _ in range(self._high_water_mark):
+        for _ in range(0 if self._asks else self._high_water_mark):
             try:
                 events = self._read(zmq.NOBLOCK)
             except zmq.Again:
