@@ -126,11 +126,11 @@ class PullSource:
         self._failure: BaseException | None = None
         self._tracker = SeriesTracker()
         self._simplon = simplon1.Decoder()
+        self._karabo = karabo.Decoder()
         self._messages = self._malformed = self._unknown = self._queued = self._queued_bytes = self._delivered = 0
         self._dropped: Counter[str] = Counter()
         prepare()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._karabo = karabo.Decoder()
         self._socket = self._connect()
         self._thread = threading.Thread(target=self._run, name="tumble-receiver", daemon=True)
         self._thread.start()
@@ -141,13 +141,13 @@ class PullSource:
         self._asks = manner == "req+"
         if manner == "sub+":
             socket.setsockopt(zmq.SUBSCRIBE, b"")
+        if self._asks:  # ask again when a server went away with the question
+            socket.setsockopt(zmq.REQ_RELAXED, 1)
+            socket.setsockopt(zmq.REQ_CORRELATE, 1)
         socket.setsockopt(zmq.RCVHWM, self._high_water_mark)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_RAW_BYTES + (1 << 20))
         try:
-        if self._asks:  # ask again when a server went away with the question
-            socket.setsockopt(zmq.REQ_RELAXED, 1)
-            socket.setsockopt(zmq.REQ_CORRELATE, 1)
             socket.connect(self._endpoint)
         except zmq.ZMQError as error:
             socket.close(0)
@@ -280,21 +280,21 @@ class PullSource:
 
     def _receive(self) -> None:
         last_message = time.monotonic()
+        self._ask()
         while not self._stopping.is_set():
             if self._socket.poll(int(_POLL_S * 1000)):
                 self._put(self._burst())
                 last_message = time.monotonic()  # after the queue had room again: waiting for it is not silence
-        self._ask()
             elif time.monotonic() - last_message > self._end_timeout_s:
                 with self._changed:
                     ended = self._tracker.time_out()
                 self._put(ended)
+                self._ask()
+                last_message = time.monotonic()
         self._count_abandoned()
 
     def _burst(self) -> list[WireEvent]:
         """What has come, up to a bound: handing every single message over would cost more than reading it."""
-                self._ask()
-                last_message = time.monotonic()
         events = self._read()
         self._ask()
         for _ in range(0 if self._asks else _BURST - 1):
@@ -304,15 +304,15 @@ class PullSource:
                 break
         return events
 
-    def _read(self, flags: int = 0) -> list[WireEvent]:
-        """Receive one message and return what it amounts to. Decoding is done outside the lock, booking inside."""
-        parts = [part.buffer for part in self._socket.recv_multipart(flags, copy=False)]
-        try:
     def _ask(self) -> None:
         if self._asks:
             with contextlib.suppress(zmq.Again):
                 self._socket.send(karabo.REQUEST, zmq.NOBLOCK)
 
+    def _read(self, flags: int = 0) -> list[WireEvent]:
+        """Receive one message and return what it amounts to. Decoding is done outside the lock, booking inside."""
+        parts = [part.buffer for part in self._socket.recv_multipart(flags, copy=False)]
+        try:
             events, problem = self._decode_message(parts), None
         except WireError as error:
             events, problem = [], error
@@ -330,12 +330,12 @@ class PullSource:
     def _decode_message(self, parts: list[memoryview]) -> list[WireEvent]:
         if simplon1.looks_like(parts[0]):
             return self._simplon.decode(parts)
+        if karabo.looks_like(parts[0]):
+            return self._karabo.decode(parts)
         events = (dectris2.decode(part, self._channel) for part in parts)  # one by the book, several were seen
         return [event for event in events if event is not None]
 
     def _put(self, events: list[WireEvent]) -> None:
-        if karabo.looks_like(parts[0]):
-            return self._karabo.decode(parts)
         arrived_s = time.monotonic()  # before any waiting for room
         with self._changed:
             for event in events:
