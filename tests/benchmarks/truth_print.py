@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
+from tumble.recon.records import Trust
+from tumble.recon.trust import judge
+
 RIGHT_POSES, RIGHT_ATOMS = 0.9, 0.95  # a map with less is wrong, whatever made it so
+
+REFUSALS = (
+    ("of the atoms only", "atoms of the second map"), ("several sides", "gap to the second-best gauge"),
+    ("of the time", "branches tried on the second map"), ("on the pose", "poses of the second map"),
+    ("stretch of frames", "branch margin"), ("shapes", "shape"), ("never seen", "directions not seen"),
+    ("vacuum", "atoms in the vacuum"), ("hardly", "likelihood"), ("are sure", "frames with a sure pose"),
+    ("about their lattice", "scatter about the lattice"), ("no second map", "no second map"),
+    ("crystal changes", "the crystal changes"),
+)  # fmt: skip
 
 
 def _number(value: Any, digits: int = 2) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def verdict(record: dict[str, Any]) -> Trust:
+    """The rule of today on the evidence of that day; an alarm of that day stands."""
+    kept = record["trust"] or {"trusted": None}
+    known = {item.name for item in fields(Trust)}
+    trust = Trust(**{name: value for name, value in kept.items() if name in known})
+    if trust.agreement is None:  # without a second map there is nothing to judge
+        return trust
+    alarms = tuple(words for words in trust.reasons if words.startswith("the crystal changes"))
+    found = judge(trust)
+    return Trust(False, (*alarms, *found.reasons)) if alarms else found
+
+
 def _trusted(record: dict[str, Any]) -> str:
-    trust = record["trust"]
-    if trust is None or trust["trusted"] is None:
-        return "not judged"
-    return "yes" if trust["trusted"] else "no"
+    found = verdict(record).trusted
+    return "not judged" if found is None else "yes" if found else "no"
 
 
 def is_right(record: dict[str, Any]) -> bool:
@@ -49,7 +72,7 @@ def print_table(records: list[dict[str, Any]], names: list[str]) -> None:
         print("| " + " | ".join(cells) + " |")
     print("\nWhy not trusted:\n")
     for name in done:
-        reasons = (found[name]["trust"] or {}).get("reasons", ())
+        reasons = verdict(found[name]).reasons
         if reasons:
             print(f"- {name}: {'; '.join(reasons)}")
 
@@ -70,6 +93,11 @@ def print_trust(records: list[dict[str, Any]]) -> None:
         parts = (runs, [r for r in runs if r["seed"] % 2 == 0], [r for r in runs if r["seed"] % 2])
         cells += [f"{sum(_trusted(r) == 'yes' for r in part)} of {len(part)}" for part in parts]
         print("| " + " | ".join(cells) + " |")
+    print("\nWhat refused how many runs:\n")
+    refused = [record for record in records if _trusted(record) == "no"]
+    for word, meaning in REFUSALS:
+        count = sum(any(word in reason for reason in verdict(record).reasons) for record in refused)
+        print(f"- {meaning}: {count}")
     right = [record for record in records if is_right(record)]
     wrong = [record for record in records if not is_right(record)]
     for words, part in (("right", right), ("wrong", wrong)):
