@@ -17,7 +17,7 @@ import pytest
 import tumble
 from tumble.daemon.cli import main
 
-COMMANDS = ("demo", "run", "replay", "simulate", "watch", "status", "doctor")
+COMMANDS = ("demo", "run", "replay", "simulate", "watch", "status", "report", "doctor")
 
 
 def call(*words: str | Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess:

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -191,6 +192,21 @@ def test_what_is_no_session_is_refused_in_one_line(tmp_path: Path, session: Path
         assert "\n" not in str(caught.value)
 
 
+def test_the_command_writes_or_says_in_one_line_why_not(tmp_path: Path) -> None:
+    def call(*words: Path | str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "tumble", "report", *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+    refused = call(tmp_path / "nothing")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert len(refused.stderr.splitlines()) == 1
+    assert refused.stderr.startswith("tumble: no session folder")
+    (tmp_path / "session.json").write_text("{}")
+    done = call(tmp_path, "--out", tmp_path / "page.html")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"wrote {tmp_path / 'page.html'}\n"
+
+
 def test_a_long_timeline_is_thinned_and_keeps_its_end(session: Path) -> None:
     lines = (f'{{"uptime_s": {i}.5, "phase": "RUNNING", "stream": {{}}, "particles": []}}\n' for i in range(5000))
     (session / "timeline.jsonl").write_text("".join(lines))
@@ -234,7 +250,7 @@ def test_a_browser_draws_it(session: Path, tmp_path: Path, scheme: str) -> None:
     options += ["--disable-component-update", "--disable-sync", "--hide-scrollbars", "--window-size=1240,3000"]
     options += [f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={picture}"]
     options += ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
-    done = subprocess.run([CHROMIUM, *options, page.as_uri()], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([CHROMIUM, *options, page.as_uri()], capture_output=True, text=True, timeout=600, check=False)
     assert picture.exists(), done.stderr[-2000:]
     assert "violates" not in done.stderr  # the page's own policy
     pixels = np.asarray(image.open(picture).convert("RGB")).astype(int)
