@@ -1,0 +1,79 @@
+"""Poses tried on a map of another gauge, hand and lattice site: right branches win there, a wrong stretch loses."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from tumble.recon.branches import Path
+from tumble.recon.compare import GAUGES
+from tumble.recon.crosscheck import Scorer, leads, upheld_share
+from tumble.recon.device import Device
+from tumble.recon.geometry import box_size_px, half_plane
+from tumble.recon.maps import Accumulator
+from tumble.recon.rotations import equivalents, random_rotations, to_matrix
+from tumble.recon.site import Site
+from tumble.recon.spectra import box_coefficients
+from tumble.recon.volume import Grid, as_kernel_volume
+from tumble.recon.whitened import Whitened
+
+PIXEL_A, DIAMETER_A, CONSTANT_A, K_MAX = 0.42, 17.0, 3.95, 24
+SIZE = box_size_px(DIAMETER_A, PIXEL_A)
+FRAMES = 150
+
+
+def exposed(
+    synthetic: ModuleType, device: Device, atoms: np.ndarray, poses: np.ndarray, shifts: np.ndarray, seed: int
+) -> Whitened:
+    """Whitened boxes of atoms (A, about the map's origin)."""
+    rng = np.random.default_rng(seed)
+    boxes = [
+        30 * synthetic.project(atoms / PIXEL_A, q, s, SIZE, 0.45 / PIXEL_A, 1.0 / PIXEL_A)
+        + rng.normal(size=(SIZE, SIZE)) for q, s in zip(poses, shifts, strict=True)
+    ]  # fmt: skip
+    plane = half_plane(SIZE, K_MAX)
+    ones = np.ones(len(plane.kx), np.float32)
+    coefficients = box_coefficients(np.array(boxes, np.float32), plane, device)
+    return Whitened(coefficients, plane, ones, ones, 3.0, device)
+
+
+def about_a_site(atoms: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Atoms about one of those nearest to the centroid, and that one's place."""
+    site = atoms[np.argsort(np.linalg.norm(atoms, axis=1), kind="stable")[number]]
+    return atoms - site, site
+
+
+@pytest.mark.parametrize("gauge", [0, 9, 31])
+def test_branches_on_another_map(synthetic: ModuleType, device: Device, gauge: int) -> None:
+    rng = np.random.default_rng(gauge)
+    crystal, turn = synthetic.fcc_crystal(CONSTANT_A, DIAMETER_A), GAUGES[gauge]
+    other, place = about_a_site(crystal @ turn, 2)  # crystal = turn @ other
+    poses, shifts = random_rotations(300, rng), rng.normal(0, 1, (300, 2))
+    theirs = exposed(synthetic, device, other, poses, shifts, 1)
+    grid = Grid(SIZE, K_MAX)
+    sums = Accumulator(grid, 1, device)
+    theirs.insert(sums, np.zeros(300, np.int64), np.arange(300), poses, shifts, np.ones(300))
+    numerator, denominator = sums.sums(0)
+    volume = as_kernel_volume(numerator / (denominator + 0.5), device)
+    scorer = Scorer(volume, np.zeros(3), -place / PIXEL_A, Site(place / PIXEL_A, CONSTANT_A / PIXEL_A), float(K_MAX))
+    own, site = about_a_site(crystal, 0)
+    poses = random_rotations(FRAMES, rng)
+    middle = rng.normal(0, 0.5, (FRAMES, 2))  # where the crystal is
+    shifts = middle + to_matrix(poses)[:, :2] @ site / PIXEL_A
+    data = exposed(synthetic, device, own, poses, shifts, 2)
+    number = np.arange(FRAMES)
+    path = Path(poses, shifts, np.zeros(FRAMES), np.ones(FRAMES, np.bool_))
+    lead = leads(data, number, path, -site / PIXEL_A, turn, np.zeros(3), scorer)
+    assert upheld_share(lead, number) == 1.0
+    assert (lead.min(axis=1) > 0).mean() > 0.9
+    wrong = poses.copy()
+    wrong[50:100] = equivalents(poses[50:100])[:, 7]
+    path = Path(wrong, middle + to_matrix(wrong)[:, :2] @ site / PIXEL_A, path.score, path.used)
+    lead = leads(data, number, path, -site / PIXEL_A, turn, np.zeros(3), scorer)
+    assert upheld_share(lead, number) == pytest.approx(4 / 6)
+
+
+def test_no_frames() -> None:
+    assert upheld_share(np.zeros((0, 47)), np.zeros(0, np.int64)) is None
