@@ -29,6 +29,7 @@ from .snapshot import Snapshot
 Floats = NDArray[np.float64]
 UNHURRIED = 100  # first frames, which meet a program that is still loading, do not count
 LOOK_EVERY_S = 0.002
+SNAPSHOTS_HZ = 20.0  # as often as a daemon can be told to make them: the wait for one is part of the latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ def _watch(options: BenchOptions, uri: str) -> tuple[list[_Look], Snapshot]:
             None,
             {
                 "stream": {"source": uri},
+                "status": {"rate_hz": SNAPSHOTS_HZ},
                 "reconstruction": {"bootstrap_frames": options.bootstrap_frames, "threads": options.threads},
             },
         )
