@@ -105,6 +105,15 @@ def right(seed: int) -> Spoilt:
     return Spoilt(case, film(ingredients(case)))
 
 
+def low_dose(seed: int) -> Spoilt:
+    """Nothing wrong but the light: some of these come out right, some do not, and nobody forced them."""
+    case = Case(
+        RIGHT_ELEMENTS[seed % len(RIGHT_ELEMENTS)], ATOMS, (25.0, 18.0, 12.0)[seed % 3], (4.0, 2.5)[seed // 3 % 2],
+        FRAMES, seed=seed + 500,
+    )  # fmt: skip
+    return Spoilt(case, film(ingredients(case)))
+
+
 def forced_part(seed: int) -> Spoilt:
     """A stretch of frames on a wrong branch; in two of three runs in the witness too, on the same branch or another."""
     rng = np.random.default_rng([seed, 9])
@@ -160,5 +169,6 @@ WRONG: dict[str, Callable[[int], Spoilt]] = {
     "turning about one axis": one_axis,
     "frames shuffled": out_of_order,
     "pure noise": noise,
+    "little dose": low_dose,
 }
 WAYS: dict[str, Callable[[int], Spoilt]] = {"right": right, **WRONG}
