@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
 from tumble.stream import keeper as keeper_module
 from tumble.stream.encoded import EncodedFrame, encode_frame
 from tumble.stream.errors import RecordingError
-from tumble.stream.frame import Frame, SeriesStart
+from tumble.stream.frame import Frame, SeriesEnd, SeriesStart
 from tumble.stream.keeper import DISK_FAILED, DISK_FULL, Keeper
+from tumble.stream.publisher import Publisher
 from tumble.stream.readers import open_recording
 from tumble.stream.recorder import Recorder
+from tumble.stream.source import PullSource
 
 PIXELS = np.random.default_rng(3).poisson(1.5, (20, 30)).astype(np.uint16)
 
@@ -103,3 +108,34 @@ def test_a_disk_that_fails_ends_the_recording_and_not_the_rest(tmp_path, monkeyp
     keeper.close()
     assert (keeper.recorded, dict(keeper.unrecorded)) == (10, {DISK_FAILED: 5})
     assert keeper.warnings == ["the recording has ended: cannot write a.h5: Input/output error"]
+
+
+def test_a_slow_disk_slows_the_sender_down_and_loses_nothing(tmp_path, monkeypatch):
+    """The queue in front of the disk is bounded: when it is full the sender has to wait, and everything is recorded."""
+    write = Recorder.write
+
+    def slowly(self, item):
+        time.sleep(0.01)
+        return write(self, item)
+
+    monkeypatch.setattr(Recorder, "write", slowly)
+    blob = np.random.default_rng(0).integers(0, 2**16, (300, 400), np.uint16)  # large: sockets hold only so much
+    events = [SeriesStart(1), *(Frame(1, index, blob, 0.0) for index in range(120)), SeriesEnd(1)]
+    keeper = Keeper(tmp_path / "a.h5", room_frames=2)
+    with (
+        Publisher(compression="none", high_water_mark=4) as publisher,
+        PullSource(publisher.source_uri, capacity=4, high_water_mark=4, encoded=True) as source,
+    ):
+        sender = threading.Thread(target=publisher.publish, args=(events,), daemon=True)
+        sender.start()
+        keeper.begin(source.get(20))
+        sent_all_when = 0
+        while not isinstance(event := source.get(20), SeriesEnd):
+            assert keeper.take(event, source.arrived_s)
+            sent_all_when += sender.is_alive()
+        counters = source.counters
+        sender.join(10)
+    keeper.close()
+    assert (counters.received, counters.missing, counters.dropped, counters.balance()) == (120, 0, {}, 0)
+    assert (keeper.recorded, keeper.waiting) == (120, 120)
+    assert sent_all_when > 10  # it still had to wait when some were on disk
