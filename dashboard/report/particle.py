@@ -71,7 +71,7 @@ def section(
     tags = tag(word) + (tag(state) if state and state != word else "") + _trust_tag(facts)
     name = escape(particle.name)
     parts = [f'<section class="particle" id="{name}"><header><h2>{name}</h2>{tags}</header>']
-    kind = "bad" if tone(word) == "bad" or facts.get("trusted") is False else ""
+    kind = "bad" if facts.get("trusted") is False else "warn" if facts.get("note") else tone(word)
     parts += [box("The daemon says", reasons(facts), kind), box("What is missing", particle.missing)]
     parts.append(numbers(_headline(particle)))
     parts.append(numbers(_metrics(facts)))
@@ -99,7 +99,7 @@ def _headline(particle: Particle) -> list[tuple[str, str]]:
         ("directions seen", sides),
         ("frames used", f"{count(facts.get('frames_used'))}"),
         ("of frames seen", count(facts.get("frames_seen"))),
-        ("rotation per axis, frame", quantity(turn, "°", 1)),
+        ("rotation per frame and axis", quantity(turn, "°", 1)),
     ]
     return [entry for entry in entries if entry[1] != "–"]
 

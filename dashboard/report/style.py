@@ -28,11 +28,13 @@ section > header { display: flex; flex-wrap: wrap; gap: 4px 14px; align-items: b
   var(--plain); }
 .box { border-left: 4px solid var(--warn); background: var(--warn-back); padding: 8px 14px; border-radius: 4px;
   margin: 12px 0; }
-.box ul { margin: 2px 0; padding-left: 20px; } .box.bad { border-color: var(--bad); background: var(--bad-back); }
+.box ul { margin: 2px 0; padding-left: 20px; } .box.good { border-color: var(--good); background: var(--good-back); }
+.box.plain { border-color: var(--plain); background: var(--plain-back); }
+.box.bad { border-color: var(--bad); background: var(--bad-back); }
 .numbers { display: flex; flex-wrap: wrap; gap: 10px 30px; margin: 12px 0 4px; padding: 0; }
 .numbers div { min-width: 82px; } .numbers b { display: block; font-size: 21px; font-weight: 600; line-height: 1.2;
   font-variant-numeric: tabular-nums; white-space: nowrap; } .numbers span { color: var(--soft); font-size: 13px; }
-.overview { display: grid; grid-template-columns: repeat(auto-fill, minmax(255px, 1fr)); gap: 14px; margin: 18px 0; }
+.overview { display: grid; grid-template-columns: repeat(auto-fill, minmax(280px, 1fr)); gap: 14px; margin: 18px 0; }
 .overview a { display: flex; gap: 12px; align-items: center; color: inherit; text-decoration: none; background:
   var(--card);
   border: 1px solid var(--line); border-radius: 10px; padding: 10px 14px; min-height: 118px; }
