@@ -48,6 +48,7 @@ SETTLED = 0.004  # share of changed frames below which a re-decision has converg
 NEARLY_SETTLED = 0.02  # the same while frames stream in and another re-decision will come
 GRID_SPACING_DEG = 3.1  # for a crystal of 25 A; the width of a lattice spot in angle goes with 1 / diameter
 FEW_FRAMES = 800  # from here on a map of half the frames is good enough to judge the others
+FIRST_ROUNDS = 10  # of re-decision for the first map, at most; from half of the poses right it took five
 CHAIN_SIGMA_DEG = 3.0  # of the chain on the grid
 CROSS_FRAMES = 400  # that are tried on another map
 RECENT_FRAMES = 200  # that are held against the map to see whether the crystal changes
@@ -144,7 +145,7 @@ class Mapper:
             found, self._model = index_lattice(data, rows, template, grid, poses, self._band, self.step_deg)
         self.buffer.remember(rows, found)
         self.buffer.accept(rows, self._first_path(found))
-        self.redecide(rounds=4, thorough=True)
+        self.redecide(rounds=FIRST_ROUNDS, thorough=True)
         share = float(self.buffer.used[rows].mean())
         if share < LEAST_USED or self.likelihood < NO_CRYSTAL:
             raise NoLatticeError(
