@@ -24,12 +24,12 @@ PIXELS = np.random.default_rng(5).poisson(2.0, (24, 32)).astype(np.uint16)
 class Sender:
     """A bare PUSH socket: it sends what it is told, right or wrong."""
 
-    def __init__(self) -> None:
+    def __init__(self, endpoint: str = "tcp://127.0.0.1:0") -> None:
         self.context = zmq.Context()
         self.socket = self.context.socket(zmq.PUSH)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.SNDTIMEO, 20_000)
-        self.socket.bind("tcp://127.0.0.1:0")
+        self.socket.bind(endpoint)
         self.uri = "zmq+" + self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def send(self, *messages: bytes | list[bytes]) -> None:
@@ -248,6 +248,41 @@ def test_waiting_for_the_queue_is_not_silence(sender):
         wait_for(lambda: source.counters.queued)
         time.sleep(0.8)  # the consumer is busy for longer than the timeout
         assert until_end(source)[-1] == SeriesEnd(1, "end")
+
+
+def test_a_detector_that_was_switched_off_and_on_is_found_again():
+    """Its series is cut off without a word; the next start begins anew, with numbers from 0 again."""
+    first = Sender()
+    with PullSource(first.uri, end_timeout_s=60.0) as source:
+        first.send(*whole(100)[:21])
+        wait_for(lambda: source.counters.received == 20)
+        first.close()
+        second = Sender(first.uri.removeprefix("zmq+"))
+        try:
+            second.send(*whole(5))
+            events = [*until_end(source), *until_end(source)]
+        finally:
+            second.close()
+        assert [event.reason for event in events if isinstance(event, SeriesEnd)] == ["superseded", "end"]
+        assert [event.index for event in events if isinstance(event, Frame)] == [*range(20), *range(5)]
+        assert (source.counters.received, source.counters.missing, source.counters.balance()) == (25, 0, 0)
+
+
+def test_a_stop_of_the_sender_in_the_middle_of_a_series_is_only_a_pause():
+    first = Sender()
+    with PullSource(first.uri, end_timeout_s=60.0) as source:
+        first.send(*whole(40)[:21])
+        wait_for(lambda: source.counters.received == 20)
+        first.close()
+        second = Sender(first.uri.removeprefix("zmq+"))
+        try:
+            second.send(*v2(23, 40), dectris2.encode(SeriesEnd(1)))
+            events = until_end(source)
+        finally:
+            second.close()
+        assert events[-1] == SeriesEnd(1, "end")
+        assert [event.index for event in events if isinstance(event, Frame)] == [*range(20), *range(23, 40)]
+        assert source.counters.missing == 3
 
 
 def test_connected_late(sender):
