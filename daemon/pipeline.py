@@ -203,8 +203,8 @@ class Pipeline:
 
     def _take(self, report: Report) -> None:
         entry = self.particles[report.particle]
-        if entry.over:
-            return  # what a worker was still doing when the particle was excluded
+        if entry.ended:
+            return  # what a worker was still doing when the particle was excluded or lost
         entry.last, entry.applied, entry.reached_s = report.status, report.applied, report.reached_s
         entry.ended = report.ended
         for arrived_s in report.decided:

@@ -258,6 +258,7 @@ def test_what_cannot_be_read_back_ends_that_particle_only(series, fake_parts, tm
     read = os.pread
     broken = pipeline.dispatcher._lanes[2].spool._segments[0].file.fileno()
     monkeypatch.setattr(os, "pread", lambda number, size, at: b"" if number == broken else read(number, size, at))
+    monkeypatch.setattr("tumble.daemon.workshop.REPORT_EVERY_S", 0.0)  # it is heard of after its loss, too
     pipeline.finish()
     assert pipeline.particles[1].status().state == "DONE"
     failed = pipeline.particles[2].status()
