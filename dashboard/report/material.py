@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,32 +147,34 @@ def _lines(path: Path) -> Iterator[Facts]:
 
 
 def _timeline(path: Path, limit: int, missing: list[str]) -> list[Moment]:
-    """Moments of the timeline; when there are too many, every second one is dropped, again and again."""
+    """Moments of the timeline; when there are too many, every second one is dropped, again and again.
+
+    Only the last one has the curves and the counts of its particles: they are nearly all of the bytes.
+    """
     kept: list[Moment] = []
-    every, index, last = 1, 0, None
+    every, index, last = 1, -1, None
     try:
-        for index, record in enumerate(_lines(path)):
-            last = _moment(record)
+        for index, last in enumerate(_lines(path)):
             if index % every == 0:
-                kept.append(last)
+                kept.append(_moment(last))
                 if len(kept) > limit:
                     kept, every = kept[::2], every * 2
     except OSError as error:
         missing.append(f"{path.name} cannot be read: {_why(error)}")
-    if last is not None and kept[-1] is not last:
-        kept.append(last)
+    if last is not None:
+        kept[-1 if index % every == 0 else len(kept) :] = [_moment(last, whole=True)]
     if not kept and not missing:
         missing.append(f"{path.name} holds no snapshot")
     return kept
 
 
-def _moment(record: Facts) -> Moment:
+def _moment(record: Facts, *, whole: bool = False) -> Moment:
     stream, views = record.get("stream"), record.get("particles")
     particles = {}
     for view in views if isinstance(views, list) else []:
         if isinstance(view, dict):
-            light = {key: value for key, value in view.items() if not key.startswith("slice_")}
-            particles[str(view.get("name"))] = light
+            kept = {key: value for key, value in view.items() if whole or not isinstance(value, (list, dict))}
+            particles[str(view.get("name"))] = kept
     return Moment(
         number(record.get("uptime_s")) or 0.0,
         str(record.get("phase", "")),
@@ -226,7 +230,12 @@ def _atoms(path: Path, particle: Particle) -> None:
 
 
 def _table(path: Path, columns: int) -> Floats:
-    """(rows, columns) numbers of a CSV file with a header; lines of another length are passed over."""
+    """(rows, columns) numbers of a CSV file with a header; where it is damaged, its whole lines only."""
+    with warnings.catch_warnings(), contextlib.suppress(ValueError):
+        warnings.simplefilter("ignore")  # an empty file is no reason to talk
+        table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)  # ten times as fast for a million frames
+        if table.shape[1] == columns:
+            return np.asarray(table, np.float64)
     with path.open(encoding="utf-8", newline="") as file:
         lines = csv.reader(file)
         next(lines, None)

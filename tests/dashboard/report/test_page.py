@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -210,9 +211,25 @@ def test_the_command_writes_or_says_in_one_line_why_not(tmp_path: Path) -> None:
 def test_a_long_timeline_is_thinned_and_keeps_its_end(session: Path) -> None:
     lines = (f'{{"uptime_s": {i}.5, "phase": "RUNNING", "stream": {{}}, "particles": []}}\n' for i in range(5000))
     (session / "timeline.jsonl").write_text("".join(lines))
-    moments = read(session, moments=300).timeline
-    assert 150 <= len(moments) <= 302
-    assert moments[-1].uptime_s == 4999.5
+    for limit, count in ((300, 5000), (3, 5000), (10_000, 5000)):
+        moments = read(session, moments=limit).timeline
+        assert len(moments) <= min(limit + 2, count)
+        assert moments[-1].uptime_s == 4999.5
+        assert moments[0].uptime_s == 0.5
+        assert len({moment.uptime_s for moment in moments}) == len(moments)
+
+
+def test_many_frames_and_a_line_that_was_cut_off(session: Path) -> None:
+    path = session / "particles/P001/poses.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines, "120,0.3,1.0,0.0"]))
+    assert read(session).particles[0].poses.shape == (120, 10)
+    path.write_text(lines[0])
+    assert read(session).particles[0].poses.shape == (0, 10)
+    path.write_text("".join([lines[0], *(1000 * lines[1:])]))
+    before = time.process_time()
+    assert read(session).particles[0].poses.shape == (120_000, 10)
+    print(f"{time.process_time() - before:.2f} s of CPU for 120 000 frames")
 
 
 def test_files_open_where_people_open_them(session: Path) -> None:
