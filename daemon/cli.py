@@ -162,10 +162,14 @@ def run(
     timeout: Annotated[float | None, typer.Option("--timeout", help="Silence that ends a series, s.")] = None,
     status_endpoint: EndpointOption = None,
     log_format: Annotated[str | None, typer.Option("--log-format", help="text or json, without a dashboard.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a session whose daemon was killed, if there is one.")
+    ] = False,
 ) -> int:
     """Reconstruct a live stream of a detector."""
     from .config import RUN_DEFAULTS, check_source
 
+    killed, defaults = _to_resume(config, session) if resume else (None, RUN_DEFAULTS)
     settings = _settings(
         config,
         stream={"source": source, "timeout_s": timeout},
@@ -173,14 +177,14 @@ def run(
         session={"record": record, "overwrite": overwrite or None},
         status={"endpoint": status_endpoint},
         log={"format": log_format},
-        defaults=RUN_DEFAULTS,
+        defaults=defaults,
     )
     if not settings.stream.source:
         raise UsageError("no stream: give --source zmq+tcp://host:31001, or stream.source in the configuration")
     check_source(settings.stream.source)
     if settings.reconstruction.pixel_size_A is None:  # better now than when the series has begun
         _line("no --pixel-size: the stream has to say it, which detectors do not")
-    return _execute(settings, None, session, "run", headless=headless)
+    return _execute(settings, None, killed or session, "run", headless=headless, resume=killed is not None)
 
 
 @app.command()
@@ -334,14 +338,25 @@ def _dashboard() -> Dashboard | None:
     return dashboard_loader[0]()
 
 
-def _execute(settings: Settings, plan: Plan | None, session: Path | None, name: str, *, headless: bool) -> int:
+def _to_resume(config: Path | None, session: Path | None) -> tuple[Path | None, dict[str, dict[str, Any]]]:
+    """The session of a killed daemon, if there is one, and the settings that it left."""
+    from .config import RUN_DEFAULTS, load
+    from .resuming import find_unfinished, kept_settings
+
+    killed = find_unfinished(session or load(config).session.folder, Path("sessions"))
+    return killed, RUN_DEFAULTS if killed is None else {**RUN_DEFAULTS, **kept_settings(killed)}
+
+
+def _execute(
+    settings: Settings, plan: Plan | None, session: Path | None, name: str, *, headless: bool, resume: bool = False
+) -> int:
     from .control import check_sockets
     from .launch import Job, prepare_folder, run_behind, run_here
     from .session import default_folder
 
     check_sockets(settings)
     folder = session or settings.session.folder or default_folder(name)
-    job = Job(prepare_folder(settings, folder), plan, name)
+    job = Job(prepare_folder(settings, folder, resume=resume), plan, name, resume=resume)
     dashboard = None if headless else _dashboard()
     write = _json_line if settings.log.format == "json" else _line
     code = run_here(job, write) if dashboard is None else run_behind(job, dashboard, write)

@@ -51,9 +51,12 @@ class Intake:
     record : where to record the frames, or ``None``.
     scaled : the pixel size is known whatever the stream says. Otherwise frames of a stream that does not say it are
         recorded and not handed over.
+    resume : the series that `record` holds the beginning of: it is worked off first, and what follows is added to it.
     """
 
-    def __init__(self, settings: StreamSettings, record: Path | None, scaled: bool = True) -> None:
+    def __init__(
+        self, settings: StreamSettings, record: Path | None, scaled: bool = True, resume: SeriesStart | None = None
+    ) -> None:
         self._ring = FrameRing.create(settings.ring_MiB)
         self._series_id = 0
         self._next = 0
@@ -73,6 +76,7 @@ class Intake:
             channel=settings.channel,
             tee=settings.tee,
             tee_every=settings.tee_every,
+            resume=resume,
         )
         self._process = context.Process(
             target=receive, args=(plan, announce, commands), name="tumble receiver", daemon=True

@@ -32,6 +32,7 @@ from .orders import Orders
 from .parts import Parts, RealParts
 from .publishing import Plan, PublisherProcess
 from .reporter import Reporter
+from .resuming import journal, recorded_start, tidy
 from .service import Service
 from .session import Session, prepare
 from .snapshot import Snapshot
@@ -64,6 +65,7 @@ class Job:
     plan: Plan | None
     command: str
     make_parts: Callable[[Settings], Parts] = RealParts
+    resume: bool = False  # go on with the session that is in the folder
 
 
 def run_here(
@@ -111,7 +113,9 @@ def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], 
             stream = StreamSettings.model_validate({**settings.stream.model_dump(), "source": publisher.uri})
             settings = settings.model_copy(update={"stream": stream})
         workers, device = _crew(stack, first, job, settings, stops)
-        session = stack.enter_context(Session(folder, settings, job.command, device))
+        record = folder / "frames.h5" if settings.session.record else None
+        start = recorded_start(folder) if job.resume and record is not None else None
+        session = stack.enter_context(Session(folder, settings, job.command, device, resumed=job.resume))
         told, orders = observers(settings, stack, write), Orders()
         control = stack.enter_context(
             ControlServer(
@@ -123,16 +127,17 @@ def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], 
                 watchers=told,
             )
         )
-        record = folder / "frames.h5" if settings.session.record else None
         scaled = settings.reconstruction.pixel_size_A is not None
-        intake = stack.enter_context(Intake(settings.stream, record, scaled))
+        intake = stack.enter_context(Intake(settings.stream, record, scaled, start))
         reporter = Reporter(settings, intake, session, control, write)
         opened(control.endpoint)
         # A source without a pace of its own is made to wait: otherwise all of it would come to lie on the disk.
         waits = job.plan is not None and job.plan.speed == "max"
         dispatcher = Dispatcher(workers, None if waits else folder)
         stack.callback(dispatcher.close)
-        operator = Operator(orders, stops, reporter.say, folder)
+        operator = Operator(orders, stops, reporter.say, folder, () if start is None else journal(folder))
+        if start is not None:
+            reporter.say(f"goes on with the session in {folder}: what was recorded is worked off again")
         return Service(settings, parts, intake, reporter, stops, health, dispatcher, operator).run()
 
 
@@ -257,13 +262,16 @@ def _ask_to_stop(child: multiprocessing.process.BaseProcess) -> None:
         os.kill(child.pid, signal.SIGTERM)
 
 
-def prepare_folder(settings: Settings, folder: Path) -> Settings:
-    """`settings` with the session folder `folder`, which is made ready.
+def prepare_folder(settings: Settings, folder: Path, *, resume: bool = False) -> Settings:
+    """`settings` with the session folder `folder`, which is made ready, or with `resume` to be gone on with.
 
     Raises
     ------
     UsageError : see `session.prepare`.
     """
-    prepare(folder, overwrite=settings.session.overwrite)
+    if resume:
+        tidy(folder)
+    else:
+        prepare(folder, overwrite=settings.session.overwrite)
     session = settings.session.model_copy(update={"folder": folder})
     return settings.model_copy(update={"session": session})

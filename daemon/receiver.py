@@ -6,6 +6,7 @@ first: with a recording, frames that find no room in shared memory wait on disk 
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import signal
@@ -15,7 +16,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -39,6 +40,7 @@ RING_FULL = "ring full"
 LATE = "after the end of the series"
 UNREADABLE = "cannot be read back from disk"
 NO_PIXEL_SIZE = "pixel size unknown"
+LOCK, LOCK_S = ".lock", 10.0  # a receiver whose daemon was killed needs a moment to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,27 @@ class ReceiverPlan:
     channel: str | None = None
     tee: str | None = None
     tee_every: int = 1
+    resume: SeriesStart | None = None  # the series that `record` holds the beginning of
+
+
+def lock(folder: Path) -> BinaryIO:
+    """Make sure that this is the only process that records into `folder`, for as long as the file is open.
+
+    Raises
+    ------
+    TumbleError : another one still does after a while.
+    """
+    file = (folder / LOCK).open("ab")
+    deadline = time.monotonic() + LOCK_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except OSError:
+            if time.monotonic() > deadline:
+                file.close()
+                raise TumbleError(f"another daemon records into {folder}: choose another session folder") from None
+            time.sleep(0.05)
 
 
 def receive(plan: ReceiverPlan, announce: Connection, commands: Connection) -> None:
@@ -86,6 +109,9 @@ def receive(plan: ReceiverPlan, announce: Connection, commands: Connection) -> N
 class _Receiver:
     def __init__(self, plan: ReceiverPlan, ring: FrameRing, announce: Connection, commands: Connection) -> None:
         self._plan = plan
+        self._lock = None if plan.record is None else lock(plan.record.parent)
+        self._keeper = Keeper(plan.record)
+        self._resumed, self._awaited = (0, 0) if plan.resume is None else self._keeper.resume(plan.resume)
         self._ring = ring
         self._announce = announce
         self._commands = commands
@@ -97,8 +123,8 @@ class _Receiver:
             end_timeout_s=plan.timeout_s,
             encoded=True,
             channel=plan.channel,
+            resume=None if plan.resume is None else (plan.resume, self._awaited),
         )
-        self._keeper = Keeper(plan.record)
         self._tee = None if plan.tee is None else Tee(plan.tee, every=plan.tee_every)
         self._scaled = plan.scaled
         self._free = 0  # slots that may be written
@@ -113,7 +139,7 @@ class _Receiver:
         """Receive one series and announce its end with the final books."""
         with self._source:
             try:
-                end = self._series()
+                end = self._resume() or self._series()
                 while self._keeper.waiting:
                     self._work_off(patient=True)
                 self._flush()
@@ -123,6 +149,9 @@ class _Receiver:
                         self._dropped[LATE] += 1
             finally:
                 self._keeper.close()
+                if self._lock is not None:
+                    Path(self._lock.name).unlink(missing_ok=True)
+                    self._lock.close()
                 if self._tee is not None:
                     self._tee.close()
             self._announce.send(("end", end, self._books()))
@@ -148,9 +177,21 @@ class _Receiver:
             self._obey(0)
 
     def _begin(self, start: SeriesStart) -> None:
+        self._announce_start(start)
+        self._keeper.begin(start)
+
+    def _resume(self) -> SeriesEnd | None:
+        """Announce the series that goes on, if one does; its end, where nothing more can come."""
+        start = self._plan.resume
+        if start is None:
+            return None
+        self._announce_start(start)
+        complete = start.number_of_images is not None and self._awaited >= start.number_of_images
+        return SeriesEnd(start.series_id) if complete else None
+
+    def _announce_start(self, start: SeriesStart) -> None:
         self._announce.send(("start", start))
         self._scaled = self._scaled or start.pixel_size_A is not None
-        self._keeper.begin(start)
 
     def _take(self, frame: EncodedFrame) -> None:
         """Record a frame and let it wait for a slot."""
@@ -248,17 +289,18 @@ class _Receiver:
     def _books(self) -> IntakeBooks:
         """The books of this process; frames in the source's queue or in hand are waiting."""
         counters = self._source.counters
+        received = counters.received + self._resumed
         dropped = Counter(counters.dropped) + self._dropped
         settled = self._handed_over + sum(counters.rejected.values()) + sum(dropped.values())
         return IntakeBooks(
-            received=counters.received,
+            received=received,
             handed_over=self._handed_over,
             rejected=dict(counters.rejected),
             dropped=dict(dropped),
-            missing=counters.missing,
+            missing=counters.missing + self._awaited - self._resumed,
             recorded=self._keeper.recorded,
             unrecorded=dict(self._keeper.unrecorded),
-            queue=counters.received - settled,
+            queue=received - settled,
             queue_size=self._plan.queue + self._ring.slots,
             warnings=(*counters.warnings, *self._keeper.warnings),
         )

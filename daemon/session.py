@@ -6,7 +6,7 @@ import json
 import platform
 import time
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -21,7 +21,7 @@ from .particles import particle_name
 from .snapshot import Picture, Snapshot
 
 FORMAT_VERSION = 1
-VERSIONS_OF = ("numpy", "scipy", "numba", "h5py", "hdf5plugin", "pyzmq", "cbor2", "cupy-cuda12x")
+VERSIONS_OF = ("numpy", "scipy", "numba", "numba-cuda", "h5py", "hdf5plugin", "pyzmq", "cbor2")  # and any cupy
 _OURS = ("session.json", "frames.h5", "timeline.jsonl", "operator.jsonl", "report.html", "report", "particles")
 
 
@@ -45,7 +45,7 @@ def prepare(folder: Path, *, overwrite: bool) -> Path:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
+        if any(not path.name.startswith(".") for path in folder.iterdir()):  # a killed daemon may leave a draft
             if not overwrite:
                 raise UsageError(f"session folder {folder} is not empty: choose another one or give --overwrite")
             for name in _OURS:  # only what a session writes: never somebody else's files
@@ -64,6 +64,15 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def unfinished(folder: Path) -> bool:
+    """Whether `folder` holds a session whose daemon ended without saying so."""
+    try:
+        facts = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+        return facts["ended"] is None
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 class Session:
     """Writes the session folder. `folder` must have been prepared; use as a context manager.
 
@@ -71,13 +80,16 @@ class Session:
     ----------
     folder, settings, command : where, and what is noted in session.json of how this run came about.
     device : where the reconstruction computes, noted as well: results depend on it.
+    resumed : go on with the session that is in the folder.
 
     Raises
     ------
     TumbleError : a file cannot be written (the disk is full, say).
     """
 
-    def __init__(self, folder: Path, settings: Settings, command: str, device: str = "") -> None:
+    def __init__(
+        self, folder: Path, settings: Settings, command: str, device: str = "", *, resumed: bool = False
+    ) -> None:
         self.folder = folder
         self._slices: dict[str, Picture] = {}  # newest in the timeline
         self._facts: dict[str, Any] = {
@@ -96,11 +108,15 @@ class Session:
             "verdicts": {},
             "log": [],
         }
+        if resumed:
+            before = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+            resumed_at = [*before.get("resumed", []), _now()]
+            self._facts |= {"begun": before["begun"], "series": before["series"], "resumed": resumed_at}
+        self._write_facts()  # first: it is what makes the folder a session
         try:
-            self._timeline: TextIO = (folder / "timeline.jsonl").open("w", encoding="utf-8")
+            self._timeline: TextIO = (folder / "timeline.jsonl").open("a" if resumed else "w", encoding="utf-8")
         except OSError as error:
             raise TumbleError(f"cannot write to {folder}: {error.strerror or error}") from None
-        self._write_facts()
 
     def __enter__(self) -> Session:
         return self
@@ -185,7 +201,8 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    cupy = (one for one in distributions() if (one.name or "").lower().startswith("cupy"))  # one for each CUDA version
+    return found | {one.name: one.version for one in cupy}
 
 
 def _now() -> str:

@@ -35,7 +35,7 @@ class Hdf5Recording(Recording):
         super().__init__(Path(file.filename), start, self._ends[-1])
         self._file = file
         self._datasets = datasets
-        self._algorithms = [_chunk_algorithm(dataset) for dataset in datasets]
+        self._algorithms = [chunk_algorithm(dataset) for dataset in datasets]
         self._image_ids = _column(file, "image_id", np.int64, len(self))
         self._times = _column(file, "time_s", np.float64, len(self))
         self._checks = _column(file, "crc32", np.int64, len(self))
@@ -212,7 +212,7 @@ def _holds_frames(item: Any) -> bool:
     return isinstance(item, h5py.Dataset) and item.ndim == 3 and item.size > 0 and item.dtype.kind in "uif"
 
 
-def _chunk_algorithm(dataset: h5py.Dataset) -> Literal["none", "lz4", "bslz4"] | None:
+def chunk_algorithm(dataset: h5py.Dataset) -> Literal["none", "lz4", "bslz4"] | None:
     """What one chunk is compressed with, if a chunk is one frame and this program can read it without HDF5."""
     if dataset.chunks != (1, *dataset.shape[1:]) or dataset.is_virtual:
         return None

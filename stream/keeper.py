@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +57,8 @@ class Keeper:
         self._told_full = False
         self._queue: deque[_Waiting] = deque()
         self._in_memory = self._bytes_in_memory = 0
+        self._earlier: Iterator[tuple[int, tuple[int, float]]] = iter(())  # position, (image number, time in s)
+        self._earlier_left = 0
         self.recorded = 0
         self.unrecorded: Counter[str] = Counter()
         self.warnings: list[str] = []
@@ -69,10 +73,29 @@ class Keeper:
         if self._path is not None:
             self._recorder = Recorder(self._path, start)
 
+    def resume(self, start: SeriesStart) -> tuple[int, int]:
+        """Go on with the recording of a process that was killed; its frames are handed out before any new one.
+
+        Returns
+        -------
+        How many there are, and the image number that would follow.
+
+        Raises
+        ------
+        RecordingError : there is no recording, or it cannot be read.
+        """
+        if self._path is None:
+            raise RecordingError("without a recording there is nothing to go on with")
+        self._recorder = Recorder(self._path, start, resume=True)
+        indices, times_s = self._recorder.numbers()
+        self._earlier = enumerate(zip(indices.tolist(), times_s.tolist(), strict=True))
+        self.recorded = self._earlier_left = len(indices)
+        return len(indices), int(indices[-1]) + 1 if len(indices) else 0
+
     @property
     def waiting(self) -> int:
         """Frames that were taken and not yet handed out."""
-        return len(self._queue)
+        return len(self._queue) + self._earlier_left
 
     def take(self, frame: EncodedFrame, arrived_s: float) -> bool:
         """Record a frame and let it wait. False: there is no room for it to wait (it may be recorded all the same)."""
@@ -96,6 +119,8 @@ class Keeper:
         IndexError : none waits.
         RecordingError : it cannot be read back from the recording; it is gone from the queue.
         """
+        if self._earlier_left:
+            return self._pop_earlier()
         first = self._queue.popleft()
         if first.frame is not None:
             self._in_memory -= 1
@@ -104,6 +129,13 @@ class Keeper:
         if self._recorder is None:
             raise RecordingError("the recording is closed")
         return self._recorder.read(first.position, first.index, first.time_s), first.arrived_s
+
+    def _pop_earlier(self) -> tuple[EncodedFrame, float]:
+        self._earlier_left -= 1
+        position, (index, time_s) = next(self._earlier)
+        if self._recorder is None:
+            raise RecordingError("the recording is closed")
+        return self._recorder.read(position, index, time_s), time.monotonic()
 
     def close(self) -> None:
         """Close the recording; nothing can be handed out from it any more."""

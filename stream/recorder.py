@@ -19,12 +19,14 @@ from typing import Any, Self
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from .compression import default_block_bytes
 from .encoded import EncodedFrame, encode_frame
 from .errors import RecordingError
 from .frame import Frame, SeriesStart
-from .hdf5 import BITSHUFFLE_FILTER, LZ4_FILTER
+from .hdf5 import BITSHUFFLE_FILTER, LZ4_FILTER, OWN_DATASET, chunk_algorithm
+from .repair import repair_recording
 
 RESERVE_BYTES = 256 << 20
 _COLUMN_CHUNK = 4096
@@ -40,8 +42,9 @@ class Recorder:
 
     Parameters
     ----------
-    path : the file; it must not exist.
+    path : the file; it must not exist, unless it is to be continued.
     start : the series; its known fields become attributes of the dataset.
+    resume : go on with the file of a process that was killed, after the last frame that is whole with its numbers.
     flush_every_s : how much of the stream a killed process may lose.
     reserve_bytes : what is left free on the disk.
     free_bytes : says how much is free in a folder.
@@ -61,6 +64,7 @@ class Recorder:
         path: str | Path,
         start: SeriesStart,
         *,
+        resume: bool = False,
         flush_every_s: float = 1.0,
         reserve_bytes: int = RESERVE_BYTES,
         free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
@@ -68,6 +72,7 @@ class Recorder:
         self.path = Path(path)
         self.start = start
         self.frames = 0
+        self._numbered = self._length = 0  # frames whose numbers are in the file, and places for frames
         self.full = False
         self._flush_every_s = flush_every_s
         self._reserve_bytes, self._free_bytes = reserve_bytes, free_bytes
@@ -77,11 +82,15 @@ class Recorder:
         self._data: h5py.Dataset | None = None
         self._closed = False
         try:
-            self._file = h5py.File(self.path, "x", libver="v110")
+            if resume:
+                repair_recording(self.path)
+            self._file = h5py.File(self.path, "r+" if resume else "x", libver="v110")
+            if resume:
+                self._data = self._continue()
         except FileExistsError:
             raise RecordingError(f"{path} exists already; recordings are never overwritten") from None
-        except OSError as error:
-            raise RecordingError(f"cannot write {path}: {error}") from None
+        except (OSError, RuntimeError) as error:
+            raise RecordingError(f"cannot write {path}: {_short(error)}") from None
         self._last_flush = time.monotonic()
 
     def write(self, frame: Frame | EncodedFrame) -> bool:
@@ -98,7 +107,9 @@ class Recorder:
         try:
             if self._data is None:
                 self._data = self._create(encoded)
-            self._data.resize(self.frames + 1, axis=0)
+            if self._length <= self.frames:
+                self._length = self.frames + 1
+                self._data.resize(self._length, axis=0)
             self._data.id.write_direct_chunk((self.frames, 0, 0), encoded.blob)
         except (OSError, RuntimeError) as error:
             raise RecordingError(f"cannot write {self.path}: {_short(error)}") from None
@@ -141,6 +152,7 @@ class Recorder:
         try:
             for name, values in self._columns.items():
                 self._append(name, values)
+            self._numbered = self.frames
             self._data.flush()
         except (OSError, RuntimeError) as error:
             raise RecordingError(f"cannot write {self.path}: {_short(error)}") from None
@@ -171,6 +183,7 @@ class Recorder:
         self._closed = True
         try:
             self.flush()
+            self._cut()
         finally:
             try:
                 self._file.close()
@@ -227,6 +240,34 @@ class Recorder:
         self._file.swmr_mode = True
         return data
 
+    def _continue(self) -> h5py.Dataset:
+        """Go on writing after the last frame that has all its numbers."""
+        data = self._file[OWN_DATASET]
+        self._algorithm = chunk_algorithm(data) or ""
+        columns = [self._file[f"entry/data/{name}"] for name in _COLUMNS]
+        self.frames = self._numbered = min(len(data), *map(len, columns))
+        self._length = len(data)  # what lies behind is written over: nothing is changed before SWMR protects it
+        self._file.swmr_mode = True
+        return data
+
+    def _cut(self) -> None:
+        """Remove places that were never filled again after a crash."""
+        if self._data is None:
+            return
+        try:
+            for dataset in (self._data, *(self._file[f"entry/data/{name}"] for name in _COLUMNS)):
+                if len(dataset) > self.frames:
+                    dataset.resize(self.frames, axis=0)
+        except (OSError, RuntimeError) as error:
+            raise RecordingError(f"cannot write {self.path}: {_short(error)}") from None
+
+    def numbers(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Image numbers and times (s) of the frames that were in the file when it was opened or last flushed."""
+        if self._data is None:
+            return np.empty(0, np.int64), np.empty(0)
+        group, count = self._file["entry/data"], self._numbered
+        return group["image_id"][:count], group["time_s"][:count]
+
     def _layout(self) -> h5py.Group:
         """The groups and fields of NXmx; returns the one for the frames."""
         classes = {
@@ -258,8 +299,9 @@ class Recorder:
     def _append(self, name: str, values: list[Any]) -> None:
         if values:
             column = self._file[f"entry/data/{name}"]
-            column.resize(len(column) + len(values), axis=0)
-            column[-len(values) :] = values
+            end = self._numbered + len(values)
+            column.resize(max(len(column), end), axis=0)
+            column[self._numbered : end] = values
             column.flush()
             values.clear()
 

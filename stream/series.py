@@ -64,6 +64,11 @@ class SeriesTracker:
             "",
         )
 
+    def resume(self, start: SeriesStart, next_index: int) -> None:
+        """Take it that `start` came and the frames before number `next_index` did; only what follows is delivered."""
+        self._open(start)
+        self._next_index = next_index
+
     def time_out(self) -> list[WireEvent]:
         """The source has been silent for too long: end the series."""
         return self._close("timeout")

@@ -20,7 +20,7 @@ from . import dectris2, karabo, simplon1
 from .compression import MAX_RAW_BYTES, prepare
 from .encoded import EncodedFrame
 from .errors import CompressionError, WireError
-from .frame import Event, Frame
+from .frame import Event, Frame, SeriesStart
 from .series import SeriesTracker, WireEvent
 
 Policy = Literal["block", "drop"]
@@ -90,6 +90,7 @@ class PullSource:
     encoded : deliver `EncodedFrame` instead of `Frame`; the caller decompresses, and tells `count_rejected`.
     channel : which channel of a multi-channel detector; default is the first.
     high_water_mark : messages ZeroMQ may hold before the sender has to wait.
+    resume : a series that runs already, and the number of the frame that is awaited; its start is not delivered.
 
     Attributes
     ----------
@@ -111,6 +112,7 @@ class PullSource:
         encoded: bool = False,
         channel: str | None = None,
         high_water_mark: int = 64,
+        resume: tuple[SeriesStart, int] | None = None,
     ) -> None:
         self.uri = uri
         self._endpoint = zmq_endpoint(uri)
@@ -125,6 +127,8 @@ class PullSource:
         self._finished = False
         self._failure: BaseException | None = None
         self._tracker = SeriesTracker()
+        if resume is not None:
+            self._tracker.resume(*resume)
         self._simplon = simplon1.Decoder()
         self._karabo = karabo.Decoder()
         self._messages = self._malformed = self._unknown = self._queued = self._queued_bytes = self._delivered = 0

@@ -1,7 +1,8 @@
-"""A daemon of stand-ins, as a program: fake_daemon.py SOURCE SESSION DELAY [quit | watch] [--record] [--parts JSON].
+"""A daemon of stand-ins, as a program: fake_daemon.py SOURCE SESSION DELAY [quit | watch] [OPTIONS].
 
 DELAY is how long the front end takes for a frame, s. With a fourth word the daemon runs behind a dashboard that quits
-at the first map, or watches to the end. JSON holds keywords of `FakeParts`.
+at the first map, or watches to the end. `--parts` takes keywords of `FakeParts` as JSON, `--timeout` the silence that
+ends a series, s; `--resume` goes on with what is in the session folder.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from tumble.daemon.config import Settings, load
 from tumble.daemon.launch import Job, prepare_folder, run_behind, run_here
+from tumble.daemon.resuming import find_unfinished
 
 KEYWORDS = "TUMBLE_FAKE_PARTS"  # for the worker processes, which see no command line
 
@@ -74,11 +76,14 @@ def main() -> int:
     parser.add_argument("dashboard", nargs="?")
     parser.add_argument("--parts", type=json.loads, default={})
     parser.add_argument("--record", action="store_true")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--timeout", type=float, default=3.0)
     given = parser.parse_args()
     os.environ[KEYWORDS] = json.dumps((given.delay, given.parts))
-    stream = {"source": given.source, "when_full": "block", "timeout_s": 3.0, "ring_MiB": 0.05, "queue": 64}
+    stream = {"source": given.source, "when_full": "block", "timeout_s": given.timeout, "ring_MiB": 0.05, "queue": 64}
     settings = load(None, {"stream": stream, "session": {"files_every_s": 0.0, "record": given.record}})
-    job = Job(prepare_folder(settings, given.session), None, "test", slow_parts)
+    resume = given.resume and find_unfinished(given.session, given.session.parent) is not None
+    job = Job(prepare_folder(settings, given.session, resume=resume), None, "test", slow_parts, resume)
     if given.dashboard:
         return run_behind(job, scripted_dashboard(given.dashboard), say)
     return run_here(job, say)

@@ -23,6 +23,7 @@ from tumble.daemon.orders import WAITING, Orders, parse
 from tumble.daemon.snapshot import SCHEMA_VERSION, ParticleView, Snapshot, StreamHealth
 from tumble.daemon.viewer import Viewer, give_order
 from tumble.stream.publisher import Publisher
+from tumble.stream.tee import Tee
 
 BEYOND = "tcp://0.0.0.0:0"
 SILENCE_MS = 400  # longer than an answer over loopback takes
@@ -160,6 +161,8 @@ def test_beyond_loopback_only_with_keys(tmp_path, here):
     assert check_listening(BEYOND, here) == BEYOND
     with pytest.raises(ValueError, match=r"0\.0\.0\.0"):  # frames: no keys in the protocol at all
         Publisher("tcp://0.0.0.0:0")
+    with pytest.raises(ValueError, match=r"0\.0\.0\.0"):
+        Tee("tcp://0.0.0.0:0")
 
 
 def test_nobody_is_asked_without_knowing_who_it_is(there, tmp_path):

@@ -1,0 +1,128 @@
+"""Going on with a session whose daemon was killed.
+
+The recording is the truth: its frames are worked off again, in order, and because the outcome is a function of the
+frames, the state is that of a run that was never interrupted. Then the stream goes on where the recording ends.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..stream.errors import RecordingError
+from ..stream.frame import SeriesStart
+from ..stream.readers import open_recording
+from ..stream.repair import repair_recording
+from .endpoints import running
+from .errors import UsageError
+from .operating import JOURNAL
+from .orders import Order, parse
+from .receiver import lock
+from .session import unfinished
+
+# What decides about the outcome is that of the killed run, unless the operator says otherwise.
+_KEPT = ("stream", "detector", "reconstruction", "frontend", "session")
+
+
+def find_unfinished(folder: Path | None, root: Path) -> Path | None:
+    """The session to go on with: `folder`, or the newest one in `root`; ``None`` when it has finished or is not there.
+
+    Raises
+    ------
+    UsageError : `folder` holds a session that has finished, or one that is running.
+    """
+    busy = {Path(card["session"]).resolve() for card in running()}
+    if folder is not None:
+        if folder.resolve() in busy:
+            raise UsageError(f"a daemon runs in {folder}: stop it first, or choose another folder")
+        if (folder / "session.json").is_file() and not unfinished(folder):
+            raise UsageError(f"the session in {folder} has finished: there is nothing to go on with")
+        return folder if unfinished(folder) else None
+    idle = [path for path in root.glob("*/session.json") if path.parent.resolve() not in busy]
+    newest = max(idle, key=lambda path: path.stat().st_mtime, default=None)
+    return newest.parent if newest is not None and unfinished(newest.parent) else None
+
+
+def kept_settings(folder: Path) -> dict[str, dict[str, Any]]:
+    """Settings of the killed run, as defaults for the one that goes on."""
+    config = _facts(folder).get("config", {})
+    return {
+        section: {key: value for key, value in config[section].items() if value is not None}
+        for section in _KEPT
+        if isinstance(config.get(section), dict)
+    }
+
+
+def recorded_start(folder: Path) -> SeriesStart | None:
+    """The series that the recording holds the beginning of; ``None``: no frame of it was recorded.
+
+    Raises
+    ------
+    RecordingError : the recording is damaged.
+    """
+    path = folder / "frames.h5"
+    if not path.exists():
+        return None
+    with lock(folder):  # the receiver of the killed daemon may still be closing the file
+        try:
+            repair_recording(path)
+            with open_recording(path) as recording:
+                start = recording.start
+        except RecordingError:
+            if _has_frames(folder):
+                raise
+            path.unlink()  # killed before the first frame was in it
+            return None
+    said = _facts(folder).get("series") or {}
+    return replace(
+        start,
+        series_id=int(said.get("series_id", start.series_id)),
+        number_of_images=said.get("number_of_images"),
+        unique_id=str(said.get("unique_id", start.unique_id)),
+    )
+
+
+def journal(folder: Path) -> tuple[tuple[int, Order], ...]:
+    """What operators asked for in the earlier part of a run: (after which frame, order)."""
+    try:
+        lines = (folder / JOURNAL).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ()
+    found = []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            found.append((int(entry["after_frame"]), parse(entry["order"], entry["who"])))
+        except (ValueError, KeyError, TypeError, UsageError):
+            continue  # the last line of a killed process may be half a line
+    return tuple(found)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a killed process was writing beside the files of its particles."""
+    for path in (folder / "particles").glob("*/.*"):
+        path.unlink(missing_ok=True)
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _has_frames(folder: Path) -> bool:
+    """Whether the killed daemon ever said that frames were recorded."""
+    try:
+        lines = (folder / "timeline.jsonl").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    for line in reversed(lines):
+        try:
+            return bool(json.loads(line)["stream"]["recorded"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return False
