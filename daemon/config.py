@@ -59,6 +59,7 @@ class ReconstructionSettings(_Strict):
     lag_frames: Annotated[int, Field(ge=1)] | None = None  # how many of the newest frames stay provisional
     buffer_frames: Annotated[int, Field(ge=100)] | None = None  # how many frames can still be decided anew
     shift_sd_px: Annotated[float, Field(gt=0)] | None = None
+    target_resolution_A: Annotated[float, Field(gt=0.3, lt=10)] | None = None  # what ENOUGH means; 1.0 if not given
     threads: Annotated[int, Field(ge=1)] | None = None
     device: Literal["auto", "cpu"] = "auto"  # auto: a GPU when one works
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -177,6 +178,11 @@ def summary(status: ParticleStatus, extra: dict[str, Any]) -> dict[str, Any]:
         "rotation_per_frame_deg": finite(status.step_deg),
         "resolution_A": finite(status.resolution_A),
         "atoms": status.atoms,
+        "target_resolution_A": finite(status.target_A),
+        "verdict": None if status.verdict is None else status.verdict.word,
+        "verdict_reasons": [] if status.verdict is None else list(status.verdict.reasons),
+        "trusted": None if status.trust is None else status.trust.trusted,
+        "metrics": {} if status.milestone is None else plain(asdict(status.milestone)),
         "note": status.note,
         **{key: plain(value) for key, value in extra.items()},
     }

@@ -61,6 +61,7 @@ class ParticleEntry:
     over: str = ""
     trend: list[tuple[int, float]] = field(default_factory=list)
     _state: str = ""  # what the operator was last told
+    _verdict: str = ""
     _resolution_A: float | None = None
     _lag_s: float = 0.0
 
@@ -125,6 +126,11 @@ class ParticleEntry:
             if status.state in _STATE_WORDS:
                 note = status.note or f"no lattice found in {status.frames_seen} frames"
                 yield f"{name} {_STATE_WORDS[status.state].format(seen=status.frames_seen, note=note)}"
+        word = status.verdict.word if status.verdict else ""
+        if word != self._verdict:
+            if status.verdict and word not in ("", "SEARCHING"):
+                yield f"{name} {word}: {'; '.join(status.verdict.reasons)}"
+            self._verdict = word
         if resolution_A is None:
             return
         if self._resolution_A is None or resolution_A <= WORTH_SAYING * self._resolution_A:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..recon.records import ParticleStatus, Trust
+from ..recon.verdict import session_verdict
 from .particles import ParticleEntry, particle_name
 from .snapshot import ParticleView, Picture
 
@@ -57,6 +58,7 @@ def particle_view(entry: ParticleEntry, pixel_size_A: float) -> ParticleView:
         },
         note=status.note,
         **_evidence(status.trust),
+        **_outlook(status, lost=gone),
     )
 
 
@@ -68,6 +70,28 @@ def _evidence(trust: Trust | None) -> dict[str, Any]:
     numbers = {name: round(float(value), 4) for name, value in values.items() if type(value) in (int, float)}
     known = {name: value for name, value in numbers.items() if math.isfinite(value)}
     return {"trusted": trust.trusted, "trust_reasons": tuple(trust.reasons), "trust": known}
+
+
+def _outlook(status: ParticleStatus, *, lost: bool) -> dict[str, Any]:
+    """Verdict, forecast and the metrics of the newest map. Tracks are lost in the front end: the map knows nothing."""
+    said, ahead = status.verdict, status.forecast
+    told: dict[str, Any] = {"target_A": finite(status.target_A)}
+    if lost:
+        told |= {"verdict": "LOST", "verdict_reasons": ("the track is lost",)}
+    elif said is not None:
+        told |= {"verdict": said.word, "verdict_reasons": said.reasons}
+    if status.milestone is not None:
+        values = {item.name: getattr(status.milestone, item.name) for item in fields(status.milestone)}
+        known = {name: float(value) for name, value in values.items() if value is not None}
+        told["metrics"] = {name: round(value, 5) for name, value in known.items() if math.isfinite(value)}
+    if ahead is not None and not lost:
+        told |= {
+            "forecast_low_s": finite(ahead.low_s),
+            "forecast_median_s": finite(ahead.median_s),
+            "forecast_high_s": finite(ahead.high_s),
+            "forecast_words": ahead.words,
+        }
+    return told
 
 
 def finite(value: float | None) -> float | None:
@@ -105,7 +129,7 @@ def _thinned(layer: NDArray[np.float32] | None) -> NDArray[np.float64]:
 
 
 def verdict(statuses: Iterable[ParticleStatus], analysed: int, *, final: bool) -> str:
-    """One line in words on what there is to see. It never says that there is enough: nothing here can know that yet.
+    """One line in words: how many particles have enough, what each map resolves, and what to do next.
 
     Parameters
     ----------
@@ -118,9 +142,10 @@ def verdict(statuses: Iterable[ParticleStatus], analysed: int, *, final: bool) -
     if not found:
         return "no particle in this movie" if final else "no particle yet"
     mapped = [status for status in found if status.resolution_A is not None]
-    words = f"{len(found)} particle{'s' if len(found) > 1 else ''}, {len(mapped)} with a map"
+    words = session_verdict({particle_name(s.particle): s.verdict for s in found if s.verdict}, final=final)
     if mapped:
-        words += ": " + ", ".join(f"{particle_name(status.particle)} {status.resolution_A:.2f} A" for status in mapped)
+        reached = ", ".join(f"{particle_name(status.particle)} {status.resolution_A:.2f} A" for status in mapped)
+        words = f"{reached}; {words}" if words else reached
     return words
 
 

@@ -112,7 +112,9 @@ def _fit(curve: Curve, views: float) -> _Fit:
         if len(seen) > 3:
             excess = float((weight * (rest**2 - error[seen] ** 2)).sum() / weight.sum())
             scatter = max(LEAST_SCATTER, math.sqrt(max(excess, 0.0)))
-    return _Fit(line, np.linalg.inv(normal), scatter, seen, per_view, np.asarray(error, np.float64))
+    return _Fit(
+        line, np.asarray(np.linalg.inv(normal), np.float64), scatter, seen, per_view, np.asarray(error, np.float64)
+    )
 
 
 def _per_view(correlation: Floats, curve: Curve, views: float) -> Floats:

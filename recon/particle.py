@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .coverage import CELLS
+from .coverage import CELLS, view_directions
 from .device import Device
 from .geometry import box_size_px, half_plane
 from .limits import limits
 from .mapper import Mapper, MapperOptions, NoLatticeError
 from .output import central_layer
-from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow, Trust
+from .progress import Progress, new_map
+from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow, Trust, Verdict
 from .witness import Witness
 
 LEAST_FRAMES = 150  # below this there is no map to judge the others by; fewer are never taken for a first map
@@ -50,6 +51,7 @@ class ReconstructionOptions:
     batch_frames: int = 50
     lag_frames: int = 100
     shift_sd_px: float = 1.5
+    target_resolution_A: float = 1.0
 
 
 class ParticleReconstruction:
@@ -81,6 +83,9 @@ class ParticleReconstruction:
         self._rejected: Counter[str] = Counter()
         self._state, self._note, self._alarm = "COLLECTING", "", ""
         self._mapper: Mapper | None = None
+        self._progress: Progress | None = None
+        self._left: list[PoseRow] = []
+        self._newest_s = 0.0
         self._witness: Witness | None = None
         try:
             radii = limits(self.box_px, pixel_size_A, options.lattice_constant_A or 3.97)
@@ -95,6 +100,9 @@ class ParticleReconstruction:
         )  # fmt: skip
         plane = half_plane(self.box_px, radii.largest)
         self._mapper = Mapper(plane, radii, pixel_size_A, diameter_A, sizes, device)
+        box_A = self.box_px * pixel_size_A
+        target_A = min(max(options.target_resolution_A, box_A / radii.final), diameter_A)
+        self._progress = Progress(target_A, diameter_A, box_A)
 
         def second(frames: int, lattice_constant_A: float | None) -> Mapper:
             few = replace(sizes, lattice_constant_A=lattice_constant_A, buffer_frames=frames)
@@ -110,6 +118,7 @@ class ParticleReconstruction:
     def push(self, observation: Observation) -> None:
         """Take one observation; cheap."""
         self._seen += 1
+        self._newest_s = observation.time_s
         if self._state == "FAILED":
             self._rejected["no lattice"] += 1
         elif not observation.accepted:
@@ -149,6 +158,11 @@ class ParticleReconstruction:
             self._watch(mapper)
 
     def _watch(self, mapper: Mapper) -> None:
+        """A map was made: what it is worth, and whether it still is that of the crystal."""
+        self._collect(mapper)
+        if self._progress:
+            with mapper.clock("metrics"):
+                self._progress.advance(new_map(mapper))
         change = mapper.change()
         self._alarm = change.words if change else ""
 
@@ -189,6 +203,7 @@ class ParticleReconstruction:
             self._fail(str(error))
         else:
             self._state = "MAPPING"
+            self._watch(mapper)
 
     def _fail(self, why: str) -> None:
         self._state, self._note = "FAILED", why
@@ -207,7 +222,18 @@ class ParticleReconstruction:
 
     def drain_poses(self) -> tuple[PoseRow, ...]:
         """Final poses of frames that left the bounded buffer since the last call."""
-        return self._mapper.drain_poses() if self._mapper else ()
+        if self._mapper:
+            self._collect(self._mapper)
+        left, self._left = tuple(self._left), []
+        return left
+
+    def _collect(self, mapper: Mapper) -> None:
+        """Take the poses of frames that have left the buffer, and count their views."""
+        left = mapper.drain_poses()
+        self._left.extend(left)
+        used = np.array([row.quaternion for row in left if row.used])
+        if self._progress and len(used):
+            self._progress.leave(view_directions(used))
 
     def status(self) -> ParticleStatus:
         """What is known now; seen = used + rejected + in flight."""
@@ -242,7 +268,20 @@ class ParticleReconstruction:
             trust=self._trust(),
             slice_xz=layers[1] if layers else None,
             slice_yz=layers[2] if layers else None,
+            target_A=self._progress.target_A if self._progress else None,
+            milestone=self._progress.history[-1] if self._progress and self._progress.history else None,
+            forecast=self._progress.ahead(self._newest_s) if self._progress else None,
+            verdict=self._judge(used),
         )
+
+    def _judge(self, used: int) -> Verdict | None:
+        if self._progress is None:
+            return None
+        frames = self._mapper.frames if self._mapper else 0
+        return self._progress.judge(
+            state=self._state, frames_seen=self._seen, note=self._note or self._remark(), trust=self._trust(),
+            unsure_share=1 - used / frames if used else 0.0, changing=self._alarm,
+        )  # fmt: skip
 
     def _trust(self) -> Trust:
         if self._state == "FAILED":

@@ -8,21 +8,29 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .chain import step_per_axis_deg
+from .coverage import view_directions
 from .forecast import Curve, b_factor_A2, debye_power, forecast, needed_views
 from .metrics import cones, efficiency, surface
 from .metrics.sampling import FourierSampling
+from .output import SIGNAL_FROM
 from .records import Forecast, Milestone, Trust, Verdict
 from .verdict import Evidence, update
+
+if TYPE_CHECKING:
+    from .mapper import Mapper
 
 Floats = NDArray[np.float64]
 
 MOST_MILESTONES = 64  # kept; then every other one of the older half is forgotten
 NULL_DRAWS = 4
 AXES = 128
+STEP_FRAMES = 250  # on which the rotation per frame is measured
 KEPT_VIEWS = 1000  # of the frames that left the buffer, an even sample
 
 
@@ -140,6 +148,17 @@ class Progress:
             sphericity=roundness,
         )
 
+    def ahead(self, time_s: float) -> Forecast | None:
+        """The forecast counted from `time_s`, the time of the particle's newest frame."""
+        if self.forecast is None or self.forecast.low_s is None:
+            return self.forecast
+        gone = max(0.0, time_s - self.history[-1].time_s)
+        low, middle, high = (
+            None if s is None else max(0.0, s - gone)
+            for s in (self.forecast.low_s, self.forecast.median_s, self.forecast.high_s)
+        )
+        return replace(self.forecast, low_s=low, median_s=middle, high_s=high)
+
     def judge(
         self,
         *,
@@ -170,6 +189,27 @@ class Progress:
             ),
         )
         return self.verdict
+
+
+def new_map(mapper: Mapper) -> NewMap:
+    """What the newest map of `mapper` is made of; called when it has just been made."""
+    buffer, published = mapper.buffer, mapper.published
+    if published is None:
+        raise RuntimeError("there is no map yet")
+    rows = buffer.rows[buffer.refined[buffer.rows]]  # those that were settled when the map was made
+    poses = buffer.poses[rows]
+    box_A = mapper.plane.box_px * mapper.pixel_size_A
+    return NewMap(
+        frame=int(buffer.number[rows[-1]]),
+        time_s=float(buffer.time_s[rows[-1]]),
+        views=view_directions(poses[buffer.used[rows]]),
+        step_deg=step_per_axis_deg(poses[-STEP_FRAMES:]),
+        resolution_A=None if published.resolution_A is None else float(published.resolution_A),
+        fsc=np.array(published.fsc),
+        first=round(SIGNAL_FROM * np.sqrt(3) / published.lattice_constant_A * box_A),
+        atoms_A=np.array([atom.position_A for atom in published.atoms]).reshape(-1, 3),
+        halves=(published.half1, published.half2),
+    )
 
 
 def _bounded(history: Sequence[Milestone]) -> tuple[Milestone, ...]:

@@ -224,6 +224,9 @@ class ParticleStatus:
     trust: Trust | None = None
     slice_xz: NDArray[np.float32] | None = None  # the same along y, [z, x]
     slice_yz: NDArray[np.float32] | None = None  # and along x, [z, y]
+    target_A: float | None = None  # resolution that the operator wants, no finer than the pixels allow
+    milestone: Milestone | None = None  # of the newest map
+    forecast: Forecast | None = None  # counted from the newest frame
     verdict: Verdict | None = None
 
 

@@ -17,8 +17,7 @@ VOID_SLACK = 1.5  # the same for the empty share
 LEAST_FRESH = 0.12  # effective views a frame below which a crystal shows nothing new
 WATCHED_FRAMES = 600  # before which nobody says that more will not help
 SHRINKING = 0.85  # a void that is still larger than this share of what it was does not fill
-PATIENT = frozenset({"PLATEAU", "STARVED", "CHANGING"})
-NO_PROGRESS = frozenset({"PLATEAU", "STARVED"})
+PATIENT = frozenset({"PLATEAU", "STARVED"})
 PATIENCE = 2  # milestones in a row that must say one of these
 TOO_LONG = 8.0  # times the frames so far: a target that far away is out of reach
 UNSURE = 0.15  # share of unsure poses from which they are the limit
@@ -74,7 +73,7 @@ def update(previous: Verdict | None, evidence: Evidence) -> Verdict:
     if word == previous.word:
         return replace(previous, reasons=reasons, proposed="", proposals=0, milestone=milestones)
     if word in PATIENT and evidence.history and evidence.state != "FAILED":
-        alike = previous.proposed == word or {previous.proposed, word} <= NO_PROGRESS
+        alike = previous.proposed in PATIENT
         fresh = milestones != previous.milestone
         proposals = (previous.proposals if alike else 0) + (fresh or not alike)
         if proposals < PATIENCE:
@@ -203,18 +202,20 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.0f} h"
 
 
-def session_verdict(verdicts: dict[str, Verdict]) -> str:
-    """One line on all particles: how many are done, and what to do next.
+def session_verdict(verdicts: dict[str, Verdict], *, final: bool = False) -> str:
+    """One line on all particles: how many are done, and what to do next; empty without any.
 
     Parameters
     ----------
-    verdicts : by the particle's name.
+    verdicts : by the particle's name. final : nothing comes any more, and there is nothing to do.
     """
     if not verdicts:
-        return "no particle yet"
+        return ""
     names = {word: [name for name, v in verdicts.items() if v.word == word] for word in _NEXT}
     done, going = len(names["ENOUGH"]), len(names["CONTINUE"]) + len(names["SEARCHING"])
-    words = f"{done} of {len(verdicts)} particles have enough"
+    words = f"{done} of {len(verdicts)} {'particles have' if len(verdicts) > 1 else 'particle has'} enough"
+    if final:
+        return words
     steps = [_NEXT[word].format(", ".join(found)) for word, found in names.items() if found and _NEXT[word]]
     if not going:
         steps.append("move on: more of this movie will not help" if done < len(verdicts) else "stop here")

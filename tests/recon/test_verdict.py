@@ -115,14 +115,15 @@ def test_a_target_out_of_reach_is_a_plateau_with_its_cause(known: dict[str, floa
     assert words in said[-1].reasons[0]
 
 
-def test_a_change_must_last_two_maps() -> None:
+def test_a_change_is_said_at_once() -> None:
     one = _evidence(_at(1000))
     alarm = _evidence(_at(1200), changing="the newest frames fit 30 % worse")
     again = _evidence(_at(1400), changing="the newest frames fit 40 % worse")
-    assert [v.word for v in _play(one, alarm, alarm, _evidence(_at(1400)))] == ["CONTINUE"] * 4
-    assert [v.word for v in _play(one, alarm, again)] == ["CONTINUE", "CONTINUE", "CHANGING"]
+    said = _play(one, alarm, again, _evidence(_at(1600)))
+    assert [v.word for v in said] == ["CONTINUE", "CHANGING", "CHANGING", "CONTINUE"]
+    assert said[2].reasons == ("the newest frames fit 40 % worse",)
     done = _evidence(_at(1000, 0.97), trust=GOOD, reached=0.9)
-    assert [v.word for v in _play(done, alarm)] == ["ENOUGH", "CONTINUE"]
+    assert [v.word for v in _play(done, alarm)] == ["ENOUGH", "CHANGING"]
 
 
 milestones = st.builds(
@@ -169,10 +170,11 @@ def test_there_is_always_a_reason(stream: list[Evidence]) -> None:
 
 
 def test_the_session_in_words() -> None:
-    assert session_verdict({}) == "no particle yet"
+    assert not session_verdict({})
     two = session_verdict({"P001": Verdict("ENOUGH"), "P002": Verdict("CONTINUE")})
     assert two == "1 of 2 particles have enough; go on for P002"
-    assert session_verdict({"P001": Verdict("ENOUGH")}) == "1 of 1 particles have enough; stop here"
+    assert session_verdict({"P001": Verdict("ENOUGH")}) == "1 of 1 particle has enough; stop here"
+    assert session_verdict({"P001": Verdict("CONTINUE")}, final=True) == "0 of 1 particle has enough"
     stuck = session_verdict({"P001": Verdict("ENOUGH"), "P002": Verdict("STARVED"), "P003": Verdict("PLATEAU")})
     assert "P002 shows nothing new" in stuck
     assert stuck.endswith("move on: more of this movie will not help")
