@@ -169,7 +169,12 @@ def run(
     """Reconstruct a live stream of a detector."""
     from .config import RUN_DEFAULTS, check_source
 
-    killed, defaults = _to_resume(config, session) if resume else (None, RUN_DEFAULTS)
+    killed: Path | None = None
+    defaults = RUN_DEFAULTS
+    if resume:
+        from .resuming import to_resume
+
+        killed, defaults = to_resume(config, session)
     settings = _settings(
         config,
         stream={"source": source, "timeout_s": timeout},
@@ -338,15 +343,6 @@ def _dashboard() -> Dashboard | None:
     return dashboard_loader[0]()
 
 
-def _to_resume(config: Path | None, session: Path | None) -> tuple[Path | None, dict[str, dict[str, Any]]]:
-    """The session of a killed daemon, if there is one, and the settings that it left."""
-    from .config import RUN_DEFAULTS, load
-    from .resuming import find_unfinished, kept_settings
-
-    killed = find_unfinished(session or load(config).session.folder, Path("sessions"))
-    return killed, RUN_DEFAULTS if killed is None else {**RUN_DEFAULTS, **kept_settings(killed)}
-
-
 def _execute(
     settings: Settings, plan: Plan | None, session: Path | None, name: str, *, headless: bool, resume: bool = False
 ) -> int:
@@ -358,7 +354,9 @@ def _execute(
     folder = session or settings.session.folder or default_folder(name)
     job = Job(prepare_folder(settings, folder, resume=resume), plan, name, resume=resume)
     dashboard = None if headless else _dashboard()
-    write = _json_line if settings.log.format == "json" else _line
+    from .logs import as_json
+
+    write = (lambda words: _line(as_json(words))) if settings.log.format == "json" else _line
     code = run_here(job, write) if dashboard is None else run_behind(job, dashboard, write)
     write(f"session {folder}")
     return code
@@ -367,12 +365,6 @@ def _execute(
 def _line(words: str) -> None:
     typer.echo(words)
     sys.stdout.flush()
-
-
-def _json_line(words: str) -> None:
-    from .logs import as_json
-
-    _line(as_json(words))
 
 
 def _publish(plan: Plan, endpoint: str) -> int:

@@ -15,6 +15,7 @@ from ..stream.errors import RecordingError
 from ..stream.frame import SeriesStart
 from ..stream.readers import open_recording
 from ..stream.repair import repair_recording
+from .config import RUN_DEFAULTS, load
 from .endpoints import running
 from .errors import UsageError
 from .operating import JOURNAL
@@ -43,6 +44,17 @@ def find_unfinished(folder: Path | None, root: Path) -> Path | None:
     idle = [path for path in root.glob("*/session.json") if path.parent.resolve() not in busy]
     newest = max(idle, key=lambda path: path.stat().st_mtime, default=None)
     return newest.parent if newest is not None and unfinished(newest.parent) else None
+
+
+def to_resume(config: Path | None, session: Path | None) -> tuple[Path | None, dict[str, dict[str, Any]]]:
+    """The session of a killed daemon, if there is one, and the defaults that it leaves for the run that goes on.
+
+    Raises
+    ------
+    UsageError : see `find_unfinished`, or a configuration that is none.
+    """
+    killed = find_unfinished(session or load(config).session.folder, Path("sessions"))
+    return killed, RUN_DEFAULTS if killed is None else {**RUN_DEFAULTS, **kept_settings(killed)}
 
 
 def kept_settings(folder: Path) -> dict[str, dict[str, Any]]:

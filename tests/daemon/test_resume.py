@@ -13,14 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tumble.daemon.config import load
 from tumble.daemon.endpoints import running
 from tumble.daemon.errors import UsageError
 from tumble.daemon.resuming import find_unfinished, journal, kept_settings, recorded_start
 from tumble.daemon.session import unfinished
 from tumble.daemon.viewer import Viewer, give_order
+from tumble.stream.frame import Frame, SeriesStart
 from tumble.stream.readers import open_recording
+from tumble.stream.recorder import Recorder
 
 PROGRAM = Path(__file__).with_name("fake_daemon.py")
 FRAMES = 900
@@ -198,3 +202,31 @@ def test_a_journal_may_end_in_half_a_line(killed):
     (killed / "operator.jsonl").write_text(line + "\n" + line[:20])
     ((after, order),) = journal(killed)
     assert (after, order.kind, order.particle, order.who) == (7, "exclude", 2, "anna")
+
+
+def test_the_command_goes_on_by_itself_with_what_the_killed_one_was_told(tmp_path):
+    """Everything had been recorded when it was killed: source, pixel size and recording come from the session."""
+    folder, rng = tmp_path / "session", np.random.default_rng(2)
+    folder.mkdir()
+    dtype = np.dtype(np.uint16)
+    with Recorder(folder / "frames.h5", SeriesStart(3, "abc", 96, 96, dtype, 60, 0.0025)) as recorder:
+        for index in range(60):
+            recorder.write(Frame(3, index, rng.poisson(10.0, (96, 96)).astype(dtype), index * 0.0025))
+    told = {
+        "stream": {"source": "zmq+tcp://127.0.0.1:9"},
+        "reconstruction": {"pixel_size_A": 0.4, "threads": 1, "device": "cpu"},
+        "session": {"record": True},
+    }
+    series = {"series_id": 3, "unique_id": "abc", "number_of_images": 60}
+    facts = {"begun": "then", "ended": None, "config": load(None, told).model_dump(mode="json"), "series": series}
+    (folder / "session.json").write_text(json.dumps(facts))
+    command = [sys.executable, "-m", "tumble", "run", "--session", str(folder), "--resume", "--headless"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "goes on with the session" in done.stdout
+    assert books(folder)["received"] == books(folder)["used"] == 60
+    facts = json.loads((folder / "session.json").read_text())
+    assert (facts["begun"], facts["phase"], len(facts["resumed"])) == ("then", "DONE", 1)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    assert again.returncode == 2
+    assert "has finished" in again.stderr
