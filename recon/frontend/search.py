@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
 
 from .background import GrapheneSheet, PowerSpectrum, measure_background, notch_filter
 from .bands import MapMaker, Sampling
+from .correction import median_of_nine
 from .detection import Detection, detect, flatten_illumination
 from .loops import soft_disc
 from .motion import FieldMotion, Motion
@@ -74,7 +74,7 @@ def bad_pixels(frames: list[tuple[NDArray[Any], float]]) -> NDArray[np.bool_] | 
 
 def stands_out(field: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Pixels of a mean field, (rows, columns) in units of its mean, that differ from all around them."""
-    deviation = field - median_filter(field, 3, mode="nearest")
+    deviation = field - median_of_nine(field)
     spread = 1.4826 * float(np.median(np.abs(deviation)))
     if spread == 0:  # so few counts that most pixels are alike
         spread = float(deviation.std())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import median_filter
 
-from tumble.recon.frontend.correction import Calibration, Corrector
+from tumble.recon.frontend.correction import Calibration, Corrector, median_of_nine
 from tumble.recon.frontend.frontend import FrontEnd
 from tumble.recon.frontend.options import FrontEndOptions
 
@@ -92,6 +93,12 @@ def test_tables_of_another_size_or_without_a_good_pixel_are_refused():
     with pytest.raises(ValueError, match="no good pixel"):
         Corrector(*SHAPE, Calibration(bad=np.ones(SHAPE)))
     assert not Corrector(*SHAPE).active
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (6, 1), (2, 2), (31, 40)])
+def test_median_of_nine_is_that_of_the_general_filter(rng, shape):
+    field = rng.poisson(3.0, shape).astype(np.float32)  # with equal values in it
+    np.testing.assert_array_equal(median_of_nine(field), median_filter(field, 3, mode="nearest"))
 
 
 def run(frames, calibration=None):
