@@ -259,7 +259,9 @@ def remark(particle: ParticleView) -> str:
 
 
 def _overview_head(width: int, label: str) -> Line:
-    head = f"   {'name':<6} {label:<12} {'frames used/seen':>20} {'resolution':^15} {'lattice':>8} {'atoms':>6}"
+    head = f"   {'name':<6} {label:<12} {'frames used/seen':>20} {'resolution':^15}"
+    head += f" {'lattice':>8}" if width >= 68 else ""
+    head += f" {'atoms':>6}" if width >= 75 else ""
     if width >= 85:
         head += f" {'diameter':>9}"
     if width >= 96:
@@ -284,9 +286,11 @@ def _overview_line(particle: ParticleView, width: int, look: Look, chosen: bool)
         f" {count(particle.frames_used):>7}/{count(particle.frames_seen):<7} {share:>4}",
         f" {cut(angstrom(particle.resolution_A, look), 6, look.ellipsis):>6}",
         course,
-        f" {cut(angstrom(particle.lattice_constant_A, look, 3), 8, look.ellipsis):>8}",
-        f" {count(particle.atoms, 6):>6}",
     ]
+    if width >= 68:
+        parts.append(f" {cut(angstrom(particle.lattice_constant_A, look, 3), 8, look.ellipsis):>8}")
+    if width >= 75:
+        parts.append(f" {count(particle.atoms, 6):>6}")
     if width >= 85:
         parts.append(f" {cut(diameter, 9, look.ellipsis):>9}")
     if width >= 96:

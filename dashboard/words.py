@@ -78,8 +78,10 @@ def mebibytes(value: float) -> str:
 
 
 def about(value: float) -> str:
-    """A time that is a guess, without digits that nobody knows: 6 s, 40 s, 3 min."""
-    return f"{max(0.0, value):.0f} s" if value < 10 else seconds(value)
+    """A time that is a guess, without digits that nobody knows: 0.3 s, 6 s, 40 s, 3 min."""
+    if value < 10:
+        return f"{max(0.0, value):.{1 if value < 2 else 0}f} s"
+    return seconds(value)
 
 
 def span(low_s: float | None, high_s: float | None) -> str:

@@ -173,7 +173,10 @@ def _moment(record: Facts, *, whole: bool = False) -> Moment:
     particles = {}
     for view in views if isinstance(views, list) else []:
         if isinstance(view, dict):
-            kept = {key: value for key, value in view.items() if whole or not isinstance(value, (list, dict))}
+            small = {
+                key: value for key, value in view.items() if key == "metrics" or not isinstance(value, (list, dict))
+            }
+            kept = view if whole else small
             particles[str(view.get("name"))] = kept
     return Moment(
         number(record.get("uptime_s")) or 0.0,

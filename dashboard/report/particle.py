@@ -273,22 +273,28 @@ def _course_figure(name: str, timeline: list[Moment]) -> str:
     return figure(drawn, f"Lower is better.{more}", "How the resolution came")
 
 
+def _as_record(value: object) -> Facts:
+    return value if isinstance(value, dict) else {}
+
+
 def _forecast_figure(name: str, timeline: list[Moment]) -> str:
-    """When the target was expected, as it was said at each moment: a good forecast stays level until it is met."""
-    rows = []
+    """When the target was expected, as it was said with each map: a good forecast stays level until it is met."""
+    rows: dict[float, tuple[float, float, float]] = {}
     for moment in timeline:
         facts = moment.particles.get(name, {})
         ahead = [number(facts.get(f"forecast_{which}_s")) for which in ("low", "median", "high")]
-        low, median, high = (None if value is None else moment.uptime_s + value for value in ahead)
-        if low is not None and median is not None and high is not None:
-            rows.append((moment.uptime_s, low, median, high))
+        now = number(_as_record(facts.get("metrics")).get("time_s"))  # of the movie: the daemon may be slower
+        low, median, high = (None if value is None or now is None else now + value for value in ahead)
+        if now is not None and low is not None and median is not None and high is not None:
+            rows[now] = (low, median, high)
     if len(rows) < 2:
         return ""
-    x, low_s, median_s, high_s = ([row[i] for row in rows] for i in range(4))
+    x = list(rows)
+    low_s, median_s, high_s = ([row[i] for row in rows.values()] for i in range(3))
     series = (Series(x, median_s, "expected", colour=1), Series(x, x, "now", colour=4))
     chart = Chart(
         "forecast",
-        "time since the daemon began, s",
+        "time of the movie, s",
         "target reached at, s",
         series,
         bands=(Band(x, low_s, high_s, "90 % interval"),),

@@ -97,7 +97,7 @@ class Drawing:
         rest = "".join(" " if is_picture else c for c, is_picture in zip(segment.text, drawn, strict=True))
         if rest.strip():
             lead = len(rest) - len(rest.lstrip())
-            rest = rest.strip()
+            rest = rest.strip().replace(" ", "\u00a0")  # viewers do not agree on keeping blanks
             bold = ' font-weight="bold"' if segment.style and segment.style.bold else ""
             self.words.append(
                 f'<text x="{x + lead * CELL_X:g}" y="{y + 14:g}" fill="{text}"{bold} '
@@ -117,7 +117,7 @@ def svg(snapshot: Snapshot, width: int, height: int) -> str:
     size = f'viewBox="-10 -10 {width * CELL_X + 20} {height * CELL_Y + 20}"'
     ground = f'<rect x="-10" y="-10" width="100%" height="100%" rx="6" fill="{MONOKAI.background_color.hex}"/>'
     shapes = "".join(f'<path fill="{colour}" d="{"".join(d)}"/>\n' for colour, d in drawing.shapes.items())
-    style = 'font-family="monospace" font-size="15" xml:space="preserve" style="white-space:pre"'
+    style = 'font-family="monospace" font-size="15"'
     words = "\n".join(drawing.words)
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n{ground}\n{shapes}<g {style}>\n{words}\n</g>\n</svg>\n'
 
@@ -128,9 +128,12 @@ def main() -> None:
     parser.add_argument("session", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--size", default="112x34", help="columns x rows")
+    parser.add_argument("--last", action="store_true", help="the last snapshot, not the last with frames coming")
     words = parser.parse_args()
     width, height = (int(part) for part in words.size.split("x"))
-    words.out.write_text(svg(busiest(read(words.session / "timeline.jsonl")), width, height), encoding="utf-8")
+    snapshots = read(words.session / "timeline.jsonl")
+    shown = snapshots[-1] if words.last else busiest(snapshots)
+    words.out.write_text(svg(shown, width, height), encoding="utf-8")
 
 
 if __name__ == "__main__":

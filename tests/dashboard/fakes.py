@@ -114,6 +114,7 @@ def _judged(number: int, used: int) -> dict[str, Any]:
         "empty_fraction": 0.04 * number,
         "effective_views": 0.6 * used,
         "fresh_views_per_s": 212.0,
+        "time_s": used / RATE_HZ,
     }
     if number == 2:
         return {
