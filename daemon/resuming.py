@@ -68,32 +68,36 @@ def kept_settings(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def recorded_start(folder: Path) -> SeriesStart | None:
-    """The series that the recording holds the beginning of; ``None``: no frame of it was recorded.
+    """The series that the recording holds the beginning of; ``None``: none had begun.
 
     Raises
     ------
-    RecordingError : the recording is damaged.
+    TumbleError : somebody still records into it.
     """
-    path = folder / "frames.h5"
+    path, said = folder / "frames.h5", _facts(folder).get("series")
+    with lock(folder):  # the receiver of the killed daemon may still be closing the file
+        start = _start_in(path)
+    if said is None:
+        return start
+    known = {name: said[name] for name in ("series_id", "unique_id", "number_of_images")}
+    if start is not None:
+        return replace(start, **known)
+    for name in ("frame_time_s", "pixel_size_A", "dose_e_per_A2", "voltage_kV", "detector"):
+        known[name] = said[name]
+    return SeriesStart(width=said["width_px"], height=said["height_px"], **known)
+
+
+def _start_in(path: Path) -> SeriesStart | None:
+    """What a recording says of its series; a file without a readable frame, as after the first second, is put aside."""
     if not path.exists():
         return None
-    with lock(folder):  # the receiver of the killed daemon may still be closing the file
-        try:
-            repair_recording(path)
-            with open_recording(path) as recording:
-                start = recording.start
-        except RecordingError:
-            if _has_frames(folder):
-                raise
-            path.unlink()  # killed before the first frame was in it
-            return None
-    said = _facts(folder).get("series") or {}
-    return replace(
-        start,
-        series_id=int(said.get("series_id", start.series_id)),
-        number_of_images=said.get("number_of_images"),
-        unique_id=str(said.get("unique_id", start.unique_id)),
-    )
+    try:
+        repair_recording(path)
+        with open_recording(path) as recording:
+            return recording.start
+    except RecordingError:
+        path.replace(path.with_name("frames.unreadable.h5"))
+        return None
 
 
 def journal(folder: Path) -> tuple[tuple[int, Order], ...]:
@@ -124,17 +128,3 @@ def _facts(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
-
-
-def _has_frames(folder: Path) -> bool:
-    """Whether the killed daemon ever said that frames were recorded."""
-    try:
-        lines = (folder / "timeline.jsonl").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return False
-    for line in reversed(lines):
-        try:
-            return bool(json.loads(line)["stream"]["recorded"])
-        except (ValueError, KeyError, TypeError):
-            continue
-    return False

@@ -86,6 +86,9 @@ class Keeper:
         """
         if self._path is None:
             raise RecordingError("without a recording there is nothing to go on with")
+        if not self._path.exists():  # killed between the start of the series and its first frame
+            self.begin(start)
+            return 0, 0
         self._recorder = Recorder(self._path, start, resume=True)
         indices, times_s = self._recorder.numbers()
         self._earlier = enumerate(zip(indices.tolist(), times_s.tolist(), strict=True))

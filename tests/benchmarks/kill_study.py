@@ -96,7 +96,8 @@ def published(source: Iterable[Event]) -> Iterator[str]:
 def start(uri: str, folder: Path) -> subprocess.Popen[bytes]:
     """A daemon that goes on with what is in `folder`."""
     words = [sys.executable, str(PROGRAM), uri, str(folder), "0.0", "--record", "--resume", "--timeout", "120"]
-    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    with folder.with_suffix(".log").open("ab") as log:
+        return subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
 
 
 def last_seen(folder: Path) -> dict[str, int]:

@@ -81,7 +81,8 @@ def main() -> int:
     given = parser.parse_args()
     os.environ[KEYWORDS] = json.dumps((given.delay, given.parts))
     stream = {"source": given.source, "when_full": "block", "timeout_s": given.timeout, "ring_MiB": 0.05, "queue": 64}
-    settings = load(None, {"stream": stream, "session": {"files_every_s": 0.0, "record": given.record}})
+    session = {"files_every_s": 0.0, "record": given.record}
+    settings = load(None, {"stream": stream, "session": session, "reconstruction": {"pixel_size_A": 0.5}})
     resume = given.resume and find_unfinished(given.session, given.session.parent) is not None
     job = Job(prepare_folder(settings, given.session, resume=resume), None, "test", slow_parts, resume)
     if given.dashboard:

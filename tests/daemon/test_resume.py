@@ -23,6 +23,7 @@ from tumble.daemon.resuming import find_unfinished, journal, kept_settings, reco
 from tumble.daemon.session import unfinished
 from tumble.daemon.viewer import Viewer, give_order
 from tumble.stream.frame import Frame, SeriesStart
+from tumble.stream.keeper import Keeper
 from tumble.stream.readers import open_recording
 from tumble.stream.recorder import Recorder
 
@@ -194,7 +195,7 @@ def test_a_finished_session_is_left_alone(killed, tmp_path):
 def test_a_recording_without_a_frame_is_begun_anew(killed):
     (killed / "frames.h5").write_bytes(b"")
     assert recorded_start(killed) is None
-    assert not (killed / "frames.h5").exists()
+    assert sorted(path.name for path in killed.glob("*.h5")) == ["frames.unreadable.h5"]
 
 
 def test_a_journal_may_end_in_half_a_line(killed):
@@ -230,3 +231,17 @@ def test_the_command_goes_on_by_itself_with_what_the_killed_one_was_told(tmp_pat
     again = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
     assert again.returncode == 2
     assert "has finished" in again.stderr
+
+
+def test_a_series_killed_before_its_first_frame_keeps_what_its_start_said(killed):
+    said = {"series_id": 4, "unique_id": "u", "number_of_images": 9, "width_px": 8, "height_px": 6, "pixel_size_A": 0.4}
+    said |= dict.fromkeys(("frame_time_s", "dose_e_per_A2", "voltage_kV")) | {"detector": ""}
+    facts = json.loads((killed / "session.json").read_text())
+    (killed / "session.json").write_text(json.dumps(facts | {"series": said}))
+    start = recorded_start(killed)
+    assert (start.series_id, start.unique_id, start.number_of_images) == (4, "u", 9)
+    assert (start.width, start.height, start.pixel_size_A) == (8, 6, 0.4)
+    keeper = Keeper(killed / "frames.h5")
+    assert keeper.resume(start) == (0, 0)
+    assert keeper.waiting == 0
+    keeper.close()
