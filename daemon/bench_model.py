@@ -156,12 +156,12 @@ def decisions(states: int, turns: float) -> Cost:
 
 
 def atoms(box_px: int) -> Cost:
-    """Per map: smoothing, twofold upsampling, local maxima, three maps moved to the centroid."""
-    points, fine = float(box_px**3), float((2 * box_px) ** 3)
-    smooth = Cost(3 * 2 * 9 * points, 2 * REAL_BYTES * points)
-    crest = Cost(3 * 6 * fine, 2 * REAL_BYTES * fine)
-    upsampled = transform((box_px,) * 3) + transform((2 * box_px,) * 3)
-    return smooth + crest + upsampled + transform((box_px,) * 3, 6)
+    """Per map: smoothing and a spline of three maps, local maxima of one, all three moved to the centroid."""
+    points = float(box_px**3)
+    smooth = Cost(3 * 2 * 9 * points, 2 * REAL_BYTES * points) * 3
+    spline = Cost(3 * 4 * points, 2 * REAL_BYTES * points) * 3
+    crest = Cost(3 * 6 * points, 2 * REAL_BYTES * points)
+    return smooth + spline + crest + transform((box_px,) * 3, 6)
 
 
 def metrics(frames: int, box_px: int) -> Cost:

@@ -73,13 +73,13 @@ def write_map(path: Path, volume: NDArray[np.float32], voxel_A: float, label: st
 
 
 def atoms_text(atoms: Iterable[Atom]) -> str:
-    """Extended XYZ: element, x y z in A in the body frame, confidence 0..1."""
+    """Extended XYZ: element, x y z in A in the body frame, confidence 0..1, standard error per axis in A."""
     lines = [
-        f"{atom.element} {x:.4f} {y:.4f} {z:.4f} {atom.confidence:.4f}"
+        f"{atom.element} {x:.4f} {y:.4f} {z:.4f} {atom.confidence:.4f} {atom.error_A:.4f}"
         for atom in atoms
         for x, y, z in [atom.position_A]
     ]
-    return "\n".join([str(len(lines)), 'Properties=species:S:1:pos:R:3:confidence:R:1 pbc="F F F"', *lines]) + "\n"
+    return "\n".join([str(len(lines)), 'Properties=species:S:1:pos:R:3:confidence:R:1:error_A:R:1 pbc="F F F"', *lines]) + "\n"
 
 
 def table_text(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:

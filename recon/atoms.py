@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter, spline_filter
 from scipy.spatial import cKDTree
 
 from .lattice import FCC_METALS
@@ -27,20 +26,7 @@ class Peaks:
     heights: Floats
 
 
-def upsample(volume: NDArray[np.float32], factor: int, threads: int = 1) -> NDArray[np.float32]:
-    """Fourier-interpolated volume, ``factor`` times finer; voxel ``n // 2`` stays the origin."""
-    n = volume.shape[0]
-    spectrum = scipy.fft.rfftn(scipy.fft.ifftshift(volume), workers=threads)
-    fine = factor * n
-    out = np.zeros((fine, fine, fine // 2 + 1), np.complex64)
-    half = n // 2
-    index = np.arange(-half + 1, half)  # the Nyquist planes carry nothing that is solved for
-    out[np.ix_(index % fine, index % fine, np.arange(half))] = spectrum[np.ix_(index % n, index % n, np.arange(half))]
-    real = scipy.fft.irfftn(out, s=(fine, fine, fine), workers=threads) * factor**3
-    return np.asarray(scipy.fft.fftshift(real), np.float32)
-
-
-def find_peaks(volume: NDArray[np.float32], voxel_A: float, distance_A: float, threads: int = 1) -> Peaks:
+def find_peaks(volume: NDArray[np.float32], voxel_A: float, distance_A: float) -> Peaks:
     """Local maxima at least SEPARATION nearest-neighbour distances apart, centred to a fraction of a voxel.
 
     Parameters
@@ -48,33 +34,54 @@ def find_peaks(volume: NDArray[np.float32], voxel_A: float, distance_A: float, t
     volume : (n, n, n) ``[z, y, x]`` map. distance_A : nearest-neighbour distance expected.
     """
     smooth = gaussian_filter(volume, SMOOTHING_A / voxel_A)
-    fine = upsample(smooth, 2, threads)
-    step = voxel_A / 2
-    reach = max(1, round(SEPARATION * distance_A / step))
-    crest = (fine == maximum_filter(fine, size=2 * reach + 1)) & (fine > 0)
-    edge = 3
-    crest[:edge], crest[-edge:], crest[:, :edge], crest[:, -edge:] = False, False, False, False
-    crest[:, :, :edge], crest[:, :, -edge:] = False, False
-    index = np.argwhere(crest)
+    reach = max(1, int(SEPARATION * distance_A / voxel_A))  # never as far as a neighbour along the diagonal
+    crest = (smooth == maximum_filter(smooth, size=2 * reach + 1)) & (smooth > 0)
+    inner = np.zeros_like(crest)
+    inner[2:-2, 2:-2, 2:-2] = True
+    index = np.argwhere(crest & inner)
     if len(index) == 0:
         return Peaks(np.zeros((0, 3)), np.zeros(0))
-    heights = fine[tuple(index.T)].astype(np.float64)
-    centre = index + _centroid_offsets(fine, index)
+    spline = spline_filter(smooth, order=3, output=np.float32)
+    centre = _centred(spline, index.astype(np.float64))
+    heights = map_coordinates(spline, centre.T, order=3, prefilter=False).astype(np.float64)
     order = np.argsort(-heights, kind="stable")
-    return Peaks(((centre - fine.shape[0] // 2)[:, ::-1] * step)[order], heights[order])
+    return Peaks(((centre - volume.shape[0] // 2)[:, ::-1] * voxel_A)[order], heights[order])
 
 
-def _centroid_offsets(volume: NDArray[np.float32], index: NDArray[np.intp]) -> Floats:
-    """Vertex of the parabola through three points two voxels apart, per axis: (n, 3) in voxels, within +-1."""
-    offsets = np.zeros((len(index), 3))
-    middle = volume[tuple(index.T)].astype(np.float64)
-    for axis in range(3):
-        step = np.eye(3, dtype=int)[axis] * 2
-        left = volume[tuple((index - step).T)].astype(np.float64)
-        right = volume[tuple((index + step).T)].astype(np.float64)
-        bend = left - 2 * middle + right
-        offsets[:, axis] = np.where(bend < 0, np.clip((left - right) / np.where(bend < 0, bend, -1), -1, 1), 0)
-    return offsets
+def _centred(spline: NDArray[np.float32], places: Floats) -> Floats:
+    """Maxima (n, 3) ``[z, y, x]`` of a cubic spline next to `places`: vertices of parabolas through points half a voxel
+    apart, three times; nothing moves farther than a voxel.
+    """
+    centre = places.copy()
+    for _ in range(3):
+        middle = map_coordinates(spline, centre.T, order=3, prefilter=False)
+        for axis in range(3):
+            step = np.zeros(3)
+            step[axis] = 0.5
+            left, right = (
+                map_coordinates(spline, (centre + s * step).T, order=3, prefilter=False) for s in (-1.0, 1.0)
+            )
+            bend = np.minimum(left - 2 * middle + right, -1e-9 * np.abs(middle) - 1e-30)
+            centre[:, axis] += np.clip(0.25 * (left - right) / bend, -0.5, 0.5)
+        centre = np.clip(centre, places - 1, places + 1)
+    return centre
+
+
+def position_errors(halves: tuple[NDArray[np.float32], ...], positions_A: Floats, voxel_A: float) -> Floats:
+    """Standard error (n,) per axis, A, of atom positions (n, 3), from where two independent half maps have them.
+
+    Half of the difference is the error of their mean. Three differences say little about one atom, so its variance is
+    averaged with the typical one. What the halves share (the image model, the mask) is not in it.
+    """
+    if len(positions_A) == 0:
+        return np.zeros(0)
+    places = positions_A[:, ::-1] / voxel_A + halves[0].shape[0] // 2
+    first, second = (
+        _centred(spline_filter(gaussian_filter(half, SMOOTHING_A / voxel_A), order=3, output=np.float32), places)
+        for half in halves
+    )
+    variance = ((first - second) ** 2).mean(axis=1) / 4
+    return np.asarray(np.sqrt(0.5 * (variance + np.median(variance))) * voxel_A)
 
 
 def select_atoms(peaks: Peaks, distance_A: float) -> tuple[Floats, Floats]:

@@ -9,7 +9,7 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy.ndimage import fourier_shift
 
-from .atoms import find_peaks, guess_element, nearest_neighbour_constant, select_atoms
+from .atoms import find_peaks, guess_element, nearest_neighbour_constant, position_errors, select_atoms
 from .buffer import FrameBuffer
 from .maps import SolvedMap
 from .records import Atom, PoseRow
@@ -59,18 +59,17 @@ def central_layer(volume: NDArray[np.float32], voxel_A: float, axis: int = 0) ->
     return brightest
 
 
-def publish(
-    solved: SolvedMap, pixel_size_A: float, lattice_constant_A: float, element: str | None, threads: int
-) -> Published:
+def publish(solved: SolvedMap, pixel_size_A: float, lattice_constant_A: float, element: str | None) -> Published:
     """Trace atoms and move everything to their centroid."""
     neighbour_A = lattice_constant_A / np.sqrt(2)
-    peaks = find_peaks(solved.joint, pixel_size_A, neighbour_A, threads)
+    peaks = find_peaks(solved.joint, pixel_size_A, neighbour_A)
     positions, confidence = select_atoms(peaks, neighbour_A)
     centre = positions.mean(axis=0) if len(positions) >= 13 else np.zeros(3)
+    errors = position_errors((solved.half1, solved.half2), positions, pixel_size_A)
     symbol = element or guess_element(lattice_constant_A)
     atoms = tuple(
-        Atom(symbol, (float(p[0]), float(p[1]), float(p[2])), float(c))
-        for p, c in zip(positions - centre, confidence, strict=True)
+        Atom(symbol, (float(p[0]), float(p[1]), float(p[2])), float(c), float(e))
+        for p, c, e in zip(positions - centre, confidence, errors, strict=True)
     )
     box_A = solved.joint.shape[0] * pixel_size_A
     first = round(SIGNAL_FROM * np.sqrt(3) / lattice_constant_A * box_A)

@@ -65,11 +65,14 @@ class TrackedParticle:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Atom:
-    """One atom of a model: element symbol, position (x, y, z) in A in the body frame, confidence 0..1."""
+    """One atom of a model: element symbol, position (x, y, z) in A in the body frame, confidence 0..1, and the standard
+    error of the position per axis, in A, as far as the half maps tell it.
+    """
 
     element: str
     position_A: tuple[float, float, float]
     confidence: float
+    error_A: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

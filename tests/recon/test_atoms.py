@@ -11,8 +11,8 @@ from tumble.recon.atoms import (
     find_peaks,
     guess_element,
     nearest_neighbour_constant,
+    position_errors,
     select_atoms,
-    upsample,
 )
 from tumble.recon.lattice import FCC_METALS, fcc_ball
 from tumble.recon.maps import SolvedMap
@@ -46,13 +46,13 @@ def match(found: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
     return (there < 0.6).mean(), (back < 0.6).mean(), np.sqrt((there[there < 0.6] ** 2).mean())
 
 
-def test_all_atoms_to_a_fiftieth_of_an_angstrom(synthetic) -> None:
+def test_all_atoms_to_a_hundredth_of_an_angstrom(synthetic) -> None:
     truth = crystal(synthetic)
     positions, confidence = select_atoms(find_peaks(render(truth), VOXEL_A, NEIGHBOUR_A), NEIGHBOUR_A)
     recall, precision, rmsd = match(positions, truth)
     assert len(positions) == len(truth)
     assert (recall, precision) == (1, 1)
-    assert rmsd < 0.02
+    assert rmsd < 0.01
     assert confidence.min() > 0.9
 
 
@@ -115,13 +115,23 @@ def test_confidences_are_shares() -> None:
     assert (confidence <= 1).all()
 
 
-def test_upsampling_is_band_limited_interpolation() -> None:
-    volume = render(np.array([[1.0, -2.0, 0.5]]), sigma_A=0.8)
-    fine = upsample(volume, 2)
-    assert fine.shape == (2 * BOX,) * 3
-    np.testing.assert_allclose(fine[::2, ::2, ::2], volume, atol=2e-3)
-    centre = np.array(np.unravel_index(fine.argmax(), fine.shape)) - BOX
-    np.testing.assert_allclose(centre[::-1] * VOXEL_A / 2, [1.0, -2.0, 0.5], atol=VOXEL_A / 4)
+def test_errors_of_positions_are_those_of_the_noise(synthetic) -> None:
+    from scipy.ndimage import gaussian_filter
+
+    truth = crystal(synthetic)
+    rng = np.random.default_rng(9)
+    clean = render(truth)
+    halves = []
+    for _ in range(2):
+        grain = gaussian_filter(rng.normal(size=(BOX,) * 3), 0.8)
+        halves.append(clean + (0.08 * grain / grain.std()).astype(np.float32))
+    positions, _ = select_atoms(find_peaks((halves[0] + halves[1]) / 2, VOXEL_A, NEIGHBOUR_A), NEIGHBOUR_A)
+    errors = position_errors((halves[0], halves[1]), positions, VOXEL_A)
+    distance = cKDTree(truth).query(positions)[0]
+    assert np.sqrt((errors**2).mean()) == pytest.approx(np.sqrt((distance**2).mean() / 3), rel=0.15)
+    assert errors.shape == (len(positions),)
+    assert position_errors((clean, clean), positions, VOXEL_A).max() < 1e-6
+    assert len(position_errors((clean, clean), np.zeros((0, 3)), VOXEL_A)) == 0
 
 
 @pytest.mark.parametrize("lattice", [3.6, 3.95, 4.08])
@@ -152,7 +162,7 @@ def test_published_maps_and_atoms_share_their_origin(synthetic) -> None:
     volume = render(truth)
     half1, half2 = volume + np.float32(0.01), volume - np.float32(0.01)
     fsc = np.clip(np.linspace(1.5, -0.2, 29), -1, 1)
-    made = publish(SolvedMap(volume, half1, half2, fsc), VOXEL_A, LATTICE_A, None, 1)
+    made = publish(SolvedMap(volume, half1, half2, fsc), VOXEL_A, LATTICE_A, None)
     positions = np.array([atom.position_A for atom in made.atoms])
     np.testing.assert_allclose(positions.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(made.centre_A, truth.mean(axis=0), atol=0.02)
@@ -170,13 +180,13 @@ def test_published_maps_and_atoms_share_their_origin(synthetic) -> None:
 
 def test_the_operator_names_the_element(synthetic) -> None:
     volume = render(crystal(synthetic))
-    made = publish(SolvedMap(volume, volume, volume, np.ones(29)), VOXEL_A, LATTICE_A, "Au", 1)
+    made = publish(SolvedMap(volume, volume, volume, np.ones(29)), VOXEL_A, LATTICE_A, "Au")
     assert {atom.element for atom in made.atoms} == {"Au"}
 
 
 def test_an_empty_map_is_published_without_atoms() -> None:
     nothing = np.zeros((BOX,) * 3, np.float32)
-    made = publish(SolvedMap(nothing, nothing, nothing, np.zeros(29)), VOXEL_A, LATTICE_A, None, 1)
+    made = publish(SolvedMap(nothing, nothing, nothing, np.zeros(29)), VOXEL_A, LATTICE_A, None)
     assert made.atoms == ()
     assert made.resolution_A is None
     assert made.lattice_constant_A == LATTICE_A
