@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 MOST_MILESTONES = 64  # kept; then every other one of the older half is forgotten
-NULL_DRAWS = 4
+NULL_DRAWS = 2
+GROWTH = 1.25  # of the frames, before the metrics by direction, which change slowly, are measured again
 AXES = 128
 STEP_FRAMES = 250  # on which the rotation per frame is measured
 KEPT_VIEWS = 1000  # of the frames that left the buffer, an even sample
@@ -80,6 +81,7 @@ class Progress:
         self._left = FourierSampling(diameter_A / target_A)
         self._sample = np.zeros((0, 3))
         self._stride, self._skipped = 1, 0
+        self._measured_at = 0  # frames in the map when the metrics by direction were measured
         self._reached: float | None = None
         self._b_factor_A2: float | None = None
 
@@ -127,8 +129,13 @@ class Progress:
     def _directional(self, milestone: Milestone, new: NewMap) -> Milestone:
         views = np.concatenate([self._sample, new.views[:: self._stride]])
         even = min(1.0, efficiency.orientation_efficiency(views) / efficiency.BEST) if len(views) else None
+        milestone = replace(milestone, efficiency=even)
         if new.halves is None:
-            return replace(milestone, efficiency=even)
+            return milestone
+        if milestone.frames_used < GROWTH * self._measured_at:
+            before = self.history[-1]
+            return replace(milestone, area_ratio=before.area_ratio, sphericity=before.sphericity)
+        self._measured_at = milestone.frames_used
         first, second = new.halves
         last = min(len(new.fsc) - 1, first.shape[0] // 2)
         conical = cones.conical_correlation(first, second, last, AXES)
@@ -143,7 +150,6 @@ class Progress:
             roundness = None
         return replace(
             milestone,
-            efficiency=even,
             area_ratio=min(conical.area_ratio / level, 1.0) if level > 0 else None,
             sphericity=roundness,
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from .forecast import VOID, recent
 from .records import Forecast, Milestone, Trust, Verdict
 
-SURE = 0.65  # probability, from the signal of all shells, from which a target counts as reached
+SURE = 0.75  # probability, from the signal of all shells, from which a target counts as reached
 CROSSING = 1.05  # one shell may dip below the threshold this near to the target; twice that does not take ENOUGH back
 VOID_SLACK = 1.5  # the same for the empty share
 LEAST_FRESH = 0.12  # effective views a frame below which a crystal shows nothing new

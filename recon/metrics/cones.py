@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,26 @@ def _sums(
                 totals[axis, shell, 1] += weight[item] * first[item]
                 totals[axis, shell, 2] += weight[item] * second[item]
                 totals[axis, shell, 3] += weight[item]
+
+
+@njit(cache=True)
+def _fill(body: Floats, axes: Floats, reach: Floats) -> None:
+    """Set to 1 what lies nearer to the middle than the reach of the axis nearest in direction."""
+    half, most = body.shape[0] // 2, reach.max()
+    for z in range(-half, 1):  # the other half is its mirror image
+        for y in range(-half, half + 1):
+            for x in range(-half, half + 1):
+                radius = math.sqrt(x * x + y * y + z * z)
+                if radius >= most:
+                    continue
+                nearest, best = 0, -1.0
+                for axis in range(axes.shape[0]):
+                    along = abs(axes[axis, 0] * x + axes[axis, 1] * y + axes[axis, 2] * z)
+                    if along > best:
+                        nearest, best = axis, along
+                if radius < reach[nearest]:
+                    body[half + z, half + y, half + x] = 1.0
+                    body[half - z, half - y, half - x] = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,13 +223,6 @@ def resolved_body(cones: ConicalCorrelation, threshold: float = THRESHOLD) -> ND
     """
     reach = cones.crossings(threshold)
     half = int(reach.max()) + 4
-    line = np.arange(-half, half + 1)
-    z, y, x = np.meshgrid(line, line, line, indexing="ij")
-    vectors = np.stack([x, y, z], axis=-1).reshape(-1, 3)
-    radius = np.linalg.norm(vectors, axis=1)
-    inside = np.zeros(len(vectors))
-    near = np.flatnonzero(radius <= reach.max())
-    for some in np.array_split(near, 1 + len(near) // 20_000):  # the table of cosines of all would be large
-        cosine = abs(vectors[some].astype(np.float32) @ cones.axes.T.astype(np.float32))
-        inside[some] = radius[some] < reach[cosine.argmax(axis=1)]
-    return inside.reshape(z.shape)
+    body = np.zeros((2 * half + 1,) * 3)
+    _fill(body, cones.axes, reach)
+    return body

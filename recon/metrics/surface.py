@@ -40,12 +40,13 @@ def _march(field: Floats, level: float, tetrahedra: NDArray[np.int64]) -> tuple[
             for x in range(field.shape[2] - 1):
                 above = 0
                 for n in range(8):
+                    above += field[z + ((n >> 2) & 1), y + ((n >> 1) & 1), x + (n & 1)] >= level
+                if above in (0, 8):
+                    continue
+                for n in range(8):
                     i, j, k = x + (n & 1), y + ((n >> 1) & 1), z + ((n >> 2) & 1)
                     corner[n, 0], corner[n, 1], corner[n, 2] = i, j, k
                     value[n] = field[k, j, i]
-                    above += value[n] >= level
-                if above in (0, 8):
-                    continue
                 for t in range(tetrahedra.shape[0]):
                     more = _tetrahedron(corner[tetrahedra[t]], value[tetrahedra[t]], level)
                     area += more[0]

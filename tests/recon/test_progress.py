@@ -84,6 +84,18 @@ def test_metrics_by_direction_tell_a_wedge(name: str, isotropic: bool) -> None:
         assert found.efficiency < 0.7
 
 
+def test_metrics_by_direction_are_measured_again_when_there_is_more() -> None:
+    views = view_sets(2000)["uniform"]
+    progress = Progress(2.0, 40.0, 64.0)
+    halves = phantom_halves(views[:1000])
+    fsc = shell_correlation(*halves)
+    for count, other in ((1000, halves), (1100, halves[::-1]), (1300, (halves[0], halves[0]))):
+        progress.advance(_new(count, views[:count], halves=other, fsc=fsc))
+    first, same, later = progress.history
+    assert (same.area_ratio, same.sphericity) == (first.area_ratio, first.sphericity)
+    assert later.sphericity != first.sphericity
+
+
 def test_the_verdict_remembers() -> None:
     progress = Progress(1.0, 24.0, 30.0)
     assert progress.judge(state="COLLECTING", frames_seen=10).word == "SEARCHING"
