@@ -18,7 +18,7 @@ from .site import Site
 from .whitened import Whitened
 
 Floats = NDArray[np.float64]
-STRETCH_FRAMES = 25  # whose branch is judged together
+STRETCH_FRAMES = 50  # whose branch is judged together
 CLIPPED = 60.0  # no frame counts for more
 
 

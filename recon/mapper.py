@@ -50,7 +50,7 @@ GRID_SPACING_DEG = 3.1  # for a crystal of 25 A; the width of a lattice spot in 
 FEW_FRAMES = 800  # from here on a map of half the frames is good enough to judge the others
 FIRST_ROUNDS = 10  # of re-decision for the first map, at most; from half of the poses right it took five
 CHAIN_SIGMA_DEG = 3.0  # of the chain on the grid
-CROSS_FRAMES = 400  # that are tried on another map
+CROSS_FRAMES = 800  # that are tried on another map
 RECENT_FRAMES = 200  # that are held against the map to see whether the crystal changes
 
 

@@ -71,12 +71,12 @@ class Witness:
         if ready and (noise := background()) is not None:
             with mapper.clock("witness"):
                 self._call(mapper.lattice_constant_A, noise)
-                self._judge(mapper)
+                self._judge(mapper, branches=True)
             self._plan(mapper.frames)
             return True
         if self._other is not None and mapper.published is not self._judged:
             with mapper.clock("witness"):
-                self._judge(mapper)
+                self._judge(mapper, branches=last)
             return True
         return False
 
@@ -90,7 +90,8 @@ class Witness:
             self._failure = str(error)
         self._other, self._scorer = _account(second), second.scorer
 
-    def _judge(self, mapper: Mapper) -> None:
+    def _judge(self, mapper: Mapper, *, branches: bool) -> None:
+        """Bring the numbers up to date; `branches` tries poses on the second map again, which takes the longest."""
         self._judged = mapper.published
         if self._other is None or mapper.published is None:
             return
@@ -107,7 +108,7 @@ class Witness:
             return
         neighbour_A = mapper.published.lattice_constant_A / np.sqrt(2)
         numbers, found = compare_accounts(numbers, _account(mapper), self._other, neighbour_A, self._gauges)
-        if found.gauge >= 0 and self._scorer is not None:
+        if branches and found.gauge >= 0 and self._scorer is not None:
             numbers = replace(numbers, upheld=mapper.upheld(self._scorer, found.turn, found.shift_A))
         self._trust = judge(numbers)
         self._gauges = found.ranked if self._trust.trusted else None

@@ -87,7 +87,7 @@ def test_no_atoms(pair: tuple[Account, Account]) -> None:
         ({"pose_agreement": 0.5}, "50 % of the frames"),
         ({"upheld": 0.9}, "90 % of the time"),
         ({"pose_agreement": None}, "an unknown share of the frames"),
-        ({"branch_margin": 0.1}, "another branch"),
+        ({"branch_margin": -1.0}, "another branch"),
         ({"likelihood": 5.0}, "hardly show"),
         ({"used_share": 0.7}, "70 %"),
         ({"shape": 0.6}, "shapes"),
