@@ -143,7 +143,7 @@ class _Course:
         if self.reconstruction is None:
             return
         self.looks += 1
-        with self.clock("metrics"):
+        with self.clock("status"):
             self.reconstruction.status()
         with self.clock("snapshot"):
             entry = ParticleEntry(self.front.particles()[0], self.reconstruction.status())

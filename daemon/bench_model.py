@@ -164,7 +164,7 @@ def atoms(box_px: int) -> Cost:
     return smooth + spline + crest + transform((box_px,) * 3, 6)
 
 
-def metrics(frames: int, box_px: int) -> Cost:
+def status(frames: int, box_px: int) -> Cost:
     """Per snapshot: coverage of the frames in the buffer, the brightest density of a layer of the map."""
     layer = 7.0 * box_px**2
     return Cost(CELL_FLOPS * frames + layer, 33.0 * frames + REAL_BYTES * layer)

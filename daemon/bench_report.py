@@ -14,7 +14,7 @@ from .errors import UsageError
 
 FLOOR_MS, GOAL_MS = 2.5, 10.0  # per particle-frame on two cores
 SCHEMA = 2
-READABLE = (1, 2)  # 1 had no latency and no bytes of kernels
+READABLE = (1, 2)  # 1 had no latency, and called the status metrics
 WIDTH = 100
 # Steps of a frame that comes after the first map, in the order of the path, and what they are called in the table.
 FRAME_STEPS = {
@@ -38,7 +38,10 @@ PARTICLE_STEPS = {
     "solve": "solve *",
     "scoring map": "scoring map *",
     "atoms": "atoms *",
-    "metrics": "metrics +",
+    "change": "change *",
+    "metrics": "metrics *",
+    "witness": "second map *",
+    "status": "status +",
     "snapshot": "snapshot +",
 }
 STREAMING = FRAME_STEPS | PARTICLE_STEPS
@@ -128,7 +131,8 @@ def read_report(path: Path) -> Report:
         if raw["schema"] not in READABLE:
             raise UsageError(f"{path} is of schema {raw['schema']}, this program reads {SCHEMA}: run the bench again")
         values = {item.name: raw[item.name] for item in fields(Report) if item.name != "latency"}
-        values["rows"] = tuple(Row(**row) for row in values["rows"])
+        names = {"metrics": "status"} if raw["schema"] == 1 else {}
+        values["rows"] = tuple(Row(**row | {"step": names.get(row["step"], row["step"])}) for row in values["rows"])
         values["launches"] = tuple(Launch(**launch) for launch in values["launches"])
         values["roof"] = Roof(**values["roof"])
         values["latency"] = None if raw.get("latency") is None else Latency(**raw["latency"])

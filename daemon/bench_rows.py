@@ -21,7 +21,7 @@ from .bench_report import FRAME_STEPS, STREAMING, Launch, Row
 from .metering import Work
 
 SNAPSHOT_EVERY = 100  # frames: four snapshots a second at 400 frames a second
-LOOKS = ("metrics", "snapshot")
+LOOKS = ("status", "snapshot")
 STARTUP = ("lattice constant", "bootstrap", "finish")  # told apart, in seconds
 NOISE_SHARE = 0.25  # of the frames give empty boxes once there are plenty of them
 Totals = dict[str, Work]
@@ -111,6 +111,6 @@ def modelled(
         "index": model.search(poses, shifts, coefficients, options.batch_frames),
         "decide": model.decisions(branches.CANDIDATES * GROUP_ORDER, turns),
         "atoms": model.atoms(box_px) * maps_per_frame,
-        "metrics": model.metrics(mapper.buffer.length, box_px) * often,
+        "status": model.status(mapper.buffer.length, box_px) * often,
         "snapshot": model.snapshot(looks.text_bytes, box_px) * often,
     }

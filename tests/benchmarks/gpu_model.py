@@ -29,7 +29,7 @@ KERNELS = {
     "refine_poses": (384, 64, 0, REFINE_FLOPS),
     "insert_poses": (525, 0, 24, INSERT_FLOPS),
 }
-HOST_PARTICLE = ("track", "box", "decide", "atoms", "metrics", "snapshot")
+HOST_PARTICLE = ("track", "box", "decide", "atoms", "change", "metrics", "status", "snapshot")
 BY_DEVICE = {"index": "matrix product"}
 
 
@@ -82,7 +82,7 @@ def main() -> None:
     print(f"  device busy                 {100 * busy * 1e-6 * rate:6.1f} % of the time")
     rows = {row.step: row.cpu_ms for row in report.rows}
     for step in HOST_PARTICLE:
-        print(f"  on the host, {step:15}{1e-3 * rows[step] * rate:6.2f} cores")
+        print(f"  on the host, {step:15}{1e-3 * rows.get(step, 0.0) * rate:6.2f} cores")
     frame = sum(rows[step] for step in FRAME_STEPS)
     share = (1920 * 1792) / report.size_px**2
     print(f"  on the host, each frame    {1e-3 * frame * share * TARGET_HZ:6.2f} cores, at 1920 x 1792 by area")

@@ -224,7 +224,7 @@ def test_every_step_of_a_small_run_is_measured():
     assert report.box_px == 64
     assert report.streamed >= 50
     rows = {row.step: row for row in report.rows}
-    assert list(rows) == list(STREAMING)
+    assert list(rows)[: len(STREAMING)] == list(STREAMING)  # what nobody named comes after
     each_batch = {
         "decode",
         "check",
