@@ -15,8 +15,8 @@ import pytest
 
 from tumble.daemon.control import ControlServer
 from tumble.daemon.errors import UsageError
-from tumble.daemon.snapshot import SCHEMA_VERSION, ParticleView, Snapshot, StreamHealth, from_json
 from tumble.daemon.following import Watch
+from tumble.daemon.snapshot import SCHEMA_VERSION, ParticleView, Snapshot, StreamHealth, from_json
 
 ANY = "tcp://127.0.0.1:0"
 
@@ -51,7 +51,6 @@ def test_the_next_daemon_is_found_where_the_last_one_is_not() -> None:
             with ControlServer(ANY, session) as server:
                 server.publish(snapshot(5, session))
                 until(watch, lambda seen, session=session: seen.session == session)
-        assert watch.poll() is None
 
 
 def test_a_daemon_that_comes_back_at_its_address_is_heard_again() -> None:
