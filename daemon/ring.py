@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import secrets
 import shutil
 import zlib
 from multiprocessing.shared_memory import SharedMemory
@@ -20,6 +22,8 @@ from numpy.typing import NDArray
 from .errors import TumbleError
 
 MAILBOX_BYTES = 16384
+MOUNT = Path("/dev/shm")  # noqa: S108  # where POSIX shared memory lives; touching more than it has kills
+PREFIX = "tumble-"  # of the names of our blocks; then the process that made it
 MAX_SLOTS = 1024  # so that announcements of a full ring fit into the buffer of a pipe
 _ALIGN = 64
 
@@ -32,13 +36,31 @@ def shared_block(size_MiB: float, share: float, hint: str = "free some in /dev/s
     TumbleError : shared memory is refused; `hint` says what to do.
     """
     wanted = int(size_MiB * 2**20)
-    mount = Path("/dev/shm")  # noqa: S108  # where POSIX shared memory lives; touching more than it has kills
-    if mount.is_dir():
-        wanted = min(wanted, int(shutil.disk_usage(mount).free * share))
+    sweep()
+    if MOUNT.is_dir():
+        wanted = min(wanted, int(shutil.disk_usage(MOUNT).free * share))
+    name = f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
     try:
-        return SharedMemory(create=True, size=MAILBOX_BYTES + max(wanted, 4096))
+        return SharedMemory(name, create=True, size=MAILBOX_BYTES + max(wanted, 4096))
     except OSError as error:
         raise TumbleError(f"cannot get {wanted / 2**20:.0f} MiB of shared memory: {error}; {hint}") from None
+
+
+def sweep() -> None:
+    """Free the blocks of this user's daemons that were killed together with everything that would have freed them."""
+    for path in MOUNT.glob(f"{PREFIX}*"):
+        pid = path.name.removeprefix(PREFIX).partition("-")[0]
+        with contextlib.suppress(OSError, ValueError):
+            if path.stat().st_uid == os.getuid() and not _alive(int(pid)):
+                path.unlink()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 class FrameRing:

@@ -44,7 +44,7 @@ def children(pid: int) -> list[int]:
 
 
 def shared_memory() -> set[str]:
-    return {path.name for path in Path("/dev/shm").glob("psm_*")}
+    return {path.name for path in Path("/dev/shm").glob("tumble-*")}
 
 
 def mapped(pid: int) -> str:

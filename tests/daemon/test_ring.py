@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from tumble.daemon.errors import TumbleError
-from tumble.daemon.ring import MAX_SLOTS, FrameRing
+from tumble.daemon.ring import MAX_SLOTS, MOUNT, PREFIX, FrameRing, sweep
 
 
 @pytest.fixture
@@ -49,6 +52,17 @@ def test_a_half_written_mailbox_is_not_believed(rings):
     writer.post({"received": 1})
     writer._bytes[10] = ord("x")
     assert reader.read() is None
+
+
+@pytest.mark.skipif(not MOUNT.is_dir(), reason="shared memory is no folder here")
+def test_what_killed_daemons_left_is_freed(rings):
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    left, mine = MOUNT / f"{PREFIX}{gone.pid}-test", MOUNT / rings[0].name
+    left.write_bytes(b"x")
+    sweep()
+    assert not left.exists()
+    assert mine.exists()
 
 
 def test_books_that_do_not_fit_are_refused(rings):
