@@ -6,8 +6,8 @@ slopes of what is there. One thread, processor time; making the boxes does not c
 
 The boxes show a small crystal that goes on tumbling, projected exactly, in fresh white noise. Other work on the machine
 changes what a frame costs (caches, clock rate), and does so slowly, as a slope would. So a yardstick, the same kernels
-and transforms on the same data, is timed with every thousand frames; slopes are given of the cost and of cost /
-yardstick.
+and transforms on the same data, is timed with every thousand frames; slopes are given of the cost, and of the cost at
+the same yardstick, from a fit of both at once.
 """
 
 from __future__ import annotations
@@ -229,15 +229,20 @@ class Slope:
         return f"{self.mean:9.3f}{self.change:12.3f} +- {self.error:.3f} {relative}"
 
 
-def slope(frame: Any, values: Any) -> Slope:
-    """Least squares; the error allows for neighbours that resemble each other (lag-one correlation of what is left)."""
+def slope(frame: Any, values: Any, beside: Any = None) -> Slope:
+    """Least squares; with `beside` the change at the same value of it, from a fit of both at once.
+
+    The error allows for neighbours that resemble each other (lag-one correlation of what is left).
+    """
     x, y = np.asarray(frame, float) / 1e5, np.asarray(values, float)
-    offset = x - x.mean()
+    known = [np.ones(len(x))] + ([] if beside is None else [np.asarray(beside, float)])
+    basis = np.linalg.qr(np.stack(known, axis=1))[0]
+    offset, rise = x - basis @ (basis.T @ x), y - basis @ (basis.T @ y)
     spread = float(offset @ offset)
-    change = float(offset @ (y - y.mean())) / spread
-    left = y - y.mean() - change * offset
+    change = float(offset @ rise) / spread
+    left = rise - change * offset
     alike = max(0.0, float(left[1:] @ left[:-1]) / max(float(left @ left), 1e-30))
-    error = math.sqrt(float(left @ left) / (len(x) - 2) / spread * (1 + alike) / (1 - alike))
+    error = math.sqrt(float(left @ left) / (len(x) - 1 - len(known)) / spread * (1 + alike) / (1 - alike))
     return Slope(float(y.mean()), change, error)
 
 
@@ -248,7 +253,7 @@ def slopes(lines: list[dict[str, Any]]) -> Iterator[str]:
     yield f"{f'frames {frame[0] - EVERY} to {frame[-1]}':28}{'mean':>9}    change over 100 000 frames"
     yield f"{'CPU ms per frame':28}{slope(frame, cost).words}"
     yield f"{'yardstick, ms (the machine)':28}{slope(frame, stick).words}"
-    yield f"{'CPU per frame / yardstick':28}{slope(frame, cost / stick).words}"
+    yield f"{'CPU, at the same yardstick':28}{slope(frame, cost, stick).words}"
     yield f"{'resident memory, MiB':28}{slope(frame, memory).words}"
 
 
@@ -268,13 +273,13 @@ def report(lines: list[dict[str, Any]]) -> str:
     words = [*slopes(kept), ""]
     if len(full := [line for line in kept if line["frame"] - EVERY >= FULL]) >= 4:
         words += [*slopes(full), ""]
-    words.append("frames              CPU ms  yardstick  ratio   memory, MiB   used  together  resolution  atoms")
+    words.append("frames              CPU ms  yardstick   memory, MiB   used  together  resolution  atoms")
     for part in np.array_split(np.arange(len(kept)), min(10, len(kept))):
         some, last = [kept[i] for i in part], kept[part[-1]]
         alike = [line["together"] for line in some if line["together"] is not None]
         words.append(
             f"{some[0]['frame'] - EVERY:6d} to {last['frame']:6d} {cost[part].mean():9.3f}{stick[part].mean():11.2f}"
-            f"{(cost / stick)[part].mean():7.3f}{memory[part].max():14.1f}{last['used']:7.3f}"
+            f"{memory[part].max():14.1f}{last['used']:7.3f}"
             f"{np.mean(alike) if alike else math.nan:10.3f}{last['resolution_A'] or math.nan:12.3f}"
             f"{last['atoms'] or 0:7d}"
         )

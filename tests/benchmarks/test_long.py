@@ -37,6 +37,15 @@ def test_a_slope_is_off_by_about_its_standard_error(bench: ModuleType, memory: f
     assert np.std(off) == pytest.approx(1, abs=0.2)
 
 
+def test_a_machine_that_slows_down_is_no_slope(bench: ModuleType) -> None:
+    rng, frame = np.random.default_rng(1), np.arange(2000, 100_001, 1000)
+    stick = 30 + frame / 1e4 + rng.normal(0, 3, len(frame))
+    cost = 5.0 + 0.03 * stick + rng.normal(0, 0.05, len(frame))
+    assert bench.slope(frame, cost).change > 0.25  # what it looks like
+    found = bench.slope(frame, cost, stick)
+    assert abs(found.change) < 3 * found.error < 0.15
+
+
 def test_too_short_a_run_has_no_slope(bench: ModuleType) -> None:
     with pytest.raises(ValueError, match="at least"):
         bench.report([{"frame": 1000 * i} for i in range(1, 4)])
