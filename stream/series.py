@@ -27,6 +27,7 @@ class SeriesTracker:
     a reason, numbers that never came in `missing`, and everything a person should know is in `warnings`.
     """
 
+    dealt: bool = True  # the source deals frames out among its clients, so that another one would leave a stride
     received: int = 0
     missing: int = 0
     ignored: int = 0  # repeated starts, repeated or stale ends
@@ -167,7 +168,7 @@ class SeriesTracker:
     def _look_for_theft(self) -> None:
         """PULL clients share the messages in turn: a second one leaves every second frame, and so on."""
         stride = self._steps[-1]
-        if stride < 2 or stride == self._stride_told or len(self._steps) < _STRIDE_SAMPLES:
+        if not self.dealt or stride < 2 or stride == self._stride_told or len(self._steps) < _STRIDE_SAMPLES:
             return
         if all(step == stride for step in self._steps):
             self._stride_told = stride

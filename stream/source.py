@@ -126,7 +126,7 @@ class PullSource:
         self._stopping = threading.Event()
         self._finished = False
         self._failure: BaseException | None = None
-        self._tracker = SeriesTracker()
+        self._tracker = SeriesTracker(dealt=not uri.startswith("zmq+sub+"))
         if resume is not None:
             self._tracker.resume(*resume)
         self._simplon = simplon1.Decoder()
