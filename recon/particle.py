@@ -154,8 +154,17 @@ class ParticleReconstruction:
         mapper.advance(taken)
         if self._witness:
             self._witness.take(taken, mapper.frames)
+        if mapper.published is before and self._due(mapper):
+            mapper.publish()
         if mapper.published is not before:
             self._watch(mapper)
+
+    def _due(self, mapper: Mapper) -> bool:
+        """Whether a map out of turn may show that the target is reached."""
+        if self._progress is None or self._trust().trusted is not True:
+            return False
+        newest = mapper.buffer.length - 1
+        return self._progress.due(int(mapper.buffer.number[newest]), float(mapper.buffer.time_s[newest]))
 
     def _watch(self, mapper: Mapper) -> None:
         """A map was made: what it is worth, and whether it still is that of the crystal."""
@@ -165,6 +174,7 @@ class ParticleReconstruction:
                 self._progress.advance(new_map(mapper))
         change = mapper.change()
         self._alarm = change.words if change else ""
+        self._judge(mapper.used)
 
     def finish(self) -> None:
         """The stream is over: place every frame, decide once more, refine, publish."""

@@ -29,6 +29,7 @@ Floats = NDArray[np.float64]
 
 MOST_MILESTONES = 64  # kept; then every other one of the older half is forgotten
 NULL_DRAWS = 2
+DUE_FRAMES = 100  # from one map to the next, at least, however near the target
 GROWTH = 1.25  # of the frames, before the metrics by direction, which change slowly, are measured again
 AXES = 128
 STEP_FRAMES = 250  # on which the rotation per frame is measured
@@ -164,6 +165,15 @@ class Progress:
             for s in (self.forecast.low_s, self.forecast.median_s, self.forecast.high_s)
         )
         return replace(self.forecast, low_s=low, median_s=middle, high_s=high)
+
+    def due(self, frame: int, time_s: float) -> bool:
+        """Whether the target may have been reached by now, at `frame`, so that a map is worth making out of turn."""
+        if self.forecast is None or self.forecast.low_s is None or not self.history:
+            return False
+        if self.verdict is not None and self.verdict.word == "ENOUGH":
+            return False
+        newest = self.history[-1]
+        return frame - newest.frame >= DUE_FRAMES and time_s - newest.time_s >= self.forecast.low_s
 
     def judge(
         self,

@@ -96,6 +96,25 @@ def test_metrics_by_direction_are_measured_again_when_there_is_more() -> None:
     assert later.sphericity != first.sphericity
 
 
+def test_a_map_is_due_when_the_target_may_be_reached_and_not_after_enough() -> None:
+    progress = Progress(1.2, 24.0, 30.0)
+    assert not progress.due(500, 0.5)
+    views = view_sets(900)["uniform"]
+    progress.advance(_new(300, views[:300]))
+    progress.advance(_new(600, views[:600]))
+    assert progress.forecast is not None
+    low_s = progress.forecast.low_s
+    assert low_s is not None
+    assert not progress.due(650, 1e3)  # too soon after the last
+    assert not progress.due(10_000, 0.6 + 0.99 * low_s)
+    assert progress.due(10_000, 0.6 + 1.01 * low_s)
+    progress.advance(_new(900, views, fsc=np.ones(33), resolution_A=1.0))
+    progress.judge(state="MAPPING", frames_seen=900, trust=Trust(True))
+    assert progress.verdict is not None
+    assert progress.verdict.word == "ENOUGH"
+    assert not progress.due(10_000, 1e3)
+
+
 def test_the_verdict_remembers() -> None:
     progress = Progress(1.0, 24.0, 30.0)
     assert progress.judge(state="COLLECTING", frames_seen=10).word == "SEARCHING"
