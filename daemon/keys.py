@@ -165,6 +165,8 @@ class KeyFolder:
         ------
         TumbleError : the file is damaged.
         """
+        if not endpoint.startswith("tcp://"):
+            return None  # on this machine
         path = self.folder / "servers" / f"{_file_name(endpoint)}.pub"
         return _key_of(path, "public") if path.is_file() else None
 

@@ -165,6 +165,15 @@ def test_beyond_loopback_only_with_keys(tmp_path, here):
         Tee("tcp://0.0.0.0:0")
 
 
+def test_a_socket_in_a_private_folder_works_like_one_on_loopback(tmp_path):
+    with ControlServer(f"ipc://{tmp_path}/status", "here", control=f"ipc://{tmp_path}/control") as server:
+        server.publish(snapshot())
+        with Viewer(f"ipc://{tmp_path}/status") as viewer:
+            assert viewer.latest() == snapshot()
+        assert "passed on" in give_order("pause")
+        assert answer(server.control, b"stop") == b""
+
+
 def test_nobody_is_asked_without_knowing_who_it_is(there, tmp_path):
     with pytest.raises(UsageError, match="tumble keys trust tcp://scope:5 KEY"):
         Viewer("tcp://scope:5", keys=there)
