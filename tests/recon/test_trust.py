@@ -88,6 +88,7 @@ def test_no_atoms(pair: tuple[Account, Account]) -> None:
         ({"upheld": 0.9}, "90 % of the time"),
         ({"pose_agreement": None}, "an unknown share of the frames"),
         ({"branch_margin": -1.0}, "another branch"),
+        ({"branch_margin": 1.3}, "another branch"),  # two crystals that took turns
         ({"likelihood": 5.0}, "hardly show"),
         ({"used_share": 0.7}, "70 %"),
         ({"shape": 0.6}, "shapes"),
@@ -101,6 +102,10 @@ def test_every_sign_is_named(change: dict[str, float], words: str) -> None:
     assert verdict.trusted is False
     assert len(verdict.reasons) == 1
     assert words in verdict.reasons[0]
+
+
+def test_a_weak_signal_has_small_margins() -> None:
+    assert judge(replace(GOOD, likelihood=75.0, branch_margin=0.7)).trusted is True
 
 
 def test_matter_without_a_lattice_needs_no_lattice() -> None:
