@@ -24,7 +24,7 @@ from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus,
 from .witness import Witness
 
 LEAST_FRAMES = 150  # below this there is no map to judge the others by; fewer are never taken for a first map
-USUALLY_USED = 0.93  # share of frames with a sure pose of a single crystal; of a twin it was 0.85 to 0.88
+USUALLY_USED = 0.88  # share of frames with a sure pose: 0.92 and more of crystals that were right in full
 HOT_PIXELS = 8  # that may not hold more than half of the power of a box
 LEAST_NOISE_BOXES = 100  # below this the bootstrap waits for more background
 
@@ -310,7 +310,7 @@ class ParticleReconstruction:
         mapper = self._mapper
         if mapper and mapper.frames and mapper.used < USUALLY_USED * mapper.frames:
             unsure = 100 * (1 - mapper.used / mapper.frames)
-            return f"poses unsure in {unsure:.0f} % of the frames: twinned, or too little signal; do not trust the map"
+            return f"poses unsure in {unsure:.0f} % of the frames: too little signal, or not one crystal"
         return ""
 
     def result(self) -> ParticleResult | None:
