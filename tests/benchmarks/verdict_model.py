@@ -1,22 +1,25 @@
-"""A model of a reconstruction for the verdict study: true poses, real Fourier coverage, noise drawn for each coefficient.
+"""A model of a reconstruction for the verdict study: true poses, real Fourier coverage, noise for each coefficient.
 
 It is no run of the program. A crystal of Gaussian atoms with a known 3D transform is seen from simulated views. Every
-coefficient is measured by the views in whose central plane it lies, each time with independent noise, and the halves are
-alternate blocks of 25 frames, as in the program. Half maps, their FSC and everything derived are computed by the program's
-own functions; the truth is the same map without noise. Errors of poses are an envelope. What the model leaves out: wrong
-branches (the trust statistic is an input here), errors of the track, interpolation.
+coefficient is measured by the views in whose central plane it lies, each time with independent noise, and the halves
+are alternate blocks of 25 frames, as in the program. Half maps, their FSC and everything derived are computed by the
+program's own functions; the truth is the same map without noise. Errors of poses are an envelope. What the model leaves
+out: wrong branches (the trust statistic is an input here), errors of the track, interpolation.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.fft
 from numba import njit
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
+from tumble.recon.change import Change, Occupation
 from tumble.recon.lattice import fcc_ball
 
 Floats = NDArray[np.float64]
@@ -90,7 +93,7 @@ def view_directions(case: Case) -> Floats:
     if case.views == "sticking":
         steps[1000:] = np.radians(0.05)
     turns = Rotation.from_rotvec(rng.normal(size=(count, 3)) * steps[:, None])
-    pose, found = Rotation.random(random_state=np.random.RandomState(case.seed)), []  # noqa: NPY002  # scipy's interface
+    pose, found = Rotation.random(random_state=np.random.RandomState(case.seed)), []
     for turn in turns:
         pose = turn * pose
         found.append(pose.as_matrix()[2])
@@ -102,7 +105,11 @@ def _measure(points: Floats, views: Floats, counts: NDArray[np.int64]) -> None:
     for point in range(points.shape[0]):
         number = 0
         for view in range(views.shape[0]):
-            along = points[point, 0] * views[view, 0] + points[point, 1] * views[view, 1] + points[point, 2] * views[view, 2]
+            along = (
+                points[point, 0] * views[view, 0]
+                + points[point, 1] * views[view, 1]
+                + points[point, 2] * views[view, 2]
+            )
             number += abs(along) < 0.5
         counts[point] += number
 
@@ -121,12 +128,13 @@ class Reconstruction:
         self.radius = radius[self._inside]
         k = self.radius / BOX_A
         self._envelope = np.exp(-2 * np.pi**2 * ATOM_SIGMA_A**2 * k * k - case.envelope_A2 * k * k / 4)
-        self._atoms = crystal(case.seed % 5)
-        self._first = self._now = self.transform(self._atoms)
-        self._weight = np.sqrt(2 * len(self._atoms)) * case.noise
+        self.atoms_A = self._first_atoms_A = crystal(case.seed % 5)
+        self._now = self.transform(self.atoms_A)
+        self._weight = np.sqrt(2 * len(self.atoms_A)) * case.noise
         self.signal = np.zeros((2, len(k)), np.complex128)
         self.counts = np.zeros((2, len(k)), np.int64)
         self.frames = 0
+        self._recent: deque[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.complex128]]] = deque(maxlen=8)
 
     def transform(self, atoms: Floats) -> NDArray[np.complex128]:
         """Coefficients of a crystal, envelope included."""
@@ -141,15 +149,17 @@ class Reconstruction:
         """Take the next block."""
         case, start = self.case, self.frames
         if case.dissolve_from is not None and start >= case.dissolve_from and (start // HALF_FRAMES) % 4 == 0:
-            reach = np.linalg.norm(self._atoms, axis=1)
-            self._atoms = self._atoms[reach < np.quantile(reach, 0.985)]
-            self._now = self.transform(self._atoms)
+            reach = np.linalg.norm(self.atoms_A, axis=1)
+            self.atoms_A = self.atoms_A[reach < np.quantile(reach, 0.98)]
+            self._now = self.transform(self.atoms_A)
         half = (start // HALF_FRAMES) % 2
         seen = np.zeros(len(self.radius), np.int64)
         _measure(self._points, np.ascontiguousarray(self.views[start : start + HALF_FRAMES]), seen)
         hit = np.flatnonzero(seen)
         noise = self._rng.normal(size=(2, len(hit))) * self._weight * np.sqrt(seen[hit] / 2)
-        self.signal[half, hit] += seen[hit] * self._now[hit] + noise[0] + 1j * noise[1]
+        measured = seen[hit] * self._now[hit] + noise[0] + 1j * noise[1]
+        self._recent.append((hit, seen[hit], measured))
+        self.signal[half, hit] += measured
         self.counts[half] += seen
         self.frames += HALF_FRAMES
 
@@ -159,9 +169,41 @@ class Reconstruction:
         mean = np.bincount(shell, counts) / np.bincount(shell)
         return np.asarray(signal / (counts + 0.05 * mean[shell] + 1e-9))
 
+    def change(self) -> Change:
+        """What the newest 200 frames lack at the places of the atoms, by the rule of `recon.change`."""
+        total, counts = self.signal.sum(axis=0), self.counts.sum(axis=0)
+        map_now = total / np.maximum(counts, 1)
+        lacking, typical = np.zeros_like(total), np.zeros_like(total)
+        variance = np.zeros(len(counts))
+        for hit, seen, measured in self._recent:
+            lacking[hit] += measured - seen * map_now[hit]
+            typical[hit] += seen * map_now[hit]
+            variance[hit] += seen * self._weight**2
+        matched = np.where((self.radius > 0.3 * BOX_A) & (self.radius < 0.9 * BOX_A), self._envelope, 0.0)
+        places = (self._first_atoms_A[:, ::-1].T / BOX_A * EDGE) % EDGE
+        maps = self._real(lacking * matched, typical * matched)
+        found, usual = (map_coordinates(values, places, order=1, mode="grid-wrap") for values in maps)
+        level = float(np.median(usual))
+        # each coefficient but those of x = 0 stands for two in the real map
+        error = np.sqrt(2 * (variance * matched**2).sum()) / EDGE**3 / level
+        found = found / level
+        occupation = Occupation(found - np.median(found), np.full(len(found), error))
+        return Change(int(occupation.gone.sum()), 0, len(found), self.frames - 200)
+
     def halves(self) -> tuple[Floats, Floats]:
         """Half maps (EDGE,)*3, what was not measured zero."""
         return self._real(*[self._solved(s, c) for s, c in zip(self.signal, self.counts, strict=True)])
+
+    def true_correlation(self) -> Floats:
+        """FSC of the map of all frames with the crystal as it is now, per shell."""
+        joint = self._solved(self.signal.sum(axis=0), self.counts.sum(axis=0))
+        shell = np.rint(self.radius).astype(int)
+        weight = np.where(self._points[:, 0] > 0, 2.0, 1.0)
+        cross, own, true = (
+            np.bincount(shell, weight * values)
+            for values in ((joint * self._now.conj()).real, abs(joint) ** 2, abs(self._now) ** 2)
+        )
+        return np.asarray(cross / np.sqrt(np.maximum(own * true, 1e-30)), np.float64)
 
     def joint_and_truth(self) -> tuple[Floats, Floats]:
         """The map of all frames, and the map of the crystal as it is now."""
