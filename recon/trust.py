@@ -32,7 +32,7 @@ class Thresholds:
     likelihood: float = 15.0
     used_share: float = 0.85
     shape: float = 0.93
-    unseen_share: float = 0.5
+    unseen_share: float = 0.4
     vacuum_share: float = 0.02
     lattice_rms_A: float = 0.25
 
