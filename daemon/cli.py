@@ -15,11 +15,11 @@ from .. import __version__
 from .bench_command import bench
 from .errors import FAILED, USAGE, TumbleError, UsageError
 from .operator_commands import config_app, control, keys_app
+from .report_command import ReportMaker, report
+from .report_command import loader as report_loader
 from .selftest import selftest
 from .viewer_commands import loader as dashboard_loader
 from .viewer_commands import status, watch
-from .report_command import ReportMaker, report
-from .report_command import loader as report_loader
 
 if TYPE_CHECKING:
     from .config import Settings
@@ -293,10 +293,10 @@ app.command()(bench)
 app.command()(control)
 app.add_typer(keys_app, name="keys")
 app.add_typer(config_app, name="config")
+app.command()(report)
 app.command()(selftest)
 app.command()(status)
 app.command()(watch)
-app.command()(report)
 
 
 def _known(
@@ -317,11 +317,8 @@ def _known(
 
 def _settings(config: Path | None, *, defaults: dict[str, dict[str, Any]] | None = None, **overrides: Any) -> Settings:
     from .config import load
-    from .threads import size_thread_pools
 
-    settings = load(config, overrides, defaults)
-    size_thread_pools(settings.reconstruction.threads)  # before anything is imported that has threads
-    return settings
+    return load(config, overrides, defaults)
 
 
 def _speed(words: str) -> Any:

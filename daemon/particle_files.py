@@ -79,7 +79,8 @@ def atoms_text(atoms: Iterable[Atom]) -> str:
         for atom in atoms
         for x, y, z in [atom.position_A]
     ]
-    return "\n".join([str(len(lines)), 'Properties=species:S:1:pos:R:3:confidence:R:1:error_A:R:1 pbc="F F F"', *lines]) + "\n"
+    columns = "species:S:1:pos:R:3:confidence:R:1:error_A:R:1"
+    return "\n".join([str(len(lines)), f'Properties={columns} pbc="F F F"', *lines]) + "\n"
 
 
 def table_text(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:

@@ -106,9 +106,7 @@ def _slices(status: ParticleStatus, pixel_size_A: float) -> tuple[tuple[Picture,
     thinned = [_thinned(layer) for layer in layers]
     brightest = max((float(np.percentile(thin, 99.8)) for thin in thinned if thin.size), default=0.0)
     scale = 255 / max(brightest, 1e-30)  # no density is black, not grey
-    pictures = tuple(
-        tuple(row.tobytes() for row in np.clip(thin * scale, 0, 255).astype(np.uint8)) for thin in thinned
-    )
+    pictures = tuple(tuple(row.tobytes() for row in np.clip(thin * scale, 0, 255).astype(np.uint8)) for thin in thinned)
     if layers[0] is None or not thinned[0].size:
         return pictures, 0.0
     return pictures, thinned[0].shape[1] * _stride(layers[0]) * pixel_size_A

@@ -26,7 +26,7 @@ def test_links_lead_somewhere(root: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_named_files_exist(root: Path, name: str) -> None:
-    named = re.findall(r"\b((?:stream|recon|daemon|dashboard|tests)/[\w/]*(?:\.\w+)?)", text(root, name))
+    named = re.findall(r"\b((?:stream|recon|daemon|dashboard|tests)/[\w/-]*(?:\.\w+)?)", text(root, name))
     assert [path for path in named if not (root / path).exists()] == []
 
 
