@@ -120,9 +120,9 @@ def gpu(index: int = 0) -> Device:
     try:
         with cupy.cuda.Device(index):
             got = float((cupy.arange(1000, dtype=cupy.float32) ** 2).sum())
-        from .kernels import cuda as kernels
+            from .kernels import cuda as kernels
 
-        kernels.check()
+            kernels.check()
     except Exception as error:  # noqa: BLE001  # any failure of the driver, the compiler or the kernel means: not usable
         raise RuntimeError(
             f"no GPU: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"

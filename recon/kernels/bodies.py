@@ -371,6 +371,7 @@ def build(jit: Callable[[Any], Any], team: Team) -> SimpleNamespace:
         """
         phase_table(table_x, limit, step * shift[0])
         phase_table(table_y, limit, step * shift[1])
+        centre = np.float32(half)
         for j in range(first(), count, stride()):
             u, v = np.float32(kx[j]), np.float32(ky[j])
             iu, iv = kx[j] + limit, ky[j] + limit
@@ -379,11 +380,11 @@ def build(jit: Callable[[Any], Any], team: Team) -> SimpleNamespace:
             w = share * weight[j]
             real = w * (coefficients[j, 0] * cosine - coefficients[j, 1] * sine)
             imaginary = w * (coefficients[j, 0] * sine + coefficients[j, 1] * cosine)
-            x = pad * (rotation[0, 0] * u + rotation[1, 0] * v) + half
-            y = pad * (rotation[0, 1] * u + rotation[1, 1] * v) + half
-            z = pad * (rotation[0, 2] * u + rotation[1, 2] * v) + half
+            x = pad * (rotation[0, 0] * u + rotation[1, 0] * v) + centre
+            y = pad * (rotation[0, 1] * u + rotation[1, 1] * v) + centre
+            z = pad * (rotation[0, 2] * u + rotation[1, 2] * v) + centre
             ix, iy, iz = int(x), int(y), int(z)
-            fx, fy, fz = x - ix, y - iy, z - iz
+            fx, fy, fz = np.float32(x - ix), np.float32(y - iy), np.float32(z - iz)
             for dz in range(2):
                 uz = fz if dz else 1 - fz
                 for dy in range(2):
