@@ -37,7 +37,7 @@ from .service import Service
 from .session import Session, prepare
 from .snapshot import Snapshot
 from .stops import StopRequests
-from .threads import reconstruction_threads, single_threaded
+from .threads import reconstruction_threads, single_threaded, wait_asleep
 from .viewer import Viewer
 from .workers import WorkerProcess
 
@@ -95,6 +95,7 @@ def run_here(
 
 
 def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], stops: StopRequests) -> int:
+    wait_asleep()  # before the first process is begun that does arithmetic
     threads = reconstruction_threads(job.settings.reconstruction.threads)
     known = job.settings.reconstruction.model_copy(update={"threads": threads})  # sums depend on it in the last bit
     settings = job.settings.model_copy(update={"reconstruction": known})

@@ -7,6 +7,7 @@ import sys
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 NUMBA_VARIABLE = "NUMBA_NUM_THREADS"
+SPIN_VARIABLE, NO_SPIN = "OPENBLAS_THREAD_TIMEOUT", "4"
 
 
 def available_cores() -> int:
@@ -27,6 +28,15 @@ def reconstruction_threads(threads: int | None) -> int:
     return threads or (cores - 2 if cores >= 4 else cores)
 
 
+def wait_asleep() -> None:
+    """BLAS threads without work sleep, here and in processes begun from here.
+
+    By default they turn in circles for some ten milliseconds after every matrix product, on a core that the compiled
+    loops then miss: these ran no faster on two cores than on one. Read when the library is loaded.
+    """
+    os.environ.setdefault(SPIN_VARIABLE, NO_SPIN)
+
+
 def size_thread_pools(threads: int | None) -> int:
     """Give every thread pool of this process and of its children the same size; returns that size.
 
@@ -34,6 +44,7 @@ def size_thread_pools(threads: int | None) -> int:
     environment stands unless `threads` is given. Pools that exist already are resized, numba's at most to what it was
     loaded with: it refuses to run when its variable has changed since.
     """
+    wait_asleep()
     if threads is None:
         given = os.environ.get(NUMBA_VARIABLE, "")
         threads = int(given) if given.isdigit() and int(given) > 0 else available_cores()

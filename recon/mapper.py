@@ -48,7 +48,8 @@ SETTLED = 0.004  # share of changed frames below which a re-decision has converg
 NEARLY_SETTLED = 0.02  # the same while frames stream in and another re-decision will come
 GRID_SPACING_DEG = 3.1  # for a crystal of 25 A; the width of a lattice spot in angle goes with 1 / diameter
 FEW_FRAMES = 800  # from here on a map of half the frames is good enough to judge the others
-FIRST_ROUNDS = 10  # of re-decision for the first map, at most; from half of the poses right it took five
+MOST_ROUNDS = 10  # of re-decision, for the first map and the last, at most; from half of the poses right it took five
+STREAM_ROUNDS = 4  # the same while frames stream in
 CHAIN_SIGMA_DEG = 3.0  # of the chain on the grid
 CROSS_FRAMES = 800  # that are tried on another map
 RECENT_FRAMES = 200  # that are held against the map to see whether the crystal changes
@@ -145,7 +146,7 @@ class Mapper:
             found, self._model = index_lattice(data, rows, template, grid, poses, self._band, self.step_deg)
         self.buffer.remember(rows, found)
         self.buffer.accept(rows, self._first_path(found))
-        self.redecide(rounds=FIRST_ROUNDS, thorough=True)
+        self.redecide(rounds=MOST_ROUNDS, thorough=True)
         share = float(self.buffer.used[rows].mean())
         if share < LEAST_USED or self.likelihood < NO_CRYSTAL:
             raise NoLatticeError(
@@ -237,7 +238,7 @@ class Mapper:
             self._decide_window()
         total = self.buffer.length + self.left_rows
         if total >= self._next_decision:
-            self.redecide(rounds=2)
+            self.redecide(rounds=STREAM_ROUNDS)
         if total >= self._next_map:
             self.publish()
 

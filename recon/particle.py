@@ -17,7 +17,7 @@ from .coverage import CELLS, view_directions
 from .device import Device
 from .geometry import box_size_px, half_plane
 from .limits import limits
-from .mapper import Mapper, MapperOptions, NoLatticeError
+from .mapper import MOST_ROUNDS, Mapper, MapperOptions, NoLatticeError
 from .output import central_layer
 from .progress import Progress, new_map
 from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow, Trust, Verdict
@@ -192,7 +192,7 @@ class ParticleReconstruction:
             mapper = self._mapping()
             while self._pending:
                 self._advance()
-            mapper.redecide(rounds=3, thorough=True)
+            mapper.redecide(rounds=MOST_ROUNDS, thorough=True)
             mapper.publish(thorough=True)
             if self._witness:
                 self._witness.work(mapper, self._noise, last=True)
