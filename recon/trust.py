@@ -24,7 +24,7 @@ class Thresholds:
 
     agreement: float = 0.97
     gap: float = 0.015
-    pose_agreement: float = 0.6
+    pose_agreement: float = 0.93  # 0.90 was seen with a tenth of the poses on another branch
     upheld: float = 0.93
     branch_margin: float = 0.05
     margin_share: float = 0.012  # of the likelihood beyond `loud`: a strong signal must tell branches apart as well

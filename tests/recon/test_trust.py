@@ -54,8 +54,9 @@ def test_poses_on_two_branches_are_seen(pair: tuple[Account, Account]) -> None:
     poses[::3] = equivalents(poses[::3])[:, 5]
     numbers, _ = compare_accounts(GOOD, first, replace(second, poses=poses), NEIGHBOUR_A)
     assert numbers.pose_agreement == pytest.approx(0.67, abs=0.02)
-    assert judge(numbers).trusted is True  # the rest of this account is right, and it may be the other that errs
-    assert judge(replace(numbers, upheld=0.7)).trusted is False
+    assert judge(numbers).trusted is False  # which of the two accounts errs cannot be told
+    assert judge(replace(numbers, pose_agreement=0.95)).trusted is True
+    assert judge(replace(numbers, pose_agreement=0.95, upheld=0.7)).trusted is False
 
 
 def test_poses_in_another_gauge_than_the_atoms(pair: tuple[Account, Account]) -> None:
