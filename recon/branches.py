@@ -18,7 +18,7 @@ from .indexing import Candidates
 from .maps import Accumulator, filled_map, rough_map
 from .rotations import GROUP_ORDER, angle_deg, equivalents, midpoints, multiply, to_matrix
 from .site import FIRST, Site
-from .volume import Grid, as_kernel_volume, to_real
+from .volume import Grid, as_kernel_volume
 from .whitened import Whitened
 
 Floats = NDArray[np.float64]
@@ -348,8 +348,3 @@ def redecide(
     changed = int((turn > 8).sum())
     numbers = Redecision(changed, int(fresh.used.sum()), float(fresh.score.mean()), weakest_margin(score))
     return refined, numbers, centre
-
-
-def real_lattice(volume: Any, grid: Grid, device: Device, samples: int) -> Any:
-    """Real twin of a symmetrised Fourier volume, on the sampling of another grid."""
-    return to_real(volume, grid, device, samples)

@@ -48,7 +48,7 @@ class Ledger:
         same = (self._poses[rows] == path.poses).all(axis=1) & (self._shifts[rows] == path.shifts).all(axis=1)
         out, into = rows[held & ~(path.used & same)], path.used & ~(held & same)
         if 2 * len(out) > self.inside.sum():  # beginning anew is less work, and forgets the rounding of old differences
-            self._take(rows[held], np.zeros(0, np.int64))
+            self.inside[rows[held]] = False
             others = np.flatnonzero(self.inside)
             self.sums = Accumulator(self.sums.grid, 2, self._data.device)
             if self._left is not None:
@@ -57,15 +57,12 @@ class Ledger:
             into = path.used
         else:
             self._add(out, -1.0)
-            self._take(out, np.zeros(0, np.int64))
+            self.inside[out] = False
         fresh = rows[into]
         self._half[fresh] = half_of(number[into])
         self._poses[fresh], self._shifts[fresh] = path.poses[into], path.shifts[into]
-        self._take(np.zeros(0, np.int64), fresh)
+        self.inside[fresh] = True
         self._add(fresh, 1.0)
-
-    def _take(self, out: Rows, into: Rows) -> None:
-        self.inside[out], self.inside[into] = False, True
 
     def _add(self, rows: Rows, share: float, target: Accumulator | None = None) -> None:
         self._data.insert(

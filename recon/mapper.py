@@ -32,7 +32,7 @@ from .rotations import angle_deg
 from .site import Site
 from .spectra import box_coefficients, excess_profile, noise_weights
 from .twin import TURN, twin_path
-from .volume import Grid
+from .volume import Grid, to_real
 from .whitened import Whitened
 
 Floats = NDArray[np.float64]
@@ -290,7 +290,7 @@ class Mapper:
 
     def _lattice_map(self, grid: Grid) -> Any:
         """Real twin of the symmetrised lattice map on the sampling of another grid."""
-        return branches.real_lattice(self._model.volume, self._model.grid, self.device, grid.samples)
+        return to_real(self._model.volume, self._model.grid, self.device, grid.samples)
 
     # ---------------------------------------------------------------- maps
 
