@@ -39,13 +39,14 @@ class Tee:
             raise PublisherError(f"stream.tee {endpoint} can be reached by other machines, unencrypted: use 127.0.0.1")
         self._every = every
         self._start: SeriesStart | None = None
-        self._subscribers = False
+        self._subscribers = 0
         self.sent = 0  # frames
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)
         self._socket.setsockopt(zmq.SNDHWM, high_water_mark)
         self._socket.setsockopt(zmq.LINGER, 1000)
-        self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # tell of every subscriber, not of the first one only
+        self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # tell of all who come and go, not of the first and last only
+        self._socket.setsockopt(zmq.XPUB_MANUAL, 1)  # and let nobody in behind our back, between a start and its frames
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
@@ -95,5 +96,7 @@ class Tee:
                 news = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return newcomers
-            self._subscribers = news[:1] == b"\x01"  # with XPUB_VERBOSE, only the last one to go is told
-            newcomers = newcomers or self._subscribers
+            joins = news[:1] == b"\x01"
+            self._socket.setsockopt(zmq.SUBSCRIBE if joins else zmq.UNSUBSCRIBE, news[1:])
+            self._subscribers = max(0, self._subscribers + (1 if joins else -1))
+            newcomers = newcomers or joins

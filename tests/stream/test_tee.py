@@ -67,6 +67,37 @@ def test_subscribers_get_every_frame_and_those_who_come_late_the_start():
                     assert isinstance(events[0], SeriesStart) == (source is second)
 
 
+def test_one_who_leaves_takes_nothing_from_the_others():
+    with Tee("tcp://127.0.0.1:0") as tee:
+        tee.send(START)
+        with listen(tee) as stays:
+            await_newcomer(tee, frame(0))
+            with listen(tee) as leaves:
+                index = 1
+                while leaves.counters.received == 0:
+                    tee.send(frame(index))
+                    index += 1
+                    time.sleep(0.005)
+            deadline = time.monotonic() + 20
+            while tee._subscribers > 1:  # until the tee has heard of it
+                assert time.monotonic() < deadline
+                tee.send(frame(index))
+                index += 1
+                time.sleep(0.005)
+            tee.send(SeriesEnd(3))
+            events = []
+            while not events or not isinstance(events[-1], SeriesEnd):
+                events.append(stays.get(20))
+        assert [event.index for event in events if isinstance(event, Frame)] == list(range(index))
+        deadline = time.monotonic() + 20
+        sent = -1
+        while sent != tee.sent:  # nobody is left: nothing is sent any more
+            assert time.monotonic() < deadline
+            sent = tee.sent
+            tee.send(frame(index))
+            time.sleep(0.2)
+
+
 def test_reduced_rate(tmp_path):
     with Tee(f"ipc://{tmp_path}/tee", every=5) as tee, listen(tee) as source:
         tee.send(START)
