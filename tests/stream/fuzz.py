@@ -14,7 +14,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["tumble.stream"]):
-    from tumble.stream import dectris2, simplon1
+    from tumble.stream import dectris2, karabo, simplon1
     from tumble.stream.compression import decompress, decompress_lz4_block
     from tumble.stream.encoded import EncodedFrame
     from tumble.stream.errors import WireError
@@ -22,6 +22,8 @@ with atheris.instrument_imports(include=["tumble.stream"]):
 
 sys.path.insert(0, str(Path(__file__).parent))
 import cbor2
+import msgpack
+import numpy as np
 from mutate import corpus
 
 LARGEST = 1 << 14  # bytes expanded: plain Python is slow
@@ -70,7 +72,42 @@ def fuzz_compression(data: bytes) -> None:
         pass
 
 
-TARGETS = {"dectris2": fuzz_dectris2, "simplon1": fuzz_simplon1, "compression": fuzz_compression}
+def fuzz_karabo(data: bytes) -> None:
+    decoder = karabo.Decoder()
+    try:
+        for message in data.split(SEPARATOR * 2):
+            take(decoder.decode(message.split(SEPARATOR)))
+    except WireError:
+        pass
+
+
+def trains() -> list[bytes]:
+    """Two trains one after the other: of one image each, of stacks, and a repeated one."""
+    pixels = np.random.default_rng(0).poisson(2.0, (3, 8, 10))
+    found = []
+    for numbers, dtype, shape in (
+        ((7, 9), "uint16", (8, 10)),
+        ((3, 3), "float32", (3, 8, 10)),
+        (("x", 5), "int8", (8, 10)),
+    ):
+        messages = []
+        for number in numbers:
+            data = pixels[: shape[0] if len(shape) == 3 else 1].astype(dtype)
+            metadata = {"source": "camera", "timestamp.tid": number, "timestamp": 1000.5}
+            head = {"source": "camera", "content": "array", "path": "image.data", "dtype": dtype, "shape": shape}
+            first = {"source": "camera", "content": "msgpack", "metadata": metadata}
+            parts = [msgpack.packb(first), msgpack.packb({"gain": 1}), msgpack.packb(head), data.tobytes()]
+            messages.append(SEPARATOR.join(parts))
+        found.append((SEPARATOR * 2).join(messages))
+    return found
+
+
+TARGETS = {
+    "dectris2": fuzz_dectris2,
+    "simplon1": fuzz_simplon1,
+    "karabo": fuzz_karabo,
+    "compression": fuzz_compression,
+}
 
 
 def seeds(name: str, folder: Path) -> None:
@@ -86,6 +123,7 @@ def seeds(name: str, folder: Path) -> None:
     found = {
         "dectris2": [cbor2.dumps(value) for value in modern],
         "simplon1": [SEPARATOR.join(parts) for parts in old],
+        "karabo": trains(),
         "compression": blobs,
     }[name]
     for number, content in enumerate(found):
