@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,12 +20,23 @@ _STRIDE_SAMPLES = 8
 _MAX_WARNINGS = 16
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a `SeriesTracker` had counted at some moment."""
+
+    received: int = 0
+    missing: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
 @dataclass
 class SeriesTracker:
     """Turns whatever a sender says into a well-formed sequence: start, frames in order, end; start, frames, end; ...
 
     Feed it events; what it returns is to be delivered. Frames that cannot be delivered are counted in `rejected` under
-    a reason, numbers that never came in `missing`, and everything a person should know is in `warnings`.
+    a reason, numbers that never came in `missing`, and everything a person should know since the last end is in
+    `warnings`. `at_end` is what had been counted when the series that ended last was over.
     """
 
     dealt: bool = True  # the source deals frames out among its clients, so that another one would leave a stride
@@ -34,6 +46,7 @@ class SeriesTracker:
     rejected: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
     current: SeriesStart | None = None
+    at_end: Tally = field(default_factory=Tally)
     _ended: SeriesStart | None = None
     _ended_reason: str = ""
     _next_index: int = 0
@@ -74,20 +87,23 @@ class SeriesTracker:
         """The source has been silent for too long: end the series."""
         return self._close("timeout")
 
+    def tally(self) -> Tally:
+        """What has been counted so far."""
+        return Tally(self.received, self.missing, dict(self.rejected), tuple(self.warnings))
+
     def warn(self, text: str) -> None:
         """Keep a line for the operator; the list is bounded, the first ones matter most."""
         if len(self.warnings) < _MAX_WARNINGS:
             self.warnings.append(text)
 
     def _feed_frame(self, frame: EncodedFrame) -> list[WireEvent]:
-        self.received += 1
-        before: list[WireEvent] = []
+        before: list[WireEvent] | None = []
         if self.current is None or frame.series_id != self.current.series_id:
-            opened = self._open_for(frame)
-            if opened is None:
-                self.rejected["of a series that is over"] += 1
-                return []
-            before = opened
+            before = self._open_for(frame)
+        self.received += 1  # only now: with what it belongs to
+        if before is None:
+            self.rejected["of a series that is over"] += 1
+            return []
         problem = self._number_problem(frame) or self._shape_problem(frame)
         if problem:
             self.rejected[problem] += 1
@@ -132,14 +148,14 @@ class SeriesTracker:
                 if self._ended_reason != "timeout":
                     return None
                 next_index = self._next_index
-                self.warn(f"series {frame.series_id} goes on after a pause that was taken for its end")
                 opened: list[WireEvent] = [self._open(self._ended)]
+                self.warn(f"series {frame.series_id} goes on after a pause that was taken for its end")
                 self._next_index = next_index
                 return opened
-        self.warn(f"series {frame.series_id} has no start message: connected late? Taking its shape from the frame")
         height, width = frame.shape
         start = SeriesStart(frame.series_id, width=width, height=height, dtype=frame.dtype)
         before: list[WireEvent] = [*self._close("superseded"), self._open(start)]
+        self.warn(f"series {frame.series_id} has no start message: connected late? Taking its shape from the frame")
         self._next_index = frame.index
         return before
 
@@ -158,6 +174,8 @@ class SeriesTracker:
             return []
         self._ended, self._ended_reason = self.current, reason
         self.current = None
+        self.at_end = self.tally()
+        self.warnings.clear()
         return [SeriesEnd(self._ended.series_id, reason)]
 
     def _with_time(self, frame: EncodedFrame) -> EncodedFrame:

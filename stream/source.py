@@ -9,8 +9,7 @@ import contextlib
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Literal, Self
 
@@ -18,10 +17,11 @@ import zmq
 
 from . import dectris2, karabo, simplon1
 from .compression import MAX_RAW_BYTES, prepare
+from .counters import Cut, SourceCounters
 from .encoded import EncodedFrame
 from .errors import CompressionError, WireError
-from .frame import Event, Frame, SeriesStart
-from .series import SeriesTracker, WireEvent
+from .frame import Event, Frame, SeriesEnd, SeriesStart
+from .series import SeriesTracker, Tally, WireEvent
 
 Policy = Literal["block", "drop"]
 _MANNERS = {"": zmq.PULL, "sub+": zmq.SUB, "req+": zmq.REQ}
@@ -34,27 +34,6 @@ _BURST = 32  # messages handed over together at most
 
 class SourceError(WireError):
     """The source cannot be opened, or its receiver failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceCounters:
-    """Where the frames are: received = delivered + queued + sum(rejected) + sum(dropped)."""
-
-    messages: int = 0
-    received: int = 0
-    delivered: int = 0
-    queued: int = 0
-    missing: int = 0  # gaps in the image numbers: lost before they reached us
-    malformed: int = 0  # messages that could not be read at all
-    ignored: int = 0  # messages of unknown type, repeated ends
-    rejected: Mapping[str, int] = field(default_factory=dict)
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-
-    def balance(self) -> int:
-        """Zero when the books are right."""
-        lost = sum(self.rejected.values()) + sum(self.dropped.values())
-        return self.received - self.delivered - self.queued - lost
 
 
 def zmq_endpoint(uri: str) -> str:
@@ -95,6 +74,7 @@ class PullSource:
     Attributes
     ----------
     arrived_s : `time.monotonic` when the event that was delivered last came off the socket.
+    ended : what had been counted up to the series end that was delivered last; frames of later series are not in it.
 
     Raises
     ------
@@ -121,7 +101,10 @@ class PullSource:
         self._encoded, self._channel, self._high_water_mark = encoded, channel, high_water_mark
         self._queue: deque[WireEvent] = deque()
         self._arrivals: deque[float] = deque()
+        self._tallies: deque[Tally] = deque()  # of the ends that are not yet in the queue
+        self._cuts: deque[Cut] = deque()  # of the ends that are
         self.arrived_s = 0.0
+        self.ended = Cut()
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._finished = False
@@ -217,8 +200,17 @@ class PullSource:
                 tracker.ignored + self._unknown,
                 dict(tracker.rejected),
                 dict(self._dropped),
-                tuple(tracker.warnings),
+                (*tracker.at_end.warnings, *tracker.warnings),
             )
+
+    @property
+    def cut(self) -> Cut:
+        """What has been counted up to now."""
+        with self._changed:
+            return self._cut(self._tracker.tally())
+
+    def _cut(self, tally: Tally) -> Cut:
+        return Cut(tally.received, tally.missing, tally.rejected, dict(self._dropped), tally.warnings)
 
     def stop(self) -> None:
         """Stop receiving, from any thread; an iteration ends once it has delivered what is queued."""
@@ -256,6 +248,8 @@ class PullSource:
                 self._queued -= 1
                 self._queued_bytes -= len(event.blob)
                 self._delivered += 1
+            elif isinstance(event, SeriesEnd):
+                self.ended = self._cuts.popleft()
             self._changed.notify_all()
             return event
 
@@ -291,7 +285,7 @@ class PullSource:
                 last_message = time.monotonic()  # after the queue had room again: waiting for it is not silence
             elif time.monotonic() - last_message > self._end_timeout_s:
                 with self._changed:
-                    ended = self._tracker.time_out()
+                    ended = self._noted(self._tracker.time_out())
                 self._put(ended)
                 self._ask()
                 last_message = time.monotonic()
@@ -329,7 +323,13 @@ class PullSource:
                     self._tracker.warn(f"message {self._messages} ({size} bytes) cannot be read: {problem}")
             elif not events and not self._simplon.waiting:
                 self._unknown += 1
-            return [delivered for event in events for delivered in self._tracker.feed(event)]
+            return [delivered for event in events for delivered in self._noted(self._tracker.feed(event))]
+
+    def _noted(self, events: list[WireEvent]) -> list[WireEvent]:
+        """`events` of one step of the tracker; what it had counted at an end among them is kept for that end."""
+        if any(isinstance(event, SeriesEnd) for event in events):
+            self._tallies.append(self._tracker.at_end)
+        return events
 
     def _decode_message(self, parts: list[memoryview]) -> list[WireEvent]:
         if simplon1.looks_like(parts[0]):
@@ -354,6 +354,8 @@ class PullSource:
                 else:
                     while len(self._queue) >= self._capacity + _CONTROL_ROOM and not self._stopping.is_set():
                         self._await_room()
+                    if isinstance(event, SeriesEnd):
+                        self._cuts.append(self._cut(self._tallies.popleft()))
                 self._queue.append(event)
                 self._arrivals.append(arrived_s)
             self._changed.notify_all()

@@ -12,6 +12,7 @@ import pytest
 import zmq
 
 from tumble.stream import dectris2, simplon1
+from tumble.stream.counters import Cut
 from tumble.stream.encoded import EncodedFrame, encode_frame
 from tumble.stream.frame import Frame, SeriesEnd, SeriesStart
 from tumble.stream.source import PullSource, SourceError, zmq_endpoint
@@ -373,3 +374,19 @@ def test_addresses_that_are_none(uri):
 def test_an_address_zeromq_does_not_like():
     with pytest.raises(SourceError, match="not an address"):
         PullSource("zmq+ipc://" + "x" * 500)
+
+
+def test_every_end_comes_with_what_had_been_counted_by_then(sender):
+    """The receiver runs ahead of whoever takes the events: what it counts of the next series is not in these books."""
+    with PullSource(sender.uri, encoded=True) as source:
+        repeated, second = v2(3, 4), whole(2, series=2)
+        sender.send(dectris2.encode(SeriesStart(1)), *v2(0, 1), *repeated, *repeated, *second)
+        wait_for(lambda: source.counters.messages == 8)
+        assert source.cut.received == 5
+        events = until_end(source)
+        assert (events[-1].series_id, events[-1].reason) == (1, "superseded")
+        cut = source.ended
+        assert (cut.received, cut.missing, sum(cut.rejected.values())) == (3, 2, 1)
+        events = until_end(source)
+        assert (events[-1].series_id, events[-1].reason) == (2, "end")
+        assert source.ended.since(cut) == Cut(2, 0, {}, {}, ())
