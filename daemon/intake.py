@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -30,9 +31,9 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Frames that lie in shared memory: (image number, time in s, arrival in s) each, in the order of the slots."""
+    """Frames that lie in shared memory: an entry each, as `receiver.ENTRY` has it, in the order of the slots."""
 
-    entries: tuple[tuple[int, float, float], ...]
+    entries: tuple[tuple[Any, ...], ...]
 
 
 class ReceiverDied(TumbleError):
@@ -141,10 +142,11 @@ class Intake:
 
         The data of each is valid until the next one is asked for.
         """
-        for index, time_s, arrived_s in batch.entries:
+        for index, time_s, arrived_s, *pose in batch.entries:
             view = self._ring.slot(self._next)
             view.flags.writeable = False
-            yield Frame(self._series_id, index, view, time_s), arrived_s
+            known = None if math.isnan(pose[0]) else (pose[0], pose[1], pose[2], pose[3])
+            yield Frame(self._series_id, index, view, time_s, known), arrived_s
             self._next += 1
             self._give_back(1)
 

@@ -34,7 +34,8 @@ from .threads import single_threaded
 BATCH = 16  # frames announced together at most
 POLL_S = 0.05
 WAIT_S = 0.005
-ENTRY = struct.Struct("<qdd")  # image number, time in s, arrival on the clock of `time.monotonic` in s
+ENTRY = struct.Struct("<qdd4d")  # image number, time in s, arrival by `time.monotonic` in s, pose (NaN: none)
+NO_POSE = (math.nan,) * 4
 DRAIN_S = 2.0
 RING_FULL = "ring full"
 LATE = "after the end of the series"
@@ -238,7 +239,7 @@ class _Receiver:
         self._free -= 1
         self._handed_over += 1
         time_s = frame.time_s if math.isfinite(frame.time_s) else 0.0
-        self._pending.append(ENTRY.pack(frame.index, time_s, arrived_s))
+        self._pending.append(ENTRY.pack(frame.index, time_s, arrived_s, *(frame.pose or NO_POSE)))
         if len(self._pending) >= BATCH:
             self._flush()
 

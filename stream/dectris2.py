@@ -21,6 +21,7 @@ from .compression import Buffer
 from .encoded import EncodedFrame, check_geometry, encode_frame
 from .errors import WireError
 from .frame import Event, Frame, SeriesEnd, SeriesStart
+from .poses import goniometer, pose_from
 
 SELF_DESCRIBE: Final = b"\xd9\xd9\xf7"  # tag 55799
 _TAG_ROW_MAJOR, _TAG_COLUMN_MAJOR, _TAG_COMPRESSED, _TAG_SELF_DESCRIBE = 40, 1040, 56500, 55799
@@ -93,7 +94,8 @@ def _read_image(message: Mapping[str, Any], channel: str | None) -> EncodedFrame
     shape, dtype, algorithm, blob, column_major = _read_array(channels[channel or next(iter(channels))])
     height, width = check_geometry(shape, dtype)
     time_s = _seconds(message.get("start_time"))
-    return EncodedFrame(series_id, index, time_s, (height, width), dtype, algorithm, blob, column_major)
+    pose = pose_from(message.get("user_data"))
+    return EncodedFrame(series_id, index, time_s, (height, width), dtype, algorithm, blob, column_major, pose)
 
 
 def _read_start(message: Mapping[str, Any], channel: str | None) -> SeriesStart:
@@ -122,6 +124,7 @@ def _read_start(message: Mapping[str, Any], channel: str | None) -> SeriesStart:
         flatfield=_read_flatfield(message, channel),
         flatfield_applied=message.get("flatfield_enabled") is True,
         user_data=user_data,
+        goniometer_deg=goniometer(message.get("goniometer")),
     )
 
 
@@ -196,6 +199,8 @@ def _image_message(frame: EncodedFrame, channel: str) -> dict[str, Any]:
     }
     if math.isfinite(frame.time_s):
         message["start_time"] = [round(frame.time_s * 1e9), 1_000_000_000]
+    if frame.pose is not None:
+        message["user_data"] = {"tumble": {"quaternion": list(frame.pose)}}
     return message
 
 
@@ -231,6 +236,9 @@ def _start_message(start: SeriesStart, compression: str, channel: str) -> dict[s
         "detector_description": start.detector,
         "user_data": user_data,
     }
+    if start.goniometer_deg is not None:
+        first, increment = start.goniometer_deg
+        message["goniometer"] = {"alpha": {"start": first, "increment": increment}}
     if start.flatfield is not None:
         message["flatfield_enabled"] = start.flatfield_applied
     tables = (("pixel_mask", start.pixel_mask), ("flatfield", start.flatfield))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .compression import MAX_RAW_BYTES, Buffer, compress, decompress, decompress_lz4_block
 from .errors import CompressionError
-from .frame import Frame
+from .frame import Frame, Quaternion
 
 LZ4_BLOCK = "lz4-block"  # one bare LZ4 block, as SIMPLON v1 sends it; not an HDF5 framing
 
@@ -29,6 +29,7 @@ class EncodedFrame:
     algorithm : ``"none"``, ``"lz4"``, ``"bslz4"`` or `LZ4_BLOCK`.
     blob : the payload with its framing.
     column_major : the payload runs down the columns first.
+    pose : as in `Frame`.
     """
 
     series_id: int
@@ -39,6 +40,7 @@ class EncodedFrame:
     algorithm: str
     blob: Buffer
     column_major: bool = False
+    pose: Quaternion | None = None
 
     @property
     def raw_bytes(self) -> int:
@@ -71,13 +73,13 @@ class EncodedFrame:
         else:
             raw = decompress(self.blob, self.algorithm, self.dtype.itemsize, self.raw_bytes, flat)
         if direct and out is not None:
-            return Frame(self.series_id, self.index, out, self.time_s)
+            return Frame(self.series_id, self.index, out, self.time_s, self.pose)
         elements = raw.view(self.dtype)
         image = elements.reshape(self.shape[::-1]).T if self.column_major else elements.reshape(self.shape)
         if out is not None:
             out[...] = image
-            return Frame(self.series_id, self.index, out, self.time_s)
-        return Frame(self.series_id, self.index, np.ascontiguousarray(image, dtype=native), self.time_s)
+            return Frame(self.series_id, self.index, out, self.time_s, self.pose)
+        return Frame(self.series_id, self.index, np.ascontiguousarray(image, dtype=native), self.time_s, self.pose)
 
 
 def encode_frame(frame: Frame, algorithm: str) -> EncodedFrame:
@@ -91,6 +93,7 @@ def encode_frame(frame: Frame, algorithm: str) -> EncodedFrame:
         frame.data.dtype,
         algorithm,
         compress(frame.data, algorithm),
+        pose=frame.pose,
     )
 
 

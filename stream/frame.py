@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Quaternion = tuple[float, float, float, float]  # (w, x, y, z), unit length
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeriesStart:
@@ -33,6 +35,7 @@ class SeriesStart:
     flatfield: NDArray[np.floating[Any]] | None = None  # [row, column]; counts are multiplied by it
     flatfield_applied: bool = False  # by the detector already
     user_data: Mapping[str, Any] = field(default_factory=dict)
+    goniometer_deg: tuple[float, float] | None = None  # tilt of image 0, and its increment from image to image
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,12 +47,14 @@ class Frame:
     index : image number within the series, from 0; a gap means that frames were lost before they reached us.
     data : (height, width) array ``[row=y, column=x]``, counts as the detector sent them.
     time_s : start of the exposure in seconds since the series began.
+    pose : of the goniometer, where the source knows it, see `stream.poses`.
     """
 
     series_id: int
     index: int
     data: NDArray[Any]
     time_s: float
+    pose: Quaternion | None = None
 
 
 @dataclass(frozen=True, slots=True)

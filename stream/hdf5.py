@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .encoded import EncodedFrame
 from .errors import CompressionError, RecordingError
-from .frame import Frame, SeriesStart
+from .frame import Frame, Quaternion, SeriesStart
 from .recording import Known, Recording, positive, start_of
 
 BITSHUFFLE_FILTER, LZ4_FILTER = 32008, 32004
@@ -39,6 +39,7 @@ class Hdf5Recording(Recording):
         self._image_ids = _column(file, "image_id", np.int64, len(self))
         self._times = _column(file, "time_s", np.float64, len(self))
         self._checks = _column(file, "crc32", np.int64, len(self))
+        self._poses = _poses(file, len(self))
 
     def index(self, position: int) -> int:
         """Image number of the frame at a position; recordings keep the gaps of the stream."""
@@ -53,6 +54,10 @@ class Hdf5Recording(Recording):
         if position < len(self._times) and math.isfinite(self._times[position]):
             return float(self._times[position])
         return super().time_s(position)
+
+    def pose(self, position: int) -> Quaternion | None:
+        """Pose of the frame at a position, where the stream said it."""
+        return self._poses[position] if position < len(self._poses) else None
 
     def frame(self, position: int) -> Frame:
         """Read one frame; parameters and errors as for `Recording.frame`."""
@@ -114,6 +119,7 @@ class Hdf5Recording(Recording):
             dataset.dtype,
             "none" if skipped else algorithm,
             blob,
+            pose=self.pose(position),
         )
 
 
@@ -297,6 +303,19 @@ def _column(file: h5py.File, name: str, dtype: Any, length: int) -> NDArray[Any]
     if not isinstance(item, h5py.Dataset) or item.ndim != 1 or item.dtype.kind not in "uif":
         return np.empty(0, dtype)
     return np.asarray(item[:length], dtype)
+
+
+def _poses(file: h5py.File, length: int) -> list[Quaternion | None]:
+    """Poses that an own recording has beside its frames; empty where it has none."""
+    item = _get(file, "/entry/data/pose")
+    if not isinstance(item, h5py.Dataset) or item.ndim != 2 or item.shape[1] != 4 or item.dtype.kind != "f":
+        return []
+    return [as_pose(row) for row in np.asarray(item[:length], np.float64)]
+
+
+def as_pose(row: NDArray[np.float64]) -> Quaternion | None:
+    """A row (4,) of the poses of a recording; None where the frame had none."""
+    return (float(row[0]), float(row[1]), float(row[2]), float(row[3])) if np.isfinite(row).all() else None
 
 
 def _table(file: h5py.File, name: str, dtype: Any, shape: tuple[int, int]) -> NDArray[Any] | None:

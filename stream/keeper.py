@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .encoded import EncodedFrame
 from .errors import CompressionError, RecordingError
-from .frame import SeriesStart
+from .frame import Quaternion, SeriesStart
 from .recorder import Recorder
 
 ROOM_FRAMES = 16  # that wait in memory; the recording has room for the others
@@ -29,6 +29,7 @@ class _Waiting:
     index: int
     time_s: float
     arrived_s: float
+    pose: Quaternion | None
 
 
 class Keeper:
@@ -57,7 +58,9 @@ class Keeper:
         self._told_full = False
         self._queue: deque[_Waiting] = deque()
         self._in_memory = self._bytes_in_memory = 0
-        self._earlier: Iterator[tuple[int, tuple[int, float]]] = iter(())  # position, (image number, time in s)
+        self._earlier: Iterator[tuple[int, tuple[int, float, Quaternion | None]]] = iter(
+            ()
+        )  # position, (number, s, pose)
         self._earlier_left = 0
         self.recorded = 0
         self.unrecorded: Counter[str] = Counter()
@@ -91,7 +94,8 @@ class Keeper:
             return 0, 0
         self._recorder = Recorder(self._path, start, resume=True)
         indices, times_s = self._recorder.numbers()
-        self._earlier = enumerate(zip(indices.tolist(), times_s.tolist(), strict=True))
+        poses = self._recorder.poses() or [None] * len(indices)
+        self._earlier = enumerate(zip(indices.tolist(), times_s.tolist(), poses, strict=True))
         self.recorded = self._earlier_left = len(indices)
         return len(indices), int(indices[-1]) + 1 if len(indices) else 0
 
@@ -111,7 +115,7 @@ class Keeper:
         if kept is not None:
             self._in_memory += 1
             self._bytes_in_memory += size
-        self._queue.append(_Waiting(kept, position, frame.index, frame.time_s, arrived_s))
+        self._queue.append(_Waiting(kept, position, frame.index, frame.time_s, arrived_s, frame.pose))
         return True
 
     def pop(self) -> tuple[EncodedFrame, float]:
@@ -131,14 +135,14 @@ class Keeper:
             return first.frame, first.arrived_s
         if self._recorder is None:
             raise RecordingError("the recording is closed")
-        return self._recorder.read(first.position, first.index, first.time_s), first.arrived_s
+        return self._recorder.read(first.position, first.index, first.time_s, first.pose), first.arrived_s
 
     def _pop_earlier(self) -> tuple[EncodedFrame, float]:
         self._earlier_left -= 1
-        position, (index, time_s) = next(self._earlier)
+        position, (index, time_s, pose) = next(self._earlier)
         if self._recorder is None:
             raise RecordingError("the recording is closed")
-        return self._recorder.read(position, index, time_s), time.monotonic()
+        return self._recorder.read(position, index, time_s, pose), time.monotonic()
 
     def close(self) -> None:
         """Close the recording; nothing can be handed out from it any more."""

@@ -8,6 +8,7 @@ NXmx (NeXus), as far as a stream tells what belongs there, with a CRC-32 of ever
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 import zlib
@@ -24,14 +25,15 @@ from numpy.typing import NDArray
 from .compression import default_block_bytes
 from .encoded import EncodedFrame, encode_frame
 from .errors import RecordingError
-from .frame import Frame, SeriesStart
-from .hdf5 import BITSHUFFLE_FILTER, LZ4_FILTER, OWN_DATASET, chunk_algorithm
+from .frame import Frame, Quaternion, SeriesStart
+from .hdf5 import BITSHUFFLE_FILTER, LZ4_FILTER, OWN_DATASET, as_pose, chunk_algorithm
 from .repair import repair_recording
 
 RESERVE_BYTES = 256 << 20
 _COLUMN_CHUNK = 4096
 _LOOK_EVERY_BYTES = 32 << 20  # written between two looks at the disk, besides one at every flush
 _COLUMNS = {"image_id": np.int64, "time_s": np.float64, "crc32": np.uint32}
+_POSE, _NO_POSE = "pose", (math.nan,) * 4  # a column of its own (frames, 4), where the first frame has a pose
 
 
 class Recorder:
@@ -116,12 +118,14 @@ class Recorder:
         self.frames += 1
         for name, value in zip(_COLUMNS, (frame.index, frame.time_s, zlib.crc32(encoded.blob)), strict=True):
             self._columns[name].append(value)
+        if _POSE in self._columns:
+            self._columns[_POSE].append(frame.pose or _NO_POSE)
         if time.monotonic() - self._last_flush >= self._flush_every_s:
             self.flush()
         return True
 
-    def read(self, position: int, index: int, time_s: float) -> EncodedFrame:
-        """Read back a frame that was written as number `index` at `time_s`.
+    def read(self, position: int, index: int, time_s: float, pose: Quaternion | None = None) -> EncodedFrame:
+        """Read back a frame that was written as number `index` at `time_s`, with `pose`.
 
         Raises
         ------
@@ -135,7 +139,7 @@ class Recorder:
             raise RecordingError(f"cannot read {self.path}: {_short(error)}") from None
         height, width = self._data.shape[1:]
         return EncodedFrame(
-            self.start.series_id, index, time_s, (height, width), self._data.dtype, self._algorithm, blob
+            self.start.series_id, index, time_s, (height, width), self._data.dtype, self._algorithm, blob, pose=pose
         )
 
     def flush(self) -> None:
@@ -237,6 +241,9 @@ class Recorder:
             data.attrs[name] = value
         for name, dtype in _COLUMNS.items():
             group.create_dataset(name, shape=(0,), maxshape=(None,), chunks=(_COLUMN_CHUNK,), dtype=dtype)
+        if first.pose is not None:
+            group.create_dataset(_POSE, shape=(0, 4), maxshape=(None, 4), chunks=(_COLUMN_CHUNK, 4), dtype=np.float64)
+            self._columns[_POSE] = []
         self._file.swmr_mode = True
         return data
 
@@ -244,7 +251,9 @@ class Recorder:
         """Go on writing after the last frame that has all its numbers."""
         data = self._file[OWN_DATASET]
         self._algorithm = chunk_algorithm(data) or ""
-        columns = [self._file[f"entry/data/{name}"] for name in _COLUMNS]
+        if f"entry/data/{_POSE}" in self._file:
+            self._columns[_POSE] = []
+        columns = [self._file[f"entry/data/{name}"] for name in self._columns]
         self.frames = self._numbered = min(len(data), *map(len, columns))
         self._length = len(data)  # what lies behind is written over: nothing is changed before SWMR protects it
         self._file.swmr_mode = True
@@ -255,7 +264,7 @@ class Recorder:
         if self._data is None:
             return
         try:
-            for dataset in (self._data, *(self._file[f"entry/data/{name}"] for name in _COLUMNS)):
+            for dataset in (self._data, *(self._file[f"entry/data/{name}"] for name in self._columns)):
                 if len(dataset) > self.frames:
                     dataset.resize(self.frames, axis=0)
         except (OSError, RuntimeError) as error:
@@ -267,6 +276,12 @@ class Recorder:
             return np.empty(0, np.int64), np.empty(0)
         group, count = self._file["entry/data"], self._numbered
         return group["image_id"][:count], group["time_s"][:count]
+
+    def poses(self) -> list[Quaternion | None]:
+        """Poses of the frames that `numbers` counts; empty when the recording has none."""
+        if _POSE not in self._columns:
+            return []
+        return [as_pose(row) for row in self._file[f"entry/data/{_POSE}"][: self._numbered]]
 
     def _layout(self) -> h5py.Group:
         """The groups and fields of NXmx; returns the one for the frames."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .encoded import EncodedFrame
-from .frame import Event, Frame, SeriesEnd, SeriesStart
+from .frame import Event, Frame, Quaternion, SeriesEnd, SeriesStart
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,10 @@ class Recording(ABC):
         """Start of the exposure of the frame at a position, seconds since the series began."""
         return self.index(position) * (self.start.frame_time_s or 0.0)
 
+    def pose(self, position: int) -> Quaternion | None:  # noqa: ARG002  # only own recordings have poses
+        """Pose of the frame at a position; None where the file has none."""
+        return None
+
     def frame(self, position: int) -> Frame:
         """Read one frame.
 
@@ -75,7 +79,7 @@ class Recording(ABC):
         self._check(position)
         data = np.asarray(self.read(position))
         native = np.ascontiguousarray(data, data.dtype.newbyteorder("="))
-        return Frame(self.start.series_id, self.index(position), native, self.time_s(position))
+        return Frame(self.start.series_id, self.index(position), native, self.time_s(position), self.pose(position))
 
     def encoded(self, position: int) -> EncodedFrame:
         """Read one frame without decompressing it, where the file stores frames as they go over the wire.
@@ -88,7 +92,9 @@ class Recording(ABC):
         frame = self.frame(position)
         height, width = frame.data.shape
         blob = frame.data.reshape(-1).view(np.uint8).data
-        return EncodedFrame(frame.series_id, frame.index, frame.time_s, (height, width), frame.data.dtype, "none", blob)
+        return EncodedFrame(
+            frame.series_id, frame.index, frame.time_s, (height, width), frame.data.dtype, "none", blob, pose=frame.pose
+        )
 
     @property
     def forwards(self) -> bool:
