@@ -26,6 +26,20 @@ class Peaks:
     heights: Floats
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Smooth:
+    """A map (n, n, n) ``[z, y, x]``, a little smoothed, and the coefficients of the cubic spline through it."""
+
+    values: NDArray[np.float32]
+    spline: NDArray[np.float32]
+
+    @staticmethod
+    def of(volume: NDArray[np.float32], voxel_A: float) -> Smooth:
+        """Smoothed by `SMOOTHING_A`."""
+        values = gaussian_filter(volume, SMOOTHING_A / voxel_A)
+        return Smooth(values, spline_filter(values, order=3, output=np.float32))
+
+
 def find_peaks(volume: NDArray[np.float32], voxel_A: float, distance_A: float) -> Peaks:
     """Local maxima at least SEPARATION nearest-neighbour distances apart, centred to a fraction of a voxel.
 
@@ -33,7 +47,8 @@ def find_peaks(volume: NDArray[np.float32], voxel_A: float, distance_A: float) -
     ----------
     volume : (n, n, n) ``[z, y, x]`` map. distance_A : nearest-neighbour distance expected.
     """
-    smooth = gaussian_filter(volume, SMOOTHING_A / voxel_A)
+    smoothed = Smooth.of(volume, voxel_A)
+    smooth = smoothed.values
     reach = max(1, int(SEPARATION * distance_A / voxel_A))  # never as far as a neighbour along the diagonal
     crest = (smooth == maximum_filter(smooth, size=2 * reach + 1)) & (smooth > 0)
     inner = np.zeros_like(crest)
@@ -41,9 +56,8 @@ def find_peaks(volume: NDArray[np.float32], voxel_A: float, distance_A: float) -
     index = np.argwhere(crest & inner)
     if len(index) == 0:
         return Peaks(np.zeros((0, 3)), np.zeros(0))
-    spline = spline_filter(smooth, order=3, output=np.float32)
-    centre = _centred(spline, index.astype(np.float64))
-    heights = map_coordinates(spline, centre.T, order=3, prefilter=False).astype(np.float64)
+    centre = _centred(smoothed.spline, index.astype(np.float64))
+    heights = map_coordinates(smoothed.spline, centre.T, order=3, prefilter=False).astype(np.float64)
     order = np.argsort(-heights, kind="stable")
     return Peaks(((centre - volume.shape[0] // 2)[:, ::-1] * voxel_A)[order], heights[order])
 
@@ -67,7 +81,7 @@ def _centred(spline: NDArray[np.float32], places: Floats) -> Floats:
     return centre
 
 
-def position_errors(halves: tuple[NDArray[np.float32], ...], positions_A: Floats, voxel_A: float) -> Floats:
+def position_errors(halves: tuple[Smooth, Smooth], positions_A: Floats, voxel_A: float) -> Floats:
     """Standard error (n,) per axis, A, of atom positions (n, 3), from where two independent half maps have them.
 
     Half of the difference is the error of their mean. Three differences say little about one atom, so its variance is
@@ -75,11 +89,8 @@ def position_errors(halves: tuple[NDArray[np.float32], ...], positions_A: Floats
     """
     if len(positions_A) == 0:
         return np.zeros(0)
-    places = positions_A[:, ::-1] / voxel_A + halves[0].shape[0] // 2
-    first, second = (
-        _centred(spline_filter(gaussian_filter(half, SMOOTHING_A / voxel_A), order=3, output=np.float32), places)
-        for half in halves
-    )
+    places = positions_A[:, ::-1] / voxel_A + halves[0].values.shape[0] // 2
+    first, second = (_centred(half.spline, places) for half in halves)
     variance = ((first - second) ** 2).mean(axis=1) / 4
     return np.asarray(np.sqrt(0.5 * (variance + np.median(variance))) * voxel_A)
 

@@ -15,7 +15,7 @@ from scipy.ndimage import median_filter
 from .chain import NOT_SCORED, decode, distinct_modulo
 from .device import Device
 from .indexing import Candidates
-from .maps import Accumulator, filled_map, rough_map
+from .maps import Accumulator, Sums, filled_map, rough_map
 from .rotations import GROUP_ORDER, angle_deg, equivalents, midpoints, multiply, to_matrix
 from .site import FIRST, Site
 from .volume import Grid, as_kernel_volume
@@ -300,11 +300,12 @@ def redecide(
     old = Accumulator(grid, 2, device)
     if base is not None:
         old.add_cropped(base)
-    total = []
-    for h in (0, 1):
-        inside, before = sums.sums(*range(h, 2 * folds, 2)), old.sums(h)
-        total.append((inside[0] + before[0], inside[1] + before[1]))
-    del old
+
+    def summed(_: Device, half: int) -> Sums:
+        inside, before = sums.sums(*range(half, 2 * folds, 2)), old.sums(half)
+        return inside[0] + before[0], inside[1] + before[1]
+
+    total = device.each(summed, (0, 1))
     rough = rough_map(total[0][0] + total[1][0], total[0][1] + total[1][1], grid, device)
     twinned = len(site.grains) > 1
     centre = find_centre(
@@ -323,18 +324,19 @@ def redecide(
     add_midpoints(data, whole, frames, path, chosen, centre, k_score)
     score = np.empty((len(frames), keep * GROUP_ORDER * len(site.grains)))
     poses, shifts = np.empty((*score.shape, 4)), np.empty((*score.shape, 2))
-    for f in range(folds):
-        rows = np.flatnonzero(fold == f)
-        if len(rows) == 0:
-            continue
+
+    def without(device: Device, f: int) -> Any:
         left_out = [sums.sums(2 * f + h) for h in (0, 1)]
         rest = [(total[h][0] - left_out[h][0], total[h][1] - left_out[h][1]) for h in (0, 1)]
-        volume = as_kernel_volume(
-            filled_map(rest[0], rest[1], grid, centre, device, asymmetry=filled.asymmetry, twinned=twinned).joint,
-            device,
-        )
+        known = filled.asymmetry
+        return filled_map(rest[0], rest[1], grid, centre, device, asymmetry=known, twinned=twinned).joint
+
+    present = [f for f in range(folds) if (fold == f).any()]
+    for f, volume in zip(present, device.each(without, present), strict=True):
+        rows = np.flatnonzero(fold == f)
         part = Shortlist(chosen.poses[rows], chosen.seen[rows], chosen.worth[rows])
-        states = score_branches(data, volume, frames[rows], part, centre, k_score, site, placed=True)
+        kernel_volume = as_kernel_volume(volume, device)
+        states = score_branches(data, kernel_volume, frames[rows], part, centre, k_score, site, placed=True)
         score[rows], poses[rows], shifts[rows] = states.score, states.poses, states.shifts
     fresh = decide(States(poses, shifts, score), sigma_deg)
     turn = angle_deg(fresh.poses, path.poses)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -22,13 +23,23 @@ class Device:
     name : "cpu" or "cuda:0".
     xp : numpy or cupy.
     kernels : module with the launchers of `recon.kernels` (`cpu` or `cuda`).
-    threads : FFT workers on the CPU.
+    threads : of FFTs and of `each`, on the CPU.
     """
 
     name: str
     xp: Any
     kernels: ModuleType
     threads: int = 1
+
+    def each(self, work: Callable[[Device, Any], Any], items: Sequence[Any]) -> list[Any]:
+        """``[work(device, item) for item in items]``, on the CPU several at once with one thread each.
+
+        For array work: the compiled loops of `kernels` have threads of their own and may not be begun from several.
+        """
+        if self.xp is not np or self.threads < 2 or len(items) < 2:
+            return [work(self, item) for item in items]
+        alone = replace(self, threads=1)
+        return list(_pool(self.threads).map(lambda item: work(alone, item), items))
 
     def rfftn(self, array: Any) -> Any:
         """Real to complex transform over all axes, in the precision of the input."""
@@ -79,6 +90,11 @@ class Device:
     def to_host(self, array: Any) -> Any:
         """Copy to host memory as a numpy array."""
         return array if isinstance(array, np.ndarray) else array.get()
+
+
+@lru_cache(maxsize=4)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="tumble-arrays")
 
 
 def resident(device: Device, make: Callable[[Any], Any], argument: Any) -> Any:

@@ -321,7 +321,9 @@ class Mapper:
         with self.clock("solve"):
             solved = solve(ledger.sums)
         with self.clock("atoms"):
-            self.published = publish(solved, self.pixel_size_A, self.lattice_constant_A or 3.97, self.options.element)
+            self.published = publish(
+                solved, self.pixel_size_A, self.lattice_constant_A or 3.97, self.options.element, self.device
+            )
         with self.clock("scoring map"):
             grid = Grid(box_px, self.limits.score_grid)
             self._filled, self._centre = scoring_map(

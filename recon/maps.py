@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .device import Device, resident
+from .kernels import passes
 from .volume import (
     Grid,
     friedel,
@@ -17,6 +18,7 @@ from .volume import (
     phase_ramp,
     power_of,
     shell_correlation,
+    shell_index,
     shell_sum,
     shell_values,
     shell_voxels,
@@ -56,6 +58,11 @@ class Accumulator:
             denominator = denominator + self.denominator[s, inner, inner, inner]
         return friedel(numerator), friedel(denominator)
 
+    def halves(self, grid: Grid | None = None) -> tuple[Sums, Sums]:
+        """`sums` of the first two sets."""
+        first, second = self.device.each(lambda _, half: self.sums(half, grid=grid), (0, 1))
+        return first, second
+
     def _margin(self, grid: Grid) -> int:
         """Grid steps by which this grid reaches beyond a smaller one.
 
@@ -88,18 +95,25 @@ class FilledMap:
     asymmetry: NDArray[np.float64]
 
 
-def asymmetric_power(first: Sums, second: Sums, symmetric: Any, grid: Grid, device: Device) -> NDArray[np.float64]:
+def asymmetric_power(
+    first: Sums, second: Sums, ramp: Any, symmetric: Any, grid: Grid, device: Device
+) -> NDArray[np.float64]:
     """Power per shell of what is not symmetric, from the cross term of two independent halves.
 
-    `first` and `second` are (numerator, denominator) about the lattice centre, `symmetric` their joint symmetrisation.
+    `first` and `second` are (numerator, denominator), `ramp` moves the lattice centre to the origin, `symmetric` is
+    their joint symmetrisation about it.
     """
     (a1, w1), (a2, w2) = first, second
-    pairs = w1 * w2
-    rest1, rest2 = a1 - w1 * symmetric, a2 - w2 * symmetric
-    cross = (rest1.real * rest2.real + rest1.imag * rest2.imag) * (pairs > 0)
-    norm = np.maximum(shell_sum(pairs, grid, device), 1e-9)
-    asymmetric = shell_sum(cross, grid, device) / norm
-    reference = shell_sum(pairs * power_of(symmetric), grid, device) / norm
+    if device.xp is np:
+        shell = shell_index(grid, device)
+        sums = passes.asymmetry_sums(a1, w1, a2, w2, ramp, symmetric, shell, grid.k_max + 1)
+    else:
+        pairs = w1 * w2
+        rest1, rest2 = a1 * ramp - w1 * symmetric, a2 * ramp - w2 * symmetric
+        cross = (rest1.real * rest2.real + rest1.imag * rest2.imag) * (pairs > 0)
+        sums = [shell_sum(values, grid, device) for values in (pairs, cross, pairs * power_of(symmetric))]
+    norm = np.maximum(sums[0], 1e-9)
+    asymmetric, reference = sums[1] / norm, sums[2] / norm
     asymmetric = np.convolve(np.pad(asymmetric, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
     return np.maximum(asymmetric, np.maximum(0.01 * np.maximum(reference, 0.01 * asymmetric[4:].max()), 1e-12))
 
@@ -140,22 +154,23 @@ def filled_map(
         symmetric = symmetrise(total.real * ramp.real - total.imag * ramp.imag)
     symmetric /= symmetric_weight + np.float32(floor)
     if asymmetry is None:
-        asymmetry = asymmetric_power(
-            (first[0] * ramp, first[1]), (second[0] * ramp, second[1]), symmetric, grid, device
-        )
+        asymmetry = asymmetric_power(first, second, ramp, symmetric, grid, device)
     prior = shell_values(PRIOR_WEIGHT / asymmetry, grid, device)
-    filling = ramp.conj()  # the symmetrisation is about the lattice centre, the sums are not
-    filling *= symmetric * prior
     inside = resident(device, within, grid)
 
-    def solve(numerator: Any, denominator: Any) -> Any:
-        volume = numerator + filling
-        volume *= inside / (denominator + prior)
+    def solve(device: Device, sums: Sums) -> Any:
+        if device.xp is np:
+            volume = np.empty_like(ramp)
+            passes.fill(*sums, symmetric, ramp, prior, inside, volume)
+        else:
+            volume = (sums[0] + symmetric * prior * ramp.conj()) * (inside / (sums[1] + prior))
         return masked(volume, grid, device)
 
+    wanted = ([(total, weight)] if with_joint else []) + ([first, second] if with_halves else [])
+    solved = device.each(solve, wanted)
     return FilledMap(
-        joint=solve(total, weight) if with_joint else device.xp.zeros(0),
-        halves=(solve(*first), solve(*second)) if with_halves else None,
+        joint=solved.pop(0) if with_joint else device.xp.zeros(0),
+        halves=(solved[0], solved[1]) if with_halves else None,
         asymmetry=asymmetry,
     )
 
@@ -185,14 +200,17 @@ def solve_halves(first: Sums, second: Sums, grid: Grid, device: Device) -> Solve
     inside = resident(device, within, grid)
     mean_weight = 0.5 * shell_sum(first[1] + second[1], grid, device) / np.maximum(shell_voxels(grid), 1)
     rough = shell_values(0.05 * mean_weight + 1e-9, grid, device)
-    halves = [masked(a * (inside / (w + rough)), grid, device) for a, w in (first, second)]
-    fsc = shell_correlation(halves[0], halves[1], grid, device)
+
+    def confined(device: Device, sums: Sums) -> Any:
+        return masked(sums[0] * (inside / (sums[1] + rough)), grid, device)
+
+    fsc = shell_correlation(*device.each(confined, (first, second)), grid, device)
     bounded = np.clip(np.convolve(np.pad(fsc, 1, mode="edge"), [0.25, 0.5, 0.25], "valid"), 0.02, 0.999)
     reg = shell_values(mean_weight * (1 - bounded) / bounded + 1e-9, grid, device)
 
-    def solve(a: Any, w: Any) -> NDArray[np.float32]:
-        real = masked_real(a * (inside / (w + reg)), grid, device, grid.box_px)
+    def solved(device: Device, sums: Sums) -> NDArray[np.float32]:
+        real = masked_real(sums[0] * (inside / (sums[1] + reg)), grid, device, grid.box_px)
         return np.asarray(device.to_host(real), np.float32)
 
-    joint = solve(first[0] + second[0], first[1] + second[1])
-    return SolvedMap(joint, solve(*first), solve(*second), fsc)
+    joint = first[0] + second[0], first[1] + second[1]
+    return SolvedMap(*device.each(solved, (joint, first, second)), fsc)

@@ -9,8 +9,9 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy.ndimage import fourier_shift
 
-from .atoms import find_peaks, guess_element, nearest_neighbour_constant, position_errors, select_atoms
+from .atoms import Smooth, find_peaks, guess_element, nearest_neighbour_constant, position_errors, select_atoms
 from .buffer import FrameBuffer
+from .device import Device
 from .maps import SolvedMap
 from .records import Atom, PoseRow
 from .rotations import to_matrix
@@ -59,13 +60,17 @@ def central_layer(volume: NDArray[np.float32], voxel_A: float, axis: int = 0) ->
     return brightest
 
 
-def publish(solved: SolvedMap, pixel_size_A: float, lattice_constant_A: float, element: str | None) -> Published:
+def publish(
+    solved: SolvedMap, pixel_size_A: float, lattice_constant_A: float, element: str | None, device: Device
+) -> Published:
     """Trace atoms and move everything to their centroid."""
     neighbour_A = lattice_constant_A / np.sqrt(2)
-    peaks = find_peaks(solved.joint, pixel_size_A, neighbour_A)
+    maps = solved.joint, solved.half1, solved.half2
+    steps = (lambda v: find_peaks(v, pixel_size_A, neighbour_A), *2 * (lambda v: Smooth.of(v, pixel_size_A),))
+    peaks, half1, half2 = device.each(lambda _, i: steps[i](maps[i]), range(3))
     positions, confidence = select_atoms(peaks, neighbour_A)
     centre = positions.mean(axis=0) if len(positions) >= 13 else np.zeros(3)
-    errors = position_errors((solved.half1, solved.half2), positions, pixel_size_A)
+    errors = position_errors((half1, half2), positions, pixel_size_A)
     symbol = element or guess_element(lattice_constant_A)
     atoms = tuple(
         Atom(symbol, (float(p[0]), float(p[1]), float(p[2])), float(c), float(e))
@@ -73,10 +78,11 @@ def publish(solved: SolvedMap, pixel_size_A: float, lattice_constant_A: float, e
     )
     box_A = solved.joint.shape[0] * pixel_size_A
     first = round(SIGNAL_FROM * np.sqrt(3) / lattice_constant_A * box_A)
+    moved = device.each(lambda _, volume: _moved(volume, centre / pixel_size_A), maps)
     return Published(
-        map=_moved(solved.joint, centre / pixel_size_A),
-        half1=_moved(solved.half1, centre / pixel_size_A),
-        half2=_moved(solved.half2, centre / pixel_size_A),
+        map=moved[0],
+        half1=moved[1],
+        half2=moved[2],
         centre_A=centre,
         atoms=atoms,
         lattice_constant_A=nearest_neighbour_constant(positions, neighbour_A) or lattice_constant_A,

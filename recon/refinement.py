@@ -56,18 +56,15 @@ def refine_halves(
         growing limits in cycles per box.
     """
     device = data.device
-    first, second = sums.sums(0, grid=grid), sums.sums(1, grid=grid)
+    first, second = sums.halves(grid)
     centre = _lattice_centre(first, second, lattice_real, grid, band_k, device, twinned=twinned)
     filled = filled_map(first, second, grid, centre, device, with_halves=True, with_joint=False, twinned=twinned)
     if filled.halves is None:
         raise AssertionError("filled_map was asked for halves")
     poses, shifts, score = path.poses.copy(), path.shifts.copy(), path.score.copy()
     half = half_of(number)
-    for h in (0, 1):
-        volume = as_kernel_volume(filled.halves[h], device)
+    for h, volume in enumerate(device.each(lambda device, half: as_kernel_volume(half, device), filled.halves)):
         rows = np.flatnonzero(half == h)
-        if len(rows) == 0:
-            continue
         for k_max in radii:
             fresh, moved, likelihood = data.refine(volume, frames[rows], poses[rows], shifts[rows], k_max, rounds=6)
             kept = angle_deg(fresh, path.poses[rows]) < MOST_DEG
@@ -85,7 +82,7 @@ def scoring_map(
 ) -> tuple[NDArray[np.float32], Floats]:
     """The filled map of two halves in kernel layout, and its lattice centre (x, y, z) in pixels."""
     device = sums.device
-    first, second = sums.sums(0, grid=grid), sums.sums(1, grid=grid)
+    first, second = sums.halves(grid)
     centre = _lattice_centre(first, second, lattice_real, grid, band_k, device, twinned=twinned)
     filled = filled_map(first, second, grid, centre, device, twinned=twinned)
     return as_kernel_volume(filled.joint, device), centre
@@ -93,4 +90,4 @@ def scoring_map(
 
 def solve(sums: Accumulator) -> SolvedMap:
     """Final maps from the sums of two halves."""
-    return solve_halves(sums.sums(0), sums.sums(1), sums.grid, sums.device)
+    return solve_halves(*sums.halves(), sums.grid, sums.device)

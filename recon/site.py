@@ -12,6 +12,7 @@ import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from .rotations import to_matrix
@@ -124,16 +125,30 @@ class Site:
         `beyond` lattice constants, of its place stays where it is: there the image itself decides.
         """
         plane = to_matrix(poses)[..., :2, :]
-        best = shifts - plane @ self.offset_px
-        least = (best**2).sum(axis=-1)
-        away = least > (beyond * self.lattice_px) ** 2
-        best, least, plane = best[away], least[away], plane[away]
-        start = best.copy()
-        for vector in self.vectors_px[1:]:
-            moved = start + plane @ vector
-            square = (moved**2).sum(axis=-1)
-            better = square < least - 1e-9
-            best[better], least[better] = moved[better], square[better]
-        result = shifts.copy()
-        result[away] += best - start
+        result = np.array(shifts, np.float64)
+        least = (beyond * self.lattice_px) ** 2
+        _move_to_site(result.reshape(-1, 2), plane.reshape(-1, 2, 3), self.offset_px, self.vectors_px, least)
         return result
+
+
+@njit(cache=True)
+def _move_to_site(shifts: Floats, planes: Floats, offset: Floats, vectors: Floats, beyond: float) -> None:
+    """Add to each of (n, 2) shifts the one of (m, 3) vectors, seen in its plane (n, 2, 3), that brings it nearest to
+    where `offset` is seen; those within sqrt(`beyond`) of it stay.
+    """
+    for i in range(len(shifts)):
+        plane = planes[i]
+        x = shifts[i, 0] - (plane[0, 0] * offset[0] + plane[0, 1] * offset[1] + plane[0, 2] * offset[2])
+        y = shifts[i, 1] - (plane[1, 0] * offset[0] + plane[1, 1] * offset[1] + plane[1, 2] * offset[2])
+        least, nearest_x, nearest_y = x * x + y * y, 0.0, 0.0
+        if least <= beyond:
+            continue
+        for j in range(1, len(vectors)):
+            vector = vectors[j]
+            along_x = plane[0, 0] * vector[0] + plane[0, 1] * vector[1] + plane[0, 2] * vector[2]
+            along_y = plane[1, 0] * vector[0] + plane[1, 1] * vector[1] + plane[1, 2] * vector[2]
+            square = (x + along_x) ** 2 + (y + along_y) ** 2
+            if square < least - 1e-9:
+                least, nearest_x, nearest_y = square, along_x, along_y
+        shifts[i, 0] += nearest_x
+        shifts[i, 1] += nearest_y

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .device import Device, resident
 from .geometry import VOLUME_MASK_EDGE, VOLUME_MASK_RADIUS, fast_length, raised_cosine
+from .kernels import passes
 
 PAD = 2
 FINE = 16  # steps per shell at which a profile is spread over the grid
@@ -59,8 +60,13 @@ def within(grid: Grid) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=8)
-def _shell_index(grid: Grid) -> NDArray[np.intp]:
-    return np.rint(radius_grid(grid)).astype(np.intp)
+def _shell_index(grid: Grid) -> NDArray[np.int16]:
+    return np.rint(radius_grid(grid)).astype(np.int16)
+
+
+def shell_index(grid: Grid, device: Device) -> Any:
+    """Shell, in cycles per box, of every point of the half grid, int16."""
+    return resident(device, _shell_index, grid)
 
 
 @lru_cache(maxsize=8)
@@ -95,6 +101,10 @@ def attenuation(samples: int) -> NDArray[np.float32]:
 def friedel(array: Any) -> Any:
     """Half grid of ``F(k) + conj(F(-k))``, from sums over the whole grid (edge,)*3 (weights: the sum)."""
     half = array.shape[0] // 2
+    if isinstance(array, np.ndarray):
+        mated = np.empty((*array.shape[:2], half + 1), array.dtype)
+        passes.friedel(array, mated)
+        return mated
     mate = array[::-1, ::-1, half::-1]
     return array[:, :, half:] + (mate.conj() if array.dtype.kind == "c" else mate)
 
@@ -206,8 +216,11 @@ def to_fourier(real: Any, grid: Grid, device: Device) -> Any:
 def _whole(array: Any, xp: Any) -> Any:
     """The whole grid (edge,)*3 from its half, by Friedel's law."""
     half = array.shape[0] // 2
-    mate = array[::-1, ::-1, :0:-1]
     whole = xp.empty((array.shape[0],) * 3, array.dtype)
+    if xp is np:
+        passes.whole(array, whole)
+        return whole
+    mate = array[::-1, ::-1, :0:-1]
     whole[:, :, half:] = array
     whole[:, :, :half] = mate.conj() if array.dtype.kind == "c" else mate
     return whole
@@ -234,7 +247,9 @@ def masked(volume: Any, grid: Grid, device: Device) -> Any:
 def shell_sum(values: Any, grid: Grid, device: Device) -> NDArray[np.float64]:
     """Sum over the whole grid of a real array, given on the half grid, per shell (cycles per box, 0..k_max)."""
     xp, length = device.xp, grid.k_max + 1
-    shell = resident(device, _shell_index, grid)
+    shell = shell_index(grid, device)
+    if xp is np:
+        return np.asarray(passes.shell_sums(values, shell, length))
     total = 2 * xp.bincount(shell.ravel(), values.ravel(), length)[:length]
     total -= xp.bincount(shell[..., 0].ravel(), values[..., 0].ravel(), length)[:length]  # x = 0 has both mates
     return np.asarray(device.to_host(total), np.float64)
@@ -242,9 +257,12 @@ def shell_sum(values: Any, grid: Grid, device: Device) -> NDArray[np.float64]:
 
 def shell_correlation(a: Any, b: Any, grid: Grid, device: Device) -> NDArray[np.float64]:
     """Fourier shell correlation of two volumes of real maps per shell 0..k_max (Harauz & van Heel 1986)."""
-    cross = shell_sum(a.real * b.real + a.imag * b.imag, grid, device)
-    power = shell_sum(power_of(a), grid, device) * shell_sum(power_of(b), grid, device)
-    return cross / np.sqrt(np.maximum(power, 1e-30))
+    if device.xp is np:
+        cross, *power = passes.shell_products(a, b, shell_index(grid, device), grid.k_max + 1)
+    else:
+        cross = shell_sum(a.real * b.real + a.imag * b.imag, grid, device)
+        power = [shell_sum(power_of(volume), grid, device) for volume in (a, b)]
+    return np.asarray(cross / np.sqrt(np.maximum(power[0] * power[1], 1e-30)))
 
 
 def power_of(volume: Any) -> Any:

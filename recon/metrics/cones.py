@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from numba import njit
+from numba import njit, prange
 from numpy.typing import NDArray
 
 from ..coverage import view_grid
@@ -20,7 +20,7 @@ HALF_ANGLE_DEG = 20.0
 LEAST_SAMPLES = 20  # coefficients of a cone and shell below which its correlation says nothing
 
 
-@njit(cache=True)
+@njit(parallel=True, cache=True)
 def _sums(
     axes: Floats,
     cosine: float,
@@ -33,7 +33,7 @@ def _sums(
     totals: Floats,
 ) -> None:
     """Add (cross term, power, power, coefficients) of every axis and shell to `totals` (axes, shells, 4)."""
-    for axis in range(axes.shape[0]):
+    for axis in prange(axes.shape[0]):
         x, y, z = axes[axis, 0], axes[axis, 1], axes[axis, 2]
         for item in range(shells.shape[0]):
             along = directions[item, 0] * x + directions[item, 1] * y + directions[item, 2] * z

@@ -17,24 +17,21 @@ _TETRAHEDRA = np.array([[0, 1, 3, 7], [0, 1, 5, 7], [0, 2, 3, 7], [0, 2, 6, 7], 
 
 
 @njit(cache=True)
-def _crossing(a: Floats, b: Floats, value_a: float, value_b: float, level: float) -> Floats:
-    return a + (level - value_a) / (value_b - value_a) * (b - a)
-
-
-@njit(cache=True)
 def _triangle(a: Floats, b: Floats, c: Floats, outward: Floats) -> tuple[float, float]:
     """Area of a triangle and its share of the enclosed volume (divergence theorem), its normal turned `outward`."""
-    u, v = b - a, c - a
-    normal = np.array([u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]])
-    if np.dot(normal, outward) < 0:
-        normal = -normal
-    return 0.5 * math.sqrt(np.dot(normal, normal)), np.dot(a + b + c, normal) / 18
+    ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+    vx, vy, vz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+    nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+    sign = -1.0 if nx * outward[0] + ny * outward[1] + nz * outward[2] < 0 else 1.0
+    middle = (a[0] + b[0] + c[0]) * nx + (a[1] + b[1] + c[1]) * ny + (a[2] + b[2] + c[2]) * nz
+    return 0.5 * math.sqrt(nx * nx + ny * ny + nz * nz), sign * middle / 18
 
 
 @njit(cache=True)
 def _march(field: Floats, level: float, tetrahedra: NDArray[np.int64]) -> tuple[float, float]:
     area = volume = 0.0
     corner, value = np.zeros((8, 3)), np.zeros(8)
+    edge, outward = np.zeros((4, 3)), np.zeros(3)
     for z in range(field.shape[0] - 1):
         for y in range(field.shape[1] - 1):
             for x in range(field.shape[2] - 1):
@@ -48,28 +45,39 @@ def _march(field: Floats, level: float, tetrahedra: NDArray[np.int64]) -> tuple[
                     corner[n, 0], corner[n, 1], corner[n, 2] = i, j, k
                     value[n] = field[k, j, i]
                 for t in range(tetrahedra.shape[0]):
-                    more = _tetrahedron(corner[tetrahedra[t]], value[tetrahedra[t]], level)
+                    more = _tetrahedron(corner, value, tetrahedra[t], level, edge, outward)
                     area += more[0]
                     volume += more[1]
     return area, volume
 
 
 @njit(cache=True)
-def _tetrahedron(corner: Floats, value: Floats, level: float) -> tuple[float, float]:
-    inside, outside = np.flatnonzero(value >= level), np.flatnonzero(value < level)
-    if len(inside) == 0 or len(outside) == 0:
+def _tetrahedron(
+    corner: Floats, value: Floats, corners: NDArray[np.int64], level: float, edge: Floats, outward: Floats
+) -> tuple[float, float]:
+    """What the four of the eight `corners` enclose; `edge` (4, 3) and `outward` (3,) are room to work in."""
+    inside = 0
+    for n in range(4):
+        inside += value[corners[n]] >= level
+    if inside in (0, 4):
         return 0.0, 0.0
-    outward = np.zeros(3)
-    for n in outside:
-        outward += corner[n] / len(outside)
-    for n in inside:
-        outward -= corner[n] / len(inside)
-    edge = np.zeros((4, 3))
+    for i in range(3):
+        outward[i] = 0.0
     count = 0
-    for a in inside:
-        for b in outside:
-            edge[count] = _crossing(corner[a], corner[b], value[a], value[b], level)
-            count += 1
+    for n in range(4):
+        a = corners[n]
+        share = -1.0 / inside if value[a] >= level else 1.0 / (4 - inside)
+        for i in range(3):
+            outward[i] += share * corner[a, i]
+        if value[a] < level:
+            continue
+        for m in range(4):
+            b = corners[m]
+            if value[b] < level:  # the surface crosses this edge
+                part = (level - value[a]) / (value[b] - value[a])
+                for i in range(3):
+                    edge[count, i] = corner[a, i] + part * (corner[b, i] - corner[a, i])
+                count += 1
     area, volume = _triangle(edge[0], edge[1], edge[2], outward)
     if count == 4:  # a quadrilateral: corners 0 and 3 do not share an edge
         more = _triangle(edge[1], edge[2], edge[3], outward)

@@ -87,7 +87,7 @@ def ceiling_rmsd_A(particle: ParticleReconstruction, movie: Movie, scorer: Modul
     mapper._data.insert(sums, half_of(number), rows, poses, shifts, np.ones(len(rows)))
     solved = solve_halves(sums.sums(0), sums.sums(1), sums.grid, mapper.device)
     constant = mapper.lattice_constant_A or 3.97
-    best = publish(solved, mapper.pixel_size_A, constant, None)
+    best = publish(solved, mapper.pixel_size_A, constant, None, mapper.device)
     atoms = np.array([atom.position_A for atom in best.atoms]).reshape(-1, 3)
     found = scorer.score_atoms(atoms, movie.atoms_A, scorer.score_poses(poses, poses))
     return None if np.isnan(found.rmsd_A) else float(found.rmsd_A)

@@ -8,12 +8,14 @@ from scipy.spatial import cKDTree
 
 from tumble.recon.atoms import (
     Peaks,
+    Smooth,
     find_peaks,
     guess_element,
     nearest_neighbour_constant,
     position_errors,
     select_atoms,
 )
+from tumble.recon.device import cpu
 from tumble.recon.lattice import FCC_METALS, fcc_ball
 from tumble.recon.maps import SolvedMap
 from tumble.recon.output import central_layer, publish
@@ -126,12 +128,13 @@ def test_errors_of_positions_are_those_of_the_noise(synthetic) -> None:
         grain = gaussian_filter(rng.normal(size=(BOX,) * 3), 0.8)
         halves.append(clean + (0.08 * grain / grain.std()).astype(np.float32))
     positions, _ = select_atoms(find_peaks((halves[0] + halves[1]) / 2, VOXEL_A, NEIGHBOUR_A), NEIGHBOUR_A)
-    errors = position_errors((halves[0], halves[1]), positions, VOXEL_A)
+    errors = position_errors((Smooth.of(halves[0], VOXEL_A), Smooth.of(halves[1], VOXEL_A)), positions, VOXEL_A)
     distance = cKDTree(truth).query(positions)[0]
     assert np.sqrt((errors**2).mean()) == pytest.approx(np.sqrt((distance**2).mean() / 3), rel=0.15)
     assert errors.shape == (len(positions),)
-    assert position_errors((clean, clean), positions, VOXEL_A).max() < 1e-6
-    assert len(position_errors((clean, clean), np.zeros((0, 3)), VOXEL_A)) == 0
+    same = Smooth.of(clean, VOXEL_A)
+    assert position_errors((same, same), positions, VOXEL_A).max() < 1e-6
+    assert len(position_errors((same, same), np.zeros((0, 3)), VOXEL_A)) == 0
 
 
 @pytest.mark.parametrize("lattice", [3.6, 3.95, 4.08])
@@ -162,7 +165,7 @@ def test_published_maps_and_atoms_share_their_origin(synthetic) -> None:
     volume = render(truth)
     half1, half2 = volume + np.float32(0.01), volume - np.float32(0.01)
     fsc = np.clip(np.linspace(1.5, -0.2, 29), -1, 1)
-    made = publish(SolvedMap(volume, half1, half2, fsc), VOXEL_A, LATTICE_A, None)
+    made = publish(SolvedMap(volume, half1, half2, fsc), VOXEL_A, LATTICE_A, None, cpu(1))
     positions = np.array([atom.position_A for atom in made.atoms])
     np.testing.assert_allclose(positions.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(made.centre_A, truth.mean(axis=0), atol=0.02)
@@ -180,13 +183,13 @@ def test_published_maps_and_atoms_share_their_origin(synthetic) -> None:
 
 def test_the_operator_names_the_element(synthetic) -> None:
     volume = render(crystal(synthetic))
-    made = publish(SolvedMap(volume, volume, volume, np.ones(29)), VOXEL_A, LATTICE_A, "Au")
+    made = publish(SolvedMap(volume, volume, volume, np.ones(29)), VOXEL_A, LATTICE_A, "Au", cpu(1))
     assert {atom.element for atom in made.atoms} == {"Au"}
 
 
 def test_an_empty_map_is_published_without_atoms() -> None:
     nothing = np.zeros((BOX,) * 3, np.float32)
-    made = publish(SolvedMap(nothing, nothing, nothing, np.zeros(29)), VOXEL_A, LATTICE_A, None)
+    made = publish(SolvedMap(nothing, nothing, nothing, np.zeros(29)), VOXEL_A, LATTICE_A, None, cpu(1))
     assert made.atoms == ()
     assert made.resolution_A is None
     assert made.lattice_constant_A == LATTICE_A
