@@ -204,7 +204,8 @@ def solve_halves(first: Sums, second: Sums, grid: Grid, device: Device) -> Solve
     def confined(device: Device, sums: Sums) -> Any:
         return masked(sums[0] * (inside / (sums[1] + rough)), grid, device)
 
-    fsc = shell_correlation(*device.each(confined, (first, second)), grid, device)
+    half1, half2 = device.each(confined, (first, second))
+    fsc = shell_correlation(half1, half2, grid, device)
     bounded = np.clip(np.convolve(np.pad(fsc, 1, mode="edge"), [0.25, 0.5, 0.25], "valid"), 0.02, 0.999)
     reg = shell_values(mean_weight * (1 - bounded) / bounded + 1e-9, grid, device)
 
@@ -212,5 +213,6 @@ def solve_halves(first: Sums, second: Sums, grid: Grid, device: Device) -> Solve
         real = masked_real(sums[0] * (inside / (sums[1] + reg)), grid, device, grid.box_px)
         return np.asarray(device.to_host(real), np.float32)
 
-    joint = first[0] + second[0], first[1] + second[1]
-    return SolvedMap(*device.each(solved, (joint, first, second)), fsc)
+    both = first[0] + second[0], first[1] + second[1]
+    joint, real1, real2 = device.each(solved, (both, first, second))
+    return SolvedMap(joint, real1, real2, fsc)
