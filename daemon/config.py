@@ -64,6 +64,15 @@ class ReconstructionSettings(_Strict):
     device: Literal["auto", "cpu"] = "auto"  # auto: a GPU when one works
 
 
+class OpticsSettings(_Strict):
+    """How the lens makes contrast. ``None``: atoms have one sign at all frequencies; bright or dark is found out."""
+
+    voltage_kV: Annotated[float, Field(gt=0, le=3000)] = 300.0
+    cs_um: float | None = None  # spherical aberration in micrometres, negative when over-corrected
+    defocus_A: float | None = None  # underfocus positive
+    contrast: Literal["auto", "bright", "dark"] = "auto"  # of atoms, where cs_um and defocus_A are not given
+
+
 class SessionSettings(_Strict):
     """What is kept on disk."""
 
@@ -110,6 +119,7 @@ class Settings(_Strict):
     stream: StreamSettings = StreamSettings()
     detector: DetectorSettings = DetectorSettings()
     reconstruction: ReconstructionSettings = ReconstructionSettings()
+    optics: OpticsSettings = OpticsSettings()
     frontend: dict[str, Scalar | tuple[Scalar, ...]] = Field(default_factory=dict)
     session: SessionSettings = SessionSettings()
     status: StatusSettings = StatusSettings()

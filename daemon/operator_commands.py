@@ -131,11 +131,13 @@ def show_configuration(
 
 def _checked(file: Path | None) -> Settings:
     from ..recon.frontend.options import FrontEndOptions
+    from ..recon.lens import Lens
     from .config import RUN_DEFAULTS, check_source, load, options_from
     from .control import check_sockets
 
     settings = load(file, defaults=RUN_DEFAULTS)
     options_from(FrontEndOptions, settings.frontend, "frontend")
+    options_from(Lens, settings.optics.model_dump(), "optics")
     if settings.stream.source:
         check_source(settings.stream.source)
     check_sockets(settings)

@@ -6,6 +6,7 @@ The pipeline knows no more of them than is written here; a test drives it with s
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
@@ -77,11 +78,13 @@ class RealParts:
 
     def __init__(self, settings: Settings) -> None:
         from ..recon.frontend.options import FrontEndOptions
+        from ..recon.lens import Lens
         from ..recon.particle import ReconstructionOptions
 
         self._front_end_options = options_from(FrontEndOptions, settings.frontend, "frontend")
         chosen = settings.reconstruction.model_dump(exclude={"pixel_size_A", "threads", "device"}, exclude_none=True)
-        self._options = options_from(ReconstructionOptions, chosen, "reconstruction")
+        lens = options_from(Lens, settings.optics.model_dump(), "optics")
+        self._options = replace(options_from(ReconstructionOptions, chosen, "reconstruction"), lens=lens)
         self._tables = DetectorTables(settings.detector)
         self._start: SeriesStart | None = None
         self._may_use_gpu = settings.reconstruction.device == "auto"

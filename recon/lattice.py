@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, prange
@@ -272,6 +272,14 @@ def top_poses(
     return indexer.grid.poses[index], indexer.shifts[np.take_along_axis(which, index, axis=1)]
 
 
+class LatticeFit(NamedTuple):
+    """Lattice constant in A, how sharply it wins in standard errors, and whether atoms are bright (1) or dark (-1)."""
+
+    constant_A: float
+    sharpness: float
+    sign: int
+
+
 def measure_lattice_constant(
     coefficients: Any,
     plane: HalfPlane,
@@ -282,11 +290,13 @@ def measure_lattice_constant(
     poses: PoseGrid,
     device: Device,
     search_A: tuple[float, float] = SEARCH_A,
-) -> tuple[float, float]:
-    """Lattice constant (A) that indexes a sample of frames best, and how sharply it wins (in standard errors).
+    signs: tuple[int, ...] = (1,),
+) -> LatticeFit:
+    """The lattice constant that indexes a sample of frames best, of atoms that are bright (1) or dark (-1).
 
     For each trial constant every frame contributes its best matched-filter score over poses and shifts,
-    ``S^2 / E`` (independent of the unknown contrast); the maximum of the mean is refined by a parabola.
+    ``S^2 / E`` (independent of the unknown contrast); the maximum of the mean is refined by a parabola. Where three
+    reflections are seen together their phases tell bright from dark atoms: `signs` are those that are tried.
     """
     shifts = shift_grid(2.5, 1.25)
     box_A = plane.box_px * pixel_size_A
@@ -296,27 +306,32 @@ def measure_lattice_constant(
     volume = lattice_volume(reference, diameter_A, wide, pixel_size_A, device)
 
     def frame_scores(constant: float) -> Floats:
+        """(signs, frames) best score of every frame."""
         band_k = band(constant, box_A, volume_grid.k_max)
         indexer = LatticeIndexer(
             volume, poses, plane, weight, band_k, shifts, 1e3, device, stretch=constant / reference
         )
         xp = device.xp
-        best = np.zeros(len(coefficients))
+        best = np.zeros((len(signs), len(coefficients)))
         for low in range(0, len(coefficients), 10):
             cross = indexer.cross(coefficients[low : low + 10])
-            ratio = (xp.maximum(cross, 0) ** 2 / indexer.energy).max(axis=1).reshape(-1, len(shifts)).max(axis=1)
-            best[low : low + 10] = device.to_host(ratio)
+            ratio = cross * xp.abs(cross) / indexer.energy
+            for row, sign in zip(best, signs, strict=True):
+                most = ratio.max(axis=1) if sign > 0 else -ratio.min(axis=1)
+                row[low : low + 10] = device.to_host(xp.maximum(most.reshape(-1, len(shifts)).max(axis=1), 0))
         return best
 
     coarse = np.arange(search_A[0], search_A[1] + 1e-9, 0.05)
-    scores = np.array([frame_scores(a) for a in coarse])
+    both = np.array([frame_scores(a) for a in coarse]).swapaxes(0, 1)
+    chosen = int(both.mean(axis=2).max(axis=1).argmax())
+    scores = both[chosen]
     centre = coarse[scores.mean(axis=1).argmax()]
     fine = centre + np.arange(-2, 3) * 0.02
-    values = np.array([frame_scores(a).mean() for a in fine])
+    values = np.array([frame_scores(a)[chosen].mean() for a in fine])
     curvature, slope, _ = np.polyfit(fine - centre, values, 2)
     best = centre - slope / (2 * curvature) if curvature < 0 else fine[values.argmax()]
     best = float(np.clip(best, fine[0], fine[-1]))
     winner = scores[scores.mean(axis=1).argmax()]
     others = np.median(scores, axis=0)
     gain = winner - others
-    return best, float(gain.mean() / (gain.std() / math.sqrt(len(gain)) + 1e-12))
+    return LatticeFit(best, float(gain.mean() / (gain.std() / math.sqrt(len(gain)) + 1e-12)), signs[chosen])

@@ -6,7 +6,7 @@ now and then re-decide everything buffered, refine and solve. Old frames leave t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from .device import Device
 from .geometry import HalfPlane
 from .indexing import Candidates, exchanged, grid_candidates, index_lattice, local_candidates
 from .ledger import Ledger
+from .lens import Lens
 from .limits import Limits
 from .output import Published, pose_rows, publish
 from .records import NoiseSpectrum, Observation, PoseRow
@@ -68,6 +69,7 @@ class MapperOptions:
     buffer_frames: int
     lag_frames: int
     shift_sd_px: float
+    lens: Lens = field(default_factory=Lens)
 
 
 class Mapper:
@@ -86,6 +88,7 @@ class Mapper:
         self.pixel_size_A, self.diameter_A = pixel_size_A, diameter_A
         self.buffer = FrameBuffer(options.buffer_frames, len(plane.kx), device)
         self.lattice_constant_A = options.lattice_constant_A
+        self.lens = options.lens  # with the sign of the contrast, once that has been found
         self.step_deg = FIRST_STEP_DEG
         self.likelihood = 0.0  # mean per frame, each against a map without its block
         self.margin = 0.0  # over the best alternative, where it is least
@@ -183,18 +186,22 @@ class Mapper:
         return self.buffer.coefficients[rows[0] : rows[-1] + 1 : step]
 
     def _measure_lattice(self, weight: NDArray[np.float32], rows: Rows, grid: Grid) -> float:
-        if self.options.lattice_constant_A is not None:
-            return self.options.lattice_constant_A
+        known = self.options.lattice_constant_A
+        if known is not None and len(self.lens.signs_tried) == 1:
+            return known
         start = lattice.FCC_METALS.get(self.options.element or "")
-        search = (start * 0.95, start * 1.05) if start else lattice.SEARCH_A
+        search = (known, known) if known else (start * 0.95, start * 1.05) if start else lattice.SEARCH_A
         sample = self._coefficients(rows, max(1, len(rows) // LATTICE_FRAMES))
-        constant, sharpness = lattice.measure_lattice_constant(
+        found = lattice.measure_lattice_constant(
             sample, self.plane, weight, self.diameter_A, self.pixel_size_A, grid, lattice.pose_grid(4.2, 3.0),
-            self.device, search,
+            self.device, search, self.lens.signs_tried,
         )  # fmt: skip
-        if sharpness < NO_LATTICE:
+        if found.sharpness < NO_LATTICE and known is None:
             raise NoLatticeError("no fcc lattice stands out of the noise")
-        return constant
+        self.lens = self.lens.of_sign(found.sign)
+        if found.sign < 0:
+            self._coefficients(rows)[...] *= -1
+        return known or found.constant_A
 
     # ---------------------------------------------------------------- streaming
 
@@ -205,7 +212,8 @@ class Mapper:
             self._forget(max(count, self.buffer.capacity // 4))
         with self.clock("whiten"):
             boxes = np.stack([o.box for o in observations])
-            coefficients = box_coefficients(boxes, self.plane, self.device)
+            signs = self.lens.signs(self.plane, self.pixel_size_A)
+            coefficients = box_coefficients(boxes, self.plane, self.device, signs)
         self.frames += count
         half = self.plane.box_px // 2
         return self.buffer.append(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .coverage import CELLS, view_directions
 from .device import Device
 from .geometry import box_size_px, half_plane
+from .lens import Lens
 from .limits import limits
 from .mapper import MOST_ROUNDS, Mapper, MapperOptions, NoLatticeError
 from .output import central_layer
@@ -52,6 +53,7 @@ class ReconstructionOptions:
     lag_frames: int = 100
     shift_sd_px: float = 1.5
     target_resolution_A: float = 1.0
+    lens: Lens = field(default_factory=Lens)
 
 
 class ParticleReconstruction:
@@ -96,7 +98,7 @@ class ParticleReconstruction:
         least = options.lag_frames + 3 * options.batch_frames
         sizes = MapperOptions(
             options.element, options.lattice_constant_A, max(options.buffer_frames, self._wanted, least),
-            options.lag_frames, options.shift_sd_px,
+            options.lag_frames, options.shift_sd_px, options.lens,
         )  # fmt: skip
         plane = half_plane(self.box_px, radii.largest)
         self._mapper = Mapper(plane, radii, pixel_size_A, diameter_A, sizes, device)
@@ -105,7 +107,8 @@ class ParticleReconstruction:
         self._progress = Progress(target_A, diameter_A, box_A)
 
         def second(frames: int, lattice_constant_A: float | None) -> Mapper:
-            few = replace(sizes, lattice_constant_A=lattice_constant_A, buffer_frames=frames)
+            known = self._mapping().lens
+            few = replace(sizes, lattice_constant_A=lattice_constant_A, buffer_frames=frames, lens=known)
             return Mapper(plane, radii, pixel_size_A, diameter_A, few, device)
 
         self._witness = Witness(second, self._wanted)

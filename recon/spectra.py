@@ -31,12 +31,15 @@ def _window(box_px: int) -> NDArray[np.float32]:
     return np.asarray(mask / np.sqrt((mask**2).sum()))
 
 
-def box_coefficients(boxes: NDArray[np.float32], plane: HalfPlane, device: Device) -> Any:
+def box_coefficients(
+    boxes: NDArray[np.float32], plane: HalfPlane, device: Device, signs: NDArray[np.float32] | None = None
+) -> Any:
     """Masked, centred Fourier coefficients of boxes, unit variance for white noise of unit variance.
 
     Parameters
     ----------
     boxes : (t, box_px, box_px) float32 ``[frame, row=y, column=x]``, contrast.
+    signs : (n,) that the coefficients are multiplied by, see `lens.Lens`; None: as they are.
 
     Returns
     -------
@@ -52,6 +55,8 @@ def box_coefficients(boxes: NDArray[np.float32], plane: HalfPlane, device: Devic
     out = xp.empty((*picked.shape, 2), np.float32)
     out[..., 0] = picked.real
     out[..., 1] = picked.imag * mirrored
+    if signs is not None:
+        out *= device.asarray(signs)[:, None]
     return out
 
 

@@ -18,11 +18,12 @@ from tumble.recon.rotations import C2Z, CUBIC, GROUP_ORDER, conjugate, equivalen
 
 Frames = NDArray[np.int64]
 Forcing = Callable[[Frames], NDArray[np.bool_]]
-FRAMES, FIRST = 800, 400  # of a run, and of its first map
-RIGHT_ELEMENTS = ("Pt", "Au", "Pd", "Ag", "FePt", "Pt-strained")
-RIGHT_DOSES = (80.0, 40.0, 80.0, 25.0)
-RIGHT_STEPS = (2.5, 1.5, 4.0)
-ATOMS = 180
+FRAMES, FIRST = 600, 300  # of a run, and of its first map
+RIGHT_CRYSTALS = ("Pt", "Au", "Pd", "Ag", "FePt", "Pt-strained", "Pt-twin")
+RIGHT_DOSES = (80.0, 60.0, 80.0, 40.0, 80.0)
+RIGHT_STEPS = (2.5, 3.0, 4.0)
+RIGHT_ATOMS = (160, 200, 160, 240)
+ATOMS, TWIN_ATOMS = 160, 260  # a twin needs a piece of both grains
 
 
 @dataclass(frozen=True)
@@ -96,48 +97,52 @@ def _alternate(block: int) -> Forcing:
     return lambda number: (number // block) % 2 == 1
 
 
+def _case(seed: int, crystal: str = "Pt", atoms: int = ATOMS, **more: float) -> Case:
+    return Case(crystal, atoms, frames=FRAMES, linear=True, seed=seed, **more)
+
+
 def right(seed: int) -> Spoilt:
-    """Nothing wrong: elements, doses and speeds take turns."""
-    case = Case(
-        RIGHT_ELEMENTS[seed % len(RIGHT_ELEMENTS)], ATOMS, RIGHT_DOSES[seed // 7 % 4], RIGHT_STEPS[seed // 3 % 3],
-        FRAMES, seed=seed,
-    )  # fmt: skip
+    """Nothing wrong: crystals, sizes, doses and speeds take turns."""
+    crystal = RIGHT_CRYSTALS[seed % 7]
+    atoms = TWIN_ATOMS if crystal == "Pt-twin" else RIGHT_ATOMS[seed % 4]
+    case = _case(seed, crystal, atoms, dose=RIGHT_DOSES[seed % 5], step_deg=RIGHT_STEPS[seed % 3])
     return Spoilt(case, film(ingredients(case)))
 
 
 def low_dose(seed: int) -> Spoilt:
     """Nothing wrong but the light: some of these come out right, some do not, and nobody forced them."""
-    case = Case(
-        RIGHT_ELEMENTS[seed % len(RIGHT_ELEMENTS)], ATOMS, (25.0, 18.0, 12.0)[seed % 3], (4.0, 2.5)[seed // 3 % 2],
-        FRAMES, seed=seed + 500,
-    )  # fmt: skip
+    case = _case(seed + 500, RIGHT_CRYSTALS[seed % 6], dose=(25.0, 18.0, 12.0)[seed % 3], step_deg=(3.0, 2.5)[seed % 2])
     return Spoilt(case, film(ingredients(case)))
 
 
 def forced_part(seed: int) -> Spoilt:
     """A stretch of frames on a wrong branch; in two of three runs in the witness too, on the same branch or another."""
     rng = np.random.default_rng([seed, 9])
-    branch, start, length = int(rng.integers(1, 24)), int(rng.integers(0, 640)), (120, 240)[seed % 2]
-    case = Case(atoms=ATOMS, frames=FRAMES, seed=seed)
+    length = (100, 60, 200, 150)[seed % 4]
+    branch, start = int(rng.integers(1, 24)), int(rng.integers(0, FRAMES - length))
     other = branch if seed % 3 == 1 else (branch + 7) % 23 + 1
-    later = FIRST + start // 3
+    later = int(rng.integers(FIRST, FRAMES - length * 3 // 4))
     second = Wrong(_between(later, later + length * 3 // 4), other) if seed % 3 else None
+    case = _case(seed)
     return Spoilt(case, film(ingredients(case)), Wrong(_between(start, start + length), branch), second)
 
 
 def mirror(seed: int) -> Spoilt:
     """Half of the frames on a mirror-related branch; in two of three runs in the witness too."""
     rng = np.random.default_rng([seed, 9])
-    case = Case(atoms=ATOMS, frames=FRAMES, seed=seed)
-    wrong = Wrong(_alternate((25, 50, 100, 200)[seed % 4]), 24 + (0 if seed % 2 else int(rng.integers(1, 24))))
+    wrong = Wrong(_alternate((25, 50, 100, 150)[seed % 4]), 24 + (0 if seed % 2 else int(rng.integers(1, 24))))
+    case = _case(seed)
     return Spoilt(case, film(ingredients(case)), wrong, wrong if seed % 3 else None)
 
 
 def joined(seed: int) -> Spoilt:
-    """Two crystals take turns."""
-    case = Case(atoms=ATOMS, frames=FRAMES, seed=seed)
+    """Two crystals take turns: every 25 to 300 frames, or one fifth of the frames in a block shows the other one."""
+    case = _case(seed)
+    block = (50, 100, 200, 300, 25)[seed % 5]
+    turns = np.arange(FRAMES) // block % 2
+    if seed % 3 == 2:
+        turns = (np.arange(FRAMES) % (2 * block) >= 2 * block - block // 2).astype(np.int64)
     parts = ingredients(case)
-    turns = np.arange(FRAMES) // (50, 100, 200, 400)[seed % 4] % 2
     return Spoilt(case, film(replace(
         parts, crystals=(parts.crystals[0], make_crystal("Pt", ATOMS, seed + 1000)), which=turns
     )))  # fmt: skip
@@ -145,20 +150,20 @@ def joined(seed: int) -> Spoilt:
 
 def one_axis(seed: int) -> Spoilt:
     """The crystal turns about one axis near the beam: it is never seen from the side."""
-    case = Case(atoms=ATOMS, frames=FRAMES, seed=seed)
-    poses = about_one_axis(FRAMES, case.step_deg, np.random.default_rng([seed, 1]), (3, 8, 15, 25)[seed % 4])
+    case = _case(seed)
+    poses = about_one_axis(FRAMES, case.step_deg, np.random.default_rng([seed, 1]), (3, 8, 15, 20)[seed % 4])
     return Spoilt(case, film(replace(ingredients(case), poses=poses)))
 
 
 def out_of_order(seed: int) -> Spoilt:
     """Frames in random order."""
-    case = Case(atoms=ATOMS, frames=FRAMES, seed=seed)
+    case = _case(seed)
     return Spoilt(case, shuffled(film(ingredients(case)), np.random.default_rng([seed, 9])))
 
 
 def noise(seed: int) -> Spoilt:
     """No crystal at all."""
-    case = Case(atoms=ATOMS, frames=FRAMES, seed=seed)
+    case = _case(seed)
     return Spoilt(case, film(replace(ingredients(case), visible=False)))
 
 

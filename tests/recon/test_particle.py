@@ -116,6 +116,18 @@ def test_atoms_are_found(run: Run, movie: Any, scoring: ModuleType) -> None:
 
 
 @pytest.mark.slow
+def test_dark_atoms_give_the_map_of_bright_ones(run: Run, movie: Any, device: Device) -> None:
+    dark = tuple(dataclasses.replace(o, box=-o.box) for o in movie.observations)
+    found = follow(
+        dataclasses.replace(movie, observations=dark), ReconstructionOptions(bootstrap_frames=BOOTSTRAP), device
+    )
+    assert run.result is not None
+    assert found.result is not None
+    np.testing.assert_array_equal(found.result.map, run.result.map)
+    assert [row.quaternion for row in found.rows] == [row.quaternion for row in run.rows]
+
+
+@pytest.mark.slow
 def test_centres_are_where_the_particle_was(run: Run, movie: Any) -> None:
     frames = np.array([row.frame for row in run.rows])
     off = np.array([row.centre_px for row in run.rows]) - movie.centres_px[frames]
