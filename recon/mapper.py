@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import branches, lattice
+from .beginning import Decided, best_beginning, first_path
 from .branches import Path, States
 from .buffer import FrameBuffer
 from .chain import path_modulo, step_per_axis_deg
@@ -22,7 +23,7 @@ from .coverage import CELLS, view_counts
 from .crosscheck import STRETCH_FRAMES, Scorer, leads, upheld_share
 from .device import Device
 from .geometry import HalfPlane
-from .indexing import Candidates, exchanged, grid_candidates, index_lattice, local_candidates
+from .indexing import exchanged, grid_candidates, index_lattice, local_candidates
 from .ledger import Ledger
 from .lens import Lens
 from .limits import Limits
@@ -32,7 +33,6 @@ from .refinement import refine_halves, scoring_map, solve
 from .rotations import angle_deg
 from .site import Site
 from .spectra import box_coefficients, excess_profile, noise_weights
-from .twin import TURN, twin_path
 from .volume import Grid, to_real
 from .whitened import Whitened
 
@@ -148,7 +148,11 @@ class Mapper:
             )
             found, self._model = index_lattice(data, rows, template, grid, poses, self._band, self.step_deg)
         self.buffer.remember(rows, found)
-        self.buffer.accept(rows, self._first_path(found))
+        path, site = first_path(found, self.step_deg, self.lattice_constant_A / self.pixel_size_A)
+        self.step_deg = max(step_per_axis_deg(path.poses), LEAST_STEP_DEG)
+        with self.clock("re-decide"):
+            path, self._site = best_beginning(path, site, lambda *start: self._decide(*start, thorough=True))
+        self.buffer.accept(rows, path)
         self.redecide(rounds=MOST_ROUNDS, thorough=True)
         share = float(self.buffer.used[rows].mean())
         if share < LEAST_USED or self.likelihood < NO_CRYSTAL:
@@ -157,25 +161,6 @@ class Mapper:
                 f"likelihood {self.likelihood:.0f} per frame)"
             )
         self.publish(thorough=True)
-
-    def _first_path(self, found: Candidates) -> Path:
-        """One continuous branch, and the lattice site it is counted from; through both grains of a twinned crystal."""
-        lattice_px = (self.lattice_constant_A or 3.97) / self.pixel_size_A
-        poses, chosen = path_modulo(found.poses, found.score, self.step_deg)
-        each = np.arange(len(chosen))
-        shifts, score = found.shifts[each, chosen], found.score[each, chosen]
-        twin = twin_path(found, self.step_deg)
-        if twin is not None:
-            poses, shifts, score = twin.poses, twin.shifts, twin.score
-            self._site = Site.find_twinned(poses, shifts, twin.second, TURN, lattice_px)
-            for g, grain in enumerate(self._site.grains):
-                own = twin.second == bool(g)
-                shifts[own] = self._site.placed(poses[own], shifts[own], grain)
-        else:
-            self._site = Site.find(poses, shifts, lattice_px)
-            shifts = self._site.nearest(poses, shifts)
-        self.step_deg = max(step_per_axis_deg(poses), LEAST_STEP_DEG)
-        return Path(poses, shifts, score, np.ones(len(each), np.bool_))
 
     @property
     def twinned(self) -> bool:
@@ -272,21 +257,14 @@ class Mapper:
         stream in, only what changes is touched.
         """
         buffer, rows = self.buffer, self.buffer.rows
-        grid = Grid(self.plane.box_px, self.limits.score_grid)
         with self.clock("re-decide"):
             for turn in range(rounds):
-                sure = rows[buffer.used[rows]]
-                self._site = self._site.refined(buffer.poses[sure], buffer.shifts[sure])
-                path, numbers, self._centre = branches.redecide(
-                    self._data, rows, buffer.number[rows], buffer.path(), buffer.recall(),
-                    self._lattice_map(grid), grid, self.limits.score, self._band, self.step_deg, self._site,
-                    keep=branches.CANDIDATES if (turn == 0 and thorough) or self.twinned else 2,
-                    folds=branches.FOLDS if thorough or len(rows) < FEW_FRAMES else 2, polish=thorough,
-                    base=self._ledger.left,
-                )  # fmt: skip
-                moved = angle_deg(path.poses, buffer.poses[rows]) > 0
-                buffer.accept(rows, path)
+                decided = self._decide(buffer.path(), self._site, turn, thorough=thorough)
+                moved = angle_deg(decided.path.poses, buffer.poses[rows]) > 0
+                buffer.accept(rows, decided.path)
                 buffer.refined[rows[moved]] = False
+                numbers = decided.numbers
+                self._site, self._centre = decided.site, decided.centre_px
                 self.likelihood, self.margin = numbers.likelihood, numbers.margin
                 few = numbers.used < LEAST_USED * len(rows)
                 if few or numbers.changed <= (SETTLED if thorough else NEARLY_SETTLED) * len(rows):
@@ -295,6 +273,19 @@ class Mapper:
         self._committed, self._window = buffer.length, []
         total = buffer.length + self.left_rows
         self._next_decision = total + min(total // 2, self.options.buffer_frames // 2)
+
+    def _decide(self, path: Path, site: Site, turn: int, *, thorough: bool) -> Decided:
+        """One round of re-decision of everything buffered, from `path`."""
+        buffer, rows, grid = self.buffer, self.buffer.rows, Grid(self.plane.box_px, self.limits.score_grid)
+        site = site.refined(path.poses[path.used], path.shifts[path.used])
+        twinned = len(site.grains) > 1
+        decided = branches.redecide(
+            self._data, rows, buffer.number[rows], path, buffer.recall(), self._lattice_map(grid), grid,
+            self.limits.score, self._band, self.step_deg, site,
+            keep=branches.CANDIDATES if (turn == 0 and thorough) or twinned else 2,
+            folds=branches.FOLDS if thorough or len(rows) < FEW_FRAMES else 2, polish=thorough, base=self._ledger.left,
+        )  # fmt: skip
+        return Decided(decided[0], site, *decided[1:])
 
     def _lattice_map(self, grid: Grid) -> Any:
         """Real twin of the symmetrised lattice map on the sampling of another grid."""
