@@ -87,6 +87,7 @@ def particle_problem(status: ParticleStatus, pushed: int, *, final: bool) -> str
 class IntakeBooks:
     """What the receiver says: received = handed over + undecodable + dropped + waiting in its queue."""
 
+    series: int = 0  # which of this run, from 1
     received: int = 0
     handed_over: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
@@ -96,6 +97,7 @@ class IntakeBooks:
     unrecorded: Mapping[str, int] = field(default_factory=dict)  # should have been, by reason
     queue: int = 0
     queue_size: int = 0
+    later: int = 0  # frames of later series, which wait until this one is finished
     warnings: tuple[str, ...] = ()
 
     def balance(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +16,10 @@ from .errors import FAILED, USAGE, TumbleError, UsageError
 from .operator_commands import config_app, control, keys_app
 from .report_command import ReportMaker, report
 from .report_command import loader as report_loader
+from .in_front import line as _line
+from .in_front import publish_in_front, write_scene
 from .selftest import selftest
+from .tilt_options import AxisOption, BoxOption, DatasetOption, PosesOption, TiltsOption, replayed_tilts, tilt_settings
 from .viewer_commands import loader as dashboard_loader
 from .viewer_commands import status, watch
 
@@ -139,7 +141,7 @@ def demo(
 
     settings = _settings(
         None,
-        stream={"when_full": "block", "timeout_s": 600.0},
+        stream={"when_full": "block", "timeout_s": 600.0, "series": 1},
         session={"record": False, "overwrite": overwrite},
         reconstruction={"threads": threads},
     )
@@ -160,11 +162,18 @@ def run(
     bootstrap_frames: BootstrapOption = None,
     threads: ThreadsOption = None,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Silence that ends a series, s.")] = None,
+    series: Annotated[
+        int | None, typer.Option("--series", help="End after so many series (default: when stopped).")
+    ] = None,
     status_endpoint: EndpointOption = None,
     log_format: Annotated[str | None, typer.Option("--log-format", help="text or json, without a dashboard.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a session whose daemon was killed, if there is one.")
     ] = False,
+    poses: PosesOption = None,
+    tilts: TiltsOption = None,
+    tilt_axis: AxisOption = None,
+    tilt_box: BoxOption = None,
 ) -> int:
     """Reconstruct a live stream of a detector."""
     from .config import RUN_DEFAULTS, check_source
@@ -177,8 +186,9 @@ def run(
         killed, defaults = to_resume(config, session)
     settings = _settings(
         config,
-        stream={"source": source, "timeout_s": timeout},
+        stream={"source": source, "timeout_s": timeout, "series": series},
         reconstruction=_known(element, lattice_constant, pixel_size, bootstrap_frames, threads),
+        tilts=tilt_settings(poses=poses, file=tilts, axis=tilt_axis, box=tilt_box),
         session={"record": record, "overwrite": overwrite or None},
         status={"endpoint": status_endpoint},
         log={"format": log_format},
@@ -209,18 +219,25 @@ def replay(
     threads: ThreadsOption = None,
     seconds: Annotated[float | None, typer.Option("--seconds", min=0.1, help="End the stream after this long.")] = None,
     status_endpoint: EndpointOption = None,
+    dataset: DatasetOption = None,
+    poses: PosesOption = None,
+    tilts: TiltsOption = None,
+    tilt_axis: AxisOption = None,
+    tilt_box: BoxOption = None,
 ) -> int:
     """Send a recorded stream over the wire that a detector uses, and reconstruct it."""
     from .publishing import Plan, events
 
-    known = {} if pixel_size is None else {"pixel_size_A": pixel_size}
-    plan = Plan(path=file, speed=_speed(speed), seconds=seconds, known=known)
+    known: dict[str, Any] = {} if pixel_size is None else {"pixel_size_A": pixel_size}
+    angles, known["dataset"] = replayed_tilts(file, tilts, dataset)
+    plan = Plan(path=file, speed=_speed(speed), seconds=seconds, known=known, tilts=angles)
     if publish is not None:
-        return _publish(plan, publish)
+        return publish_in_front(plan, publish)
     settings = _settings(
         config,
-        stream={"when_full": "block", "timeout_s": 600.0},
+        stream={"when_full": "block", "timeout_s": 600.0, "series": 1},
         reconstruction=_known(element, lattice_constant, pixel_size, bootstrap_frames, threads),
+        tilts=tilt_settings(poses="stream" if angles else poses, axis=tilt_axis, box=tilt_box),
         session={"record": record, "overwrite": overwrite or None},
         status={"endpoint": status_endpoint},
     )
@@ -278,7 +295,7 @@ def simulate(
     plan = Plan(speed=_speed(speed), scene={**scene, "particles": 0 if no_particles else particles})
     if (out is None) == (publish is None):
         raise UsageError("say where the frames go: a file to write, or --publish tcp://127.0.0.1:PORT")
-    return _publish(plan, publish) if publish is not None else _write_scene(plan, out, overwrite=overwrite)
+    return publish_in_front(plan, publish) if publish is not None else write_scene(plan, out, overwrite=overwrite)
 
 
 @app.command()
@@ -359,39 +376,3 @@ def _execute(
     return code
 
 
-def _line(words: str) -> None:
-    typer.echo(words)
-    sys.stdout.flush()
-
-
-def _publish(plan: Plan, endpoint: str) -> int:
-    """Publish in the foreground until the end, or until Ctrl-C or SIGTERM."""
-    import signal
-
-    from .endpoints import check_loopback
-    from .publishing import publish
-    from .threads import single_threaded
-
-    check_loopback(endpoint.removeprefix("zmq+"))
-    single_threaded()
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    frames = publish(plan, endpoint, lambda uri: _line(f"publishing on {uri}; it waits for a client"), stop)
-    _line(f"published {frames} frames{', stopped' if stop.is_set() else ''}")
-    return 0
-
-
-def _write_scene(plan: Plan, out: Path | None, *, overwrite: bool) -> int:
-    from ..stream.simulator.writer import write_simulation
-    from .publishing import make_scene
-
-    if out is None:
-        raise UsageError("say which file to write")
-    if out.exists() and not overwrite:
-        raise UsageError(f"{out} exists: choose another name or give --overwrite")
-    if not out.parent.is_dir():
-        raise UsageError(f"there is no folder {out.parent}: make it first")
-    frames, truth = write_simulation(make_scene(plan), out)
-    _line(f"wrote {frames} and {truth}")
-    return 0

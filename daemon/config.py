@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .errors import UsageError
 
 Scalar = bool | int | float | str | None
-RUN_DEFAULTS: dict[str, dict[str, Any]] = {"session": {"record": True}}  # what `tumble run` does unless told otherwise
+# What `tumble run` does unless told otherwise.
+RUN_DEFAULTS: dict[str, dict[str, Any]] = {"session": {"record": True}, "stream": {"series": 0}}
 SOURCE_SCHEMES = ("zmq+tcp", "zmq+ipc", "zmq+sub+tcp", "zmq+sub+ipc", "tcp", "ipc")
 
 
@@ -31,6 +32,7 @@ class StreamSettings(_Strict):
 
     source: str = ""
     timeout_s: Annotated[float, Field(gt=0)] = 10.0  # silence after the first message that ends the series
+    series: Annotated[int, Field(ge=0)] = 1  # how many are taken; 0: until the daemon is stopped
     queue: Annotated[int, Field(ge=2)] = 512  # compressed frames held in front of the ring
     ring_MiB: Annotated[float, Field(gt=0)] = 256.0  # shared memory between receiver and reconstruction
     when_full: Literal["drop", "block"] = "drop"  # without a recording; with one, frames wait on disk

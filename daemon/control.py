@@ -116,7 +116,7 @@ class ControlServer:
         self._waiting: dict[bytes, zmq.Frame] = {}
         self.refresh: Callable[[], Snapshot | None] = lambda: None
         self._closing = False
-        self._session = session
+        self._session, self._begun = session, time.time()
         self._card: Path | None = None
         self._thread = threading.Thread(target=self._serve, name="tumble control", daemon=True)
 
@@ -138,18 +138,7 @@ class ControlServer:
         return socket
 
     def __enter__(self) -> ControlServer:
-        self._card = write_card(
-            {
-                "endpoint": self.endpoint,
-                "control": self.control,
-                "session": self._session,
-                "begun": time.time(),
-                "guarded": self._guarded,
-                "server_key": self._pair.public.hex(),
-                "client_key": self._mine.public.hex(),
-                "client_secret": self._mine.secret.hex(),
-            }
-        )
+        self.move(self._session)
         self._thread.start()
         return self
 
@@ -161,6 +150,22 @@ class ControlServer:
         self._closing = True
         self._thread.join()
         self._context.destroy(linger=200)
+
+    def move(self, session: str) -> None:
+        """Tell those who look for daemons which session folder is written to now."""
+        self._session = session
+        self._card = write_card(
+            {
+                "endpoint": self.endpoint,
+                "control": self.control,
+                "session": session,
+                "begun": self._begun,
+                "guarded": self._guarded,
+                "server_key": self._pair.public.hex(),
+                "client_key": self._mine.public.hex(),
+                "client_secret": self._mine.secret.hex(),
+            }
+        )
 
     def publish(self, snapshot: Snapshot) -> None:
         """Make `snapshot` the one that viewers get."""

@@ -36,11 +36,34 @@ class Batch:
     entries: tuple[tuple[Any, ...], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A series begins. Everything until its `End` belongs to it; `folder` is that of its session."""
+
+    start: SeriesStart
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A series has ended, for a `reason` as in `SeriesEnd`; `last`: no other follows."""
+
+    reason: str
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """No series follows. `books` count what came after the last one."""
+
+    books: IntakeBooks
+
+
 class ReceiverDied(TumbleError):
     """The receiver process ended without saying so."""
 
 
-Message = SeriesStart | Geometry | Batch | SeriesEnd
+Message = Begin | Geometry | Batch | End | Over
 
 
 class Intake:
@@ -48,18 +71,26 @@ class Intake:
 
     Parameters
     ----------
-    settings : where the stream is and what to do when the ring is full.
-    record : where to record the frames, or ``None``.
+    settings : where the stream is, how many series are taken, and what to do when the ring is full.
+    folder : of the first session; the next ones lie beside it.
+    record : keep the frames there.
     scaled : the pixel size is known whatever the stream says. Otherwise frames of a stream that does not say it are
         recorded and not handed over.
-    resume : the series that `record` holds the beginning of: it is worked off first, and what follows is added to it.
+    resume : series that were interrupted, and their folders: they are worked off first, and what follows is added to
+        the last one.
     """
 
     def __init__(
-        self, settings: StreamSettings, record: Path | None, scaled: bool = True, resume: SeriesStart | None = None
+        self,
+        settings: StreamSettings,
+        folder: Path,
+        *,
+        record: bool,
+        scaled: bool = True,
+        resume: tuple[tuple[Path, SeriesStart], ...] = (),
     ) -> None:
         self._ring = FrameRing.create(settings.ring_MiB)
-        self._series_id = 0
+        self._series_id = self._series = 0  # as the source counts them, and as we do
         self._next = 0
         self._books = IntakeBooks()
         self._ended = False
@@ -72,7 +103,9 @@ class Intake:
             queue=settings.queue,
             block=settings.when_full == "block",
             ring=self._ring.name,
+            folder=folder,
             record=record,
+            series=settings.series,
             scaled=scaled,
             channel=settings.channel,
             tee=settings.tee,
@@ -125,7 +158,9 @@ class Intake:
         if kind == "start":
             start: SeriesStart = message[1]
             self._series_id = start.series_id
-            return start
+            self._series += 1
+            self._books, self._ended = IntakeBooks(self._series), False
+            return Begin(start, Path(message[2]))
         if kind == "geometry":
             (height, width), dtype = message[1], np.dtype(message[2])
             self._ring.cut(height, width, dtype)
@@ -134,7 +169,12 @@ class Intake:
             end: SeriesEnd = message[1]
             self._books = message[2]
             self._ended = True
-            return end
+            return End(end.reason, message[3])
+        if kind == "over":
+            if not self._series:
+                self._books = message[1]
+            self._ended = True
+            return Over(message[1])
         raise TumbleError(f"receiver: {message[1]}")
 
     def frames(self, batch: Batch) -> Iterator[tuple[Frame, float]]:
@@ -168,7 +208,7 @@ class Intake:
         books = self._books
         if not self._ended:
             latest = self._ring.read()
-            if latest is not None:
+            if latest is not None and latest["series"] == self._series:
                 self._books = books = IntakeBooks(**latest)
         behind = stepped - books.handed_over
         return books if behind <= 0 else replace(books, received=books.received + behind, handed_over=stepped)

@@ -20,26 +20,23 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
 
+from .chapters import Chapters
 from .config import Settings, StreamSettings
 from .control import ControlServer, check_sockets
-from .dispatch import Dispatcher
+from .crew import Crew
 from .errors import FAILED, TumbleError, UsageError
 from .intake import Intake
 from .keys import KeyFolder
 from .observers import observers
-from .operating import Operator
 from .orders import Orders
 from .parts import Parts, RealParts
 from .publishing import Plan, PublisherProcess
-from .reporter import Reporter
-from .resuming import journal, recorded_start, tidy
-from .service import Service
+from .resuming import interrupted, journal, tidy
 from .session import Session, prepare
 from .snapshot import Snapshot
 from .stops import StopRequests
 from .threads import reconstruction_threads, single_threaded, wait_asleep
 from .viewer import Viewer
-from .workers import WorkerProcess
 
 LAST_LINES = 12
 
@@ -104,18 +101,24 @@ def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], 
     if folder is None:
         raise UsageError("a run needs a session folder")
     parts = job.make_parts(settings)
+    environment = dict(os.environ)
+
+    def hire() -> Crew:
+        return Crew(settings, job.make_parts, threads, environment)
+
     with ExitStack() as stack:
-        first = stack.enter_context(WorkerProcess(0, threads, settings, job.make_parts, folder))
-        single_threaded()  # only now: it is inherited
+        crew = hire()
+        stack.callback(crew.close)
+        single_threaded()  # this process and those begun from here, but the crew
         health: Callable[[], str] = lambda: ""  # noqa: E731
         if job.plan is not None:
             publisher = stack.enter_context(PublisherProcess(job.plan))
             health = publisher.problem
             stream = StreamSettings.model_validate({**settings.stream.model_dump(), "source": publisher.uri})
             settings = settings.model_copy(update={"stream": stream})
-        workers, device = _crew(stack, first, job, settings, stops)
-        record = folder / "frames.h5" if settings.session.record else None
-        start = recorded_start(folder) if job.resume and record is not None else None
+        workers, device = crew.ready(folder, stops)
+        record = settings.session.record
+        resumed = interrupted(folder) if job.resume and record else ()
         session = stack.enter_context(Session(folder, settings, job.command, device, resumed=job.resume))
         told, orders = observers(settings, stack, write), Orders()
         control = stack.enter_context(
@@ -129,39 +132,13 @@ def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], 
             )
         )
         scaled = settings.reconstruction.pixel_size_A is not None
-        intake = stack.enter_context(Intake(settings.stream, record, scaled, start))
-        reporter = Reporter(settings, intake, session, control, write)
+        intake = stack.enter_context(Intake(settings.stream, folder, record=record, scaled=scaled, resume=resumed))
         opened(control.endpoint)
         # A source without a pace of its own is made to wait: otherwise all of it would come to lie on the disk.
-        waits = job.plan is not None and job.plan.speed == "max"
-        dispatcher = Dispatcher(workers, None if waits else folder)
-        stack.callback(dispatcher.close)
-        operator = Operator(orders, stops, reporter.say, folder, () if start is None else journal(folder))
-        if start is not None:
-            reporter.say(f"goes on with the session in {folder}: what was recorded is worked off again")
-        return Service(settings, parts, intake, reporter, stops, health, dispatcher, operator).run()
-
-
-def _crew(
-    stack: ExitStack, first: WorkerProcess, job: Job, settings: Settings, stops: StopRequests
-) -> tuple[list[WorkerProcess], str]:
-    """One worker for each device of the kind that the first one has found; their devices in words."""
-    name, devices = _ready(first, stops)
-    workers = [first]
-    threads = max(1, (settings.reconstruction.threads or 1) // devices)
-    for number in range(1, devices):
-        made = WorkerProcess(number, threads, settings, job.make_parts, settings.session.folder or Path())
-        workers.append(stack.enter_context(made))
-    for worker in workers[1:]:
-        _ready(worker, stops)
-    return workers, name if devices == 1 else f"{devices} x {name}"
-
-
-def _ready(worker: WorkerProcess, stops: StopRequests) -> tuple[str, int]:
-    while (ready := worker.ready(0.1)) is None:
-        if stops.count > 1:
-            raise TumbleError("stopped before it had begun")
-    return ready
+        spools = job.plan is None or job.plan.speed != "max"
+        run = Chapters(settings, job.command, parts, intake, control, orders, stops, health, write, spools, hire)
+        again = f"goes on with the session in {folder}: what was recorded is worked off again" if resumed else ""
+        return run.run(crew, session, workers, journal(folder) if resumed else (), again)
 
 
 def _stop_with_parent(stops: StopRequests) -> None:

@@ -1,33 +1,32 @@
 """The receiver process: takes frames off the wire, records them as they came, and puts them into shared memory.
 
 It has its own interpreter, so that a frame never waits for the reconstruction's interpreter lock. Recording comes
-first: with a recording, frames that find no room in shared memory wait on disk for their turn.
+first: with a recording, frames that find no room in shared memory wait on disk for their turn, and so does a series
+that begins while the one before is still being finished.
 """
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import signal
 import struct
 import time
-from collections import Counter
+from collections import deque
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, BinaryIO
 
-import numpy as np
-
+from ..stream.counters import Cut
 from ..stream.encoded import EncodedFrame
 from ..stream.errors import RecordingError
 from ..stream.frame import Frame, SeriesEnd, SeriesStart
-from ..stream.keeper import Keeper
 from ..stream.source import PullSource
 from ..stream.tee import Tee
 from .books import IntakeBooks
 from .errors import TumbleError
+from .folders import next_folder
+from .reception import RING_FULL, Reception
 from .ring import FrameRing
 from .threads import single_threaded
 
@@ -36,12 +35,9 @@ POLL_S = 0.05
 WAIT_S = 0.005
 ENTRY = struct.Struct("<qdd4d")  # image number, time in s, arrival by `time.monotonic` in s, pose (NaN: none)
 NO_POSE = (math.nan,) * 4
-DRAIN_S = 2.0
-RING_FULL = "ring full"
 LATE = "after the end of the series"
 UNREADABLE = "cannot be read back from disk"
 NO_PIXEL_SIZE = "pixel size unknown"
-LOCK, LOCK_S = ".lock", 10.0  # a receiver whose daemon was killed needs a moment to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,40 +49,23 @@ class ReceiverPlan:
     queue: int
     block: bool  # a full ring is always waited for; otherwise only while the queue in front has room
     ring: str
-    record: Path | None
+    folder: Path  # of the session of the first series; those that follow get folders beside it
+    record: bool
+    series: int = 1  # how many; 0: until it is told to stop
     scaled: bool = True  # the operator gave the pixel size; otherwise the stream has to, or frames are recorded only
     channel: str | None = None
     tee: str | None = None
     tee_every: int = 1
-    resume: SeriesStart | None = None  # the series that `record` holds the beginning of
-
-
-def lock(folder: Path) -> BinaryIO:
-    """Make sure that this is the only process that records into `folder`, for as long as the file is open.
-
-    Raises
-    ------
-    TumbleError : another one still does after a while.
-    """
-    file = (folder / LOCK).open("ab")
-    deadline = time.monotonic() + LOCK_S
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return file
-        except OSError:
-            if time.monotonic() > deadline:
-                file.close()
-                raise TumbleError(f"another daemon records into {folder}: choose another session folder") from None
-            time.sleep(0.05)
+    # Series that a killed process has left recordings of, with their folders. The last one may go on.
+    resume: tuple[tuple[Path, SeriesStart], ...] = ()
 
 
 def receive(plan: ReceiverPlan, announce: Connection, commands: Connection) -> None:
     """Body of the receiver process.
 
     Announces over `announce` tuples that begin with ``"start"``, ``"geometry"``, ``"frames"`` (packed entries, in the
-    order of the slots), ``"end"`` (with the final books) or ``"failed"`` (in words). Ends when told to over `commands`,
-    at the end of the series, or when the other process is gone.
+    order of the slots), ``"end"`` (with the final books), and ``"over"`` after the last series or ``"failed"`` (in
+    words). Ends when told to over `commands`, after the series that are wanted, or when the other process is gone.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to everybody; the daemon decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -110,9 +89,11 @@ def receive(plan: ReceiverPlan, announce: Connection, commands: Connection) -> N
 class _Receiver:
     def __init__(self, plan: ReceiverPlan, ring: FrameRing, announce: Connection, commands: Connection) -> None:
         self._plan = plan
-        self._lock = None if plan.record is None else lock(plan.record.parent)
-        self._keeper = Keeper(plan.record)
-        self._resumed, self._awaited = (0, 0) if plan.resume is None else self._keeper.resume(plan.resume)
+        self._wanted = max(plan.series, len(plan.resume)) if plan.series else 0  # series; 0: no end
+        self._begun = self._ended = 0
+        self._series: deque[Reception] = deque()  # not yet handed over; frames come to the last one
+        self._cut = Cut()  # where the newest one that has ended did
+        awaited = self._resume()
         self._ring = ring
         self._announce = announce
         self._commands = commands
@@ -120,145 +101,180 @@ class _Receiver:
             plan.uri,
             capacity=plan.queue,
             # With a recording there is room for everything, so nothing has to be dropped before it is recorded.
-            policy="block" if plan.block or plan.record is not None else "drop",
+            policy="block" if plan.block or plan.record else "drop",
             end_timeout_s=plan.timeout_s,
             encoded=True,
             channel=plan.channel,
-            resume=None if plan.resume is None else (plan.resume, self._awaited),
+            resume=awaited,
         )
         self._tee = None if plan.tee is None else Tee(plan.tee, every=plan.tee_every)
-        self._scaled = plan.scaled
         self._free = 0  # slots that may be written
         self._next = 0  # slot number, counted on for ever
         self._pending: list[bytes] = []
-        self._handed_over = 0
-        self._dropped: Counter[str] = Counter()
-        self._geometry: tuple[tuple[int, int], np.dtype[Any]] | None = None
         self._posted = 0.0
 
     def run(self) -> None:
-        """Receive one series and announce its end with the final books."""
+        """Receive until all series that are wanted are handed over, and say that it is over."""
         with self._source:
             try:
-                end = self._resume() or self._series()
-                while self._keeper.waiting:
-                    self._work_off(patient=True)
-                self._flush()
-                self._source.stop()
-                while (event := self._source.get(DRAIN_S)) is not None:  # after the end, or too late after a stop
-                    if isinstance(event, EncodedFrame):
-                        self._dropped[LATE] += 1
+                if self._series:
+                    self._announce_start(self._series[0])
+                if self._enough:
+                    self._source.stop()
+                while self._series or not self._source.finished:
+                    self._listen()
+                    self._work_off()
+                    self._obey(0)
+                self._announce.send(("over", self._idle_books()))
             finally:
-                self._keeper.close()
-                if self._lock is not None:
-                    Path(self._lock.name).unlink(missing_ok=True)
-                    self._lock.close()
+                for reception in self._series:
+                    reception.close()
                 if self._tee is not None:
                     self._tee.close()
-            self._announce.send(("end", end, self._books()))
 
-    def _series(self) -> SeriesEnd:
-        while True:
-            event = self._source.get(0.0 if self._pending or self._keeper.waiting else POLL_S)
-            if event is not None and self._tee is not None and not isinstance(event, Frame):
-                self._tee.send(event)
-            if isinstance(event, SeriesStart):
-                self._begin(event)
-            elif isinstance(event, SeriesEnd):
-                return event
-            elif isinstance(event, EncodedFrame):
-                self._take(event)
-            else:
-                self._flush()
-                if self._source.finished:
-                    return SeriesEnd(-1, "stopped")
-                if self._keeper.waiting:
-                    self._obey(WAIT_S)
-            self._work_off()
-            self._obey(0)
+    @property
+    def _enough(self) -> bool:
+        return 0 < self._wanted <= self._ended
+
+    def _listen(self) -> None:
+        """Take what comes next, if something does."""
+        busy = self._pending or (self._series and self._series[0].keeper.waiting)
+        event = self._source.get(0.0 if busy else POLL_S)
+        if event is not None and self._tee is not None and not isinstance(event, Frame):
+            self._tee.send(event)
+        if event is None:
+            self._flush()
+            if self._source.finished:
+                self._settle()
+            if self._series and self._series[0].keeper.waiting:
+                self._obey(WAIT_S)
+        elif self._enough:  # after the end, or too late after a stop
+            self._series[-1].dropped[LATE] += isinstance(event, EncodedFrame)
+        elif isinstance(event, SeriesStart):
+            self._begin(event)
+        elif isinstance(event, SeriesEnd):
+            self._end(event)
+        elif isinstance(event, EncodedFrame):
+            self._series[-1].take(event, self._source.arrived_s)
+
+    def _resume(self) -> tuple[SeriesStart, int] | None:
+        """Take up what a killed process has left; which series goes on, and with which frame."""
+        awaited = None
+        for number, (folder, start) in enumerate(self._plan.resume, 1):
+            reception = self._admit(folder)
+            awaited = start, reception.resume(start, scaled=self._plan.scaled)
+            if number < len(self._plan.resume) or reception.complete:
+                reception.end, awaited = SeriesEnd(start.series_id), None
+                self._ended += 1
+                if not self._enough:
+                    reception.cut = self._cut
+        return awaited
+
+    def _admit(self, folder: Path) -> Reception:
+        self._begun += 1
+        self._series.append(Reception(self._begun, folder, record=self._plan.record, before=self._cut))
+        return self._series[-1]
 
     def _begin(self, start: SeriesStart) -> None:
-        self._announce_start(start)
-        self._keeper.begin(start)
+        first = self._plan.folder
+        reception = self._admit(next_folder(first) if self._begun else first)
+        reception.begin(start, scaled=self._plan.scaled)
+        if reception is self._series[0]:
+            self._announce_start(reception)
 
-    def _resume(self) -> SeriesEnd | None:
-        """Announce the series that goes on, if one does; its end, where nothing more can come."""
-        start = self._plan.resume
-        if start is None:
-            return None
-        self._announce_start(start)
-        complete = start.number_of_images is not None and self._awaited >= start.number_of_images
-        return SeriesEnd(start.series_id) if complete else None
+    def _end(self, end: SeriesEnd) -> None:
+        self._series[-1].end = end
+        self._ended += 1
+        if self._enough:
+            self._source.stop()  # what came with the end still belongs to it
+        else:
+            self._series[-1].cut = self._cut = self._source.ended
 
-    def _announce_start(self, start: SeriesStart) -> None:
-        self._announce.send(("start", start))
-        self._scaled = self._scaled or start.pixel_size_A is not None
+    def _settle(self) -> None:
+        """The source has stopped: nothing more comes for the newest series."""
+        if self._series and self._series[-1].cut is None:
+            newest = self._series[-1]
+            newest.end = newest.end or SeriesEnd(-1, "stopped")
+            newest.cut = self._cut = self._source.cut
 
-    def _take(self, frame: EncodedFrame) -> None:
-        """Record a frame and let it wait for a slot."""
-        if not self._keeper.take(frame, self._source.arrived_s):
-            self._dropped[RING_FULL] += 1
+    def _announce_start(self, reception: Reception) -> None:
+        self._announce.send(("start", reception.start, str(reception.folder)))
 
-    def _work_off(self, *, patient: bool = False) -> None:
-        """Hand over the frames that wait, as long as there are slots."""
-        while self._keeper.waiting:
-            if self._recording_lags() and not patient:
+    def _work_off(self) -> None:
+        """Hand over the frames that wait, as long as there are slots; and the end, when there are no more."""
+        while self._series:
+            first = self._series[0]
+            while first.keeper.waiting:
+                if self._recording_lags() or not self._hand_on(first):
+                    return
+            if not first.over:
                 return
-            if self._scaled and not self._slot_is_free(patient):
-                if self._plan.record is None:
-                    self._dropped[RING_FULL] += 1
-                    self._keeper.pop()
-                return
-            try:
-                frame, arrived_s = self._keeper.pop()
-            except RecordingError:
-                self._dropped[UNREADABLE] += 1
-                continue
-            self._hand_over(frame, arrived_s)
+            self._flush()
+            first.close()
+            last = self._source.finished and len(self._series) == 1
+            self._announce.send(("end", first.end, self._books(), last))
+            self._series.popleft()
+            if self._series:
+                self._announce_start(self._series[0])
 
     def _recording_lags(self) -> bool:
         """Whether frames come so fast that recording them needs all the time; those that are can wait."""
-        return self._plan.record is not None and not self._plan.block and self._source.queued > self._plan.queue // 2
+        return self._plan.record and not self._plan.block and self._source.queued > self._plan.queue // 2
 
-    def _hand_over(self, frame: EncodedFrame, arrived_s: float) -> None:
+    def _hand_on(self, reception: Reception) -> bool:
+        """Hand over one frame that waits; False: there is no slot for it."""
+        if reception.scaled and not self._slot_is_free(reception):
+            if not self._plan.record:
+                reception.dropped[RING_FULL] += 1
+                reception.keeper.pop()
+            return False
+        try:
+            frame, arrived_s = reception.keeper.pop()
+        except RecordingError:
+            reception.dropped[UNREADABLE] += 1
+            return True
+        self._hand_over(reception, frame, arrived_s)
+        return True
+
+    def _hand_over(self, reception: Reception, frame: EncodedFrame, arrived_s: float) -> None:
         """Decode a frame into the next slot, or say why not."""
-        if not self._scaled:
-            self._source.count_rejected(NO_PIXEL_SIZE)
+        if not reception.scaled:
+            reception.rejected[NO_PIXEL_SIZE] += 1
             return
-        if self._geometry is None:
-            self._cut(frame)
-        if self._geometry != (frame.shape, frame.dtype.newbyteorder("=")):
-            self._source.count_rejected("wrong size")
+        if reception.geometry is None:
+            self._carve(reception, frame)
+        if reception.geometry != (frame.shape, frame.dtype.newbyteorder("=")):
+            reception.rejected["wrong size"] += 1
             return
         try:
             frame.decode(self._ring.slot(self._next))
         except ValueError:
-            self._source.count_rejected("damaged payload")
+            reception.rejected["damaged payload"] += 1
             return
         self._next += 1
         self._free -= 1
-        self._handed_over += 1
+        reception.handed_over += 1
         time_s = frame.time_s if math.isfinite(frame.time_s) else 0.0
         self._pending.append(ENTRY.pack(frame.index, time_s, arrived_s, *(frame.pose or NO_POSE)))
         if len(self._pending) >= BATCH:
             self._flush()
 
-    def _cut(self, frame: EncodedFrame) -> None:
+    def _carve(self, reception: Reception, frame: EncodedFrame) -> None:
         dtype = frame.dtype.newbyteorder("=")
         self._free = self._ring.cut(*frame.shape, dtype)
-        self._geometry = (frame.shape, dtype)
+        reception.geometry = (frame.shape, dtype)
         self._announce.send(("geometry", frame.shape, dtype.str))
 
-    def _slot_is_free(self, patient: bool) -> bool:
+    def _slot_is_free(self, reception: Reception) -> bool:
         """Whether there is a slot. It is waited for while that costs no frame: always, or while the queue has room."""
-        if self._geometry is None:
-            return True  # the ring is cut with the first frame
+        # The ring is cut with the first frame of a series: nothing of the series before may lie in it then.
+        needed = 1 if reception.geometry else self._ring.slots
         self._obey(0)
-        if self._free < 1:
+        if self._free < needed:
             self._flush()
-        while self._free < 1:
-            crowded = self._plan.record is not None or self._source.queued > self._plan.queue // 2
-            if crowded and not self._plan.block and not patient:
+        while self._free < needed:
+            crowded = self._plan.record or self._source.queued > self._plan.queue // 2
+            if crowded and not self._plan.block and not self._source.finished:
                 return False
             self._obey(WAIT_S)
             self._post()
@@ -283,25 +299,21 @@ class _Receiver:
 
     def _post(self, *, now: bool = False) -> None:
         clock = time.monotonic()
-        if now or clock - self._posted > 0.2:
+        if self._series and (now or clock - self._posted > 0.2):
             self._posted = clock
             self._ring.post(asdict(self._books()))
 
     def _books(self) -> IntakeBooks:
-        """The books of this process; frames in the source's queue or in hand are waiting."""
-        counters = self._source.counters
-        received = counters.received + self._resumed
-        dropped = Counter(counters.dropped) + self._dropped
-        settled = self._handed_over + sum(counters.rejected.values()) + sum(dropped.values())
+        """The books of the series that is handed over."""
+        return self._series[0].books(self._source.cut, self._plan.queue + self._ring.slots)
+
+    def _idle_books(self) -> IntakeBooks:
+        """What came after the last series and belongs to none."""
+        counted = self._source.cut.since(self._cut)
         return IntakeBooks(
-            received=received,
-            handed_over=self._handed_over,
-            rejected=dict(counters.rejected),
-            dropped=dict(dropped),
-            missing=counters.missing + self._awaited - self._resumed,
-            recorded=self._keeper.recorded,
-            unrecorded=dict(self._keeper.unrecorded),
-            queue=received - settled,
-            queue_size=self._plan.queue + self._ring.slots,
-            warnings=(*counters.warnings, *self._keeper.warnings),
+            received=counted.received,
+            rejected=counted.rejected,
+            dropped=counted.dropped,
+            missing=counted.missing,
+            warnings=counted.warnings,
         )

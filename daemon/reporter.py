@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from .. import __version__
@@ -17,7 +17,8 @@ from .control import ControlServer
 from .intake import Intake
 from .particles import describe, particle_name
 from .pipeline import Pipeline
-from .receiver import LATE, RING_FULL
+from .receiver import LATE
+from .reception import RING_FULL
 from .session import Session
 from .snapshot import SCHEMA_VERSION, Snapshot, StreamHealth
 from .views import disk_free_MiB, memory_MiB, particle_view, verdict
@@ -33,7 +34,13 @@ _DROPPED_WORDS = {
 
 
 class Reporter:
-    """Reports on one run. It reads the pipeline and changes nothing in it.
+    """Reports on one series. It reads the pipeline and changes nothing in it.
+
+    Parameters
+    ----------
+    settings, intake, session, control : what is reported on, and to whom.
+    write : prints a line for the operator.
+    before : of the series before in the same run; clock and numbers of the snapshots go on.
 
     Attributes
     ----------
@@ -43,7 +50,13 @@ class Reporter:
     """
 
     def __init__(
-        self, settings: Settings, intake: Intake, session: Session, control: ControlServer, write: Callable[[str], None]
+        self,
+        settings: Settings,
+        intake: Intake,
+        session: Session,
+        control: ControlServer,
+        write: Callable[[str], None],
+        before: Reporter | None = None,
     ) -> None:
         self._settings = settings
         self._intake = intake
@@ -51,9 +64,8 @@ class Reporter:
         self._control = control
         self._write = write
         self._log: deque[str] = deque(maxlen=LOG_LINES)
-        self._began = time.time()
-        self._began_clock = time.monotonic()
-        self._numbers = itertools.count(1)
+        self._began_clock: float = time.monotonic() if before is None else before._began_clock  # noqa: SLF001  # one of us
+        self._numbers: Iterator[int] = itertools.count(1) if before is None else before._numbers  # noqa: SLF001
         self._last: tuple[Snapshot | None, FrameBooks] = (None, FrameBooks())
         self._published = self._timelined = 0.0
         self._warnings = 0
@@ -214,8 +226,34 @@ class Reporter:
             for entry in self.pipeline.particles.values():
                 if entry.lost:  # the worker's files are right for all others
                     self._session.summary(entry.status())
-        self.tick(force=True)
+        self._published = time.monotonic()
+        self._pass_warnings_on()
+        self._session.timeline(self.snapshot(), whole=True)
         self._session.finish(self.snapshot())
+
+    def idle(self, words: str) -> None:
+        """The series is over, and another one is waited for: viewers see the last one until it comes."""
+        self.say(words)
+        snapshot, frames = self._last
+        if snapshot is not None:
+            waiting = replace(snapshot, sequence=next(self._numbers), phase="WAITING", log=tuple(self._log))
+            self._last = waiting, frames
+            self._control.publish(waiting)
+
+    def beat(self) -> None:
+        """Tell viewers now and then that the daemon lives, while there is no series."""
+        clock = time.monotonic()
+        if clock - self._published >= 1 / self._settings.status.rate_hz and (snapshot := self.heartbeat()):
+            self._published = clock
+            self._control.publish(snapshot)
+
+    def farewell(self) -> None:
+        """The run is over: viewers get the last state."""
+        snapshot, frames = self._last
+        if snapshot is not None:
+            last = replace(snapshot, sequence=next(self._numbers), phase=self.phase, log=tuple(self._log))
+            self._last = last, frames
+            self._control.publish(last)
 
     def say_results(self) -> None:
         """One line for each particle, and the verdict."""

@@ -11,20 +11,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 from ..stream.errors import RecordingError
 from ..stream.frame import SeriesStart
+from ..stream.hdf5 import OWN_DATASET
 from ..stream.readers import open_recording
 from ..stream.repair import repair_recording
 from .config import RUN_DEFAULTS, load
 from .endpoints import running
 from .errors import UsageError
+from .folders import FACTS, RECORDING, later_folders, lock
 from .operating import JOURNAL
 from .orders import Order, parse
-from .receiver import lock
 from .session import unfinished
 
 # What decides about the outcome is that of the killed run, unless the operator says otherwise.
-_KEPT = ("stream", "detector", "reconstruction", "frontend", "session")
+_KEPT = ("stream", "detector", "reconstruction", "tilts", "frontend", "session")
 
 
 def find_unfinished(folder: Path | None, root: Path) -> Path | None:
@@ -36,6 +39,8 @@ def find_unfinished(folder: Path | None, root: Path) -> Path | None:
     """
     busy = {Path(card["session"]).resolve() for card in running()}
     if folder is not None:
+        if folder.is_dir() and not unfinished(folder):  # it may have been a later series of the same run
+            folder = next(filter(unfinished, later_folders(folder)), folder)
         if folder.resolve() in busy:
             raise UsageError(f"a daemon runs in {folder}: stop it first, or choose another folder")
         if (folder / "session.json").is_file() and not unfinished(folder):
@@ -67,6 +72,19 @@ def kept_settings(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def interrupted(folder: Path) -> tuple[tuple[Path, SeriesStart], ...]:
+    """The series that a killed daemon has left to be gone on with: that of `folder`, and those that had been recorded
+    while it was still being finished.
+
+    Raises
+    ------
+    TumbleError : somebody still records into one of them.
+    """
+    waiting = [path for path in later_folders(folder) if (path / RECORDING).exists() and not (path / FACTS).exists()]
+    found = [(path, recorded_start(path)) for path in (folder, *waiting)]
+    return tuple((path, start) for path, start in found if start is not None)
+
+
 def recorded_start(folder: Path) -> SeriesStart | None:
     """The series that the recording holds the beginning of; ``None``: none had begun.
 
@@ -74,7 +92,7 @@ def recorded_start(folder: Path) -> SeriesStart | None:
     ------
     TumbleError : somebody still records into it.
     """
-    path, said = folder / "frames.h5", _facts(folder).get("series")
+    path, said = folder / RECORDING, _facts(folder).get("series")
     with lock(folder):  # the receiver of the killed daemon may still be closing the file
         start = _start_in(path)
     if said is None:
@@ -94,7 +112,15 @@ def _start_in(path: Path) -> SeriesStart | None:
     try:
         repair_recording(path)
         with open_recording(path) as recording:
-            return recording.start
+            start = recording.start
+        with h5py.File(path) as file:
+            said = file[OWN_DATASET].attrs
+            announced = said.get("announced_images")
+            return replace(
+                start,
+                series_id=int(said.get("series_id", start.series_id)),
+                number_of_images=None if announced is None else int(announced),
+            )
     except RecordingError:
         path.replace(path.with_name("frames.unreadable.h5"))
         return None

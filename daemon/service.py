@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..stream.frame import SeriesEnd, SeriesStart
+from ..stream.frame import SeriesStart
 from ..stream.keeper import DAMAGED
-from .books import in_words
+from .books import FrameBooks, combine, in_words
 from .config import Settings
 from .dispatch import Dispatcher
 from .errors import DONE, FAILED, STREAM_ENDED, TumbleError, UsageError
-from .intake import Batch, Geometry, Intake, ReceiverDied
+from .intake import Batch, Begin, End, Geometry, Intake, Over, ReceiverDied
 from .operating import Operator
 from .orders import Orders
 from .particles import particle_name
@@ -36,7 +36,7 @@ class Interrupted(TumbleError):
 
 
 class Service:
-    """One series from its start to its end.
+    """One series from its start to its end, and the wait for the next one.
 
     Parameters
     ----------
@@ -46,6 +46,11 @@ class Service:
     health : looks after other processes that are needed; returns words when one has failed.
     dispatcher : gives the reconstruction its work; ``None``: it is done in this process.
     operator : carries out what is asked for over the control socket.
+
+    Attributes
+    ----------
+    failures : what went wrong, in words.
+    over : no other series follows.
     """
 
     def __init__(
@@ -71,19 +76,26 @@ class Service:
         self._refused = False
         self._pipeline: Pipeline | None = None
         self.failures: list[str] = []
+        self.over = False
 
-    def run(self) -> int:
+    def run(self, begun: Begin | None = None) -> int:
         """Run to the end of the series; returns the exit code. Files are written whatever happens.
+
+        Parameters
+        ----------
+        begun : the series, when it has begun already.
 
         Raises
         ------
         TumbleError : the session folder cannot be written.
         Exception : a mistake in the program, after the files have been written.
         """
-        self._reporter.say(f"waiting for a stream from {self._settings.stream.source}")
+        if begun is None:
+            self._reporter.say(f"waiting for a stream from {self._settings.stream.source}")
         try:
-            code = self._series()
+            code = self._series(begun)
         except TumbleError as error:  # what has come so far is still worth finishing
+            self.over = True
             self.failures.append(str(error))
             code = error.code
             self._write_off(error)
@@ -98,10 +110,37 @@ class Service:
         try:
             self._finish()
         except Interrupted as error:
+            self.over = True
             self.failures.append(str(error))
             self._abandon(STOPPED)
             code = error.code
         return self._close(code)
+
+    def next_series(self) -> Begin | None:
+        """Wait for the next series of the run; ``None``: there is none. Orders other than a stop wait for it, too.
+
+        Raises
+        ------
+        TumbleError : the receiver failed.
+        """
+        idle = False
+        while not self.over:
+            message = self._intake.get(POLL_S)
+            if isinstance(message, Begin):
+                return message
+            if isinstance(message, Over):
+                self.over = True
+                if message.books.received:  # nothing is lost without a word
+                    self._reporter.say(f"after the last series: {in_words(combine(message.books, FrameBooks()))}")
+            elif not idle:
+                idle = True
+                self._reporter.idle(f"waiting for the next series from {self._settings.stream.source}")
+            self._operator.listen()
+            if self._stops.count > 1:
+                return None
+            self._stop_intake()
+            self._reporter.beat()
+        return None
 
     def _abandon(self, reason: str) -> None:
         if self._pipeline is not None:
@@ -112,23 +151,29 @@ class Service:
         """How many frames have come to the pipeline."""
         return 0 if self._pipeline is None else self._pipeline.books.stepped
 
-    def _series(self) -> int:
+    def _series(self, begun: Begin | None) -> int:
+        if begun is not None:
+            self._begin(begun.start)
         while True:
             message = self._intake.get(POLL_S)
             self._listen()
             self._between()
             self._operator.act(self._pipeline)
-            if isinstance(message, SeriesStart):
-                self._begin(message)
+            if isinstance(message, Begin):
+                self._begin(message.start)
             elif isinstance(message, Geometry):
                 self._set_up(message)
             elif isinstance(message, Batch):
                 self._take(message)
-            elif isinstance(message, SeriesEnd):
+            elif isinstance(message, End):
+                self.over = message.last
                 self._reporter.say(_END_WORDS.get(message.reason, message.reason) + self._shortfall())
                 if self._refused:
                     return UsageError.code
                 return DONE if message.reason in ("end", "stopped") else STREAM_ENDED
+            elif isinstance(message, Over):  # stopped before anything began
+                self.over = True
+                return DONE
             elif words := self._health():
                 raise TumbleError(words)
 
@@ -211,11 +256,14 @@ class Service:
         self._operator.listen()
         if self._stops.count > 1:
             raise Interrupted("stopped at once: what was not yet computed is missing from the files")
+        self._stop_intake()
+        self._reporter.tick()
+
+    def _stop_intake(self) -> None:
         if self._stops.count and not self._stopping:
             self._stopping = True
             self._reporter.say("asked to stop: what was received is finished first (ask again to stop at once)")
             self._intake.stop()
-        self._reporter.tick()
 
     def _unrecorded(self) -> list[tuple[str, int]]:
         counts = self._intake.books(self.frames).unrecorded
@@ -231,6 +279,8 @@ class Service:
                 if entry.failure
             ]
         self.failures += [f"{count} frames are not in the recording: {reason}" for reason, count in self._unrecorded()]
+        if self.over and (later := self._intake.books(self.frames).later):
+            self.failures.append(f"{later} frames of the next series were received and not analysed")
         books = self._reporter.stream()
         if code in (DONE, STREAM_ENDED) and (books.balance() or books.in_flight):
             self.failures.append("books: frames are missing without a reason")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 NUMBA_VARIABLE = "NUMBA_NUM_THREADS"
@@ -59,6 +61,25 @@ def size_thread_pools(threads: int | None) -> int:
         threads = _resize_numba(threads)
     _limit_libraries(threads)
     return threads
+
+
+@contextmanager
+def as_begun(environment: Mapping[str, str]) -> Iterator[None]:
+    """For what is begun meanwhile: the variables of thread pools as they were in `environment`."""
+    now = {name: os.environ.get(name) for name in VARIABLES}
+    _set_variables({name: environment.get(name) for name in VARIABLES})
+    try:
+        yield
+    finally:
+        _set_variables(now)
+
+
+def _set_variables(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def single_threaded() -> None:

@@ -43,7 +43,6 @@ class WorkerPlan:
     number : of the worker and of its device. The first one takes the first device it finds, of the others each sees
         its own only.
     threads : of numba, BLAS and FFT together.
-    folder : of the session, for the files of its particles.
     """
 
     number: int
@@ -51,7 +50,6 @@ class WorkerPlan:
     threads: int
     settings: Settings
     make_parts: Callable[[Settings], Parts]
-    folder: Path
 
 
 class WorkerHere:
@@ -84,21 +82,19 @@ class WorkerHere:
 
 
 class WorkerProcess:
-    """The daemon's end of a worker process.
+    """The daemon's end of a worker process. Once it is `ready`, `assign` says where its files go.
 
     Raises
     ------
     TumbleError : there is no shared memory for it.
     """
 
-    def __init__(
-        self, number: int, threads: int, settings: Settings, make_parts: Callable[[Settings], Parts], folder: Path
-    ) -> None:
+    def __init__(self, number: int, threads: int, settings: Settings, make_parts: Callable[[Settings], Parts]) -> None:
         self._ring = ParcelRing.create(RING_MiB)
         context = multiprocessing.get_context("spawn")
         tickets, self._tickets = context.Pipe(duplex=False)
         self._told, tell = context.Pipe(duplex=False)
-        plan = WorkerPlan(number, self._ring.name, threads, settings, make_parts, folder)
+        plan = WorkerPlan(number, self._ring.name, threads, settings, make_parts)
         self._process = context.Process(
             target=work_on, args=(plan, tickets, tell), name=f"tumble worker {number}", daemon=True
         )
@@ -132,6 +128,18 @@ class WorkerProcess:
             raise self._died() from None
         self._check(message)
         return message[_READY.size :].decode(), _READY.unpack_from(message)[1]
+
+    def assign(self, folder: Path) -> None:
+        """Say which session the files of its particles belong to; before anything is offered.
+
+        Raises
+        ------
+        WorkerDied : nobody hears it.
+        """
+        try:
+            self._tickets.send_bytes(os.fsencode(folder))
+        except (BrokenPipeError, OSError):
+            raise self._died() from None
 
     def offer(self, parcel: Parcel) -> bool:
         """Put a message into shared memory; False when there is no room now.
@@ -222,7 +230,8 @@ def work_on(plan: WorkerPlan, tickets: Connection, tell: Connection) -> None:
         parts = plan.make_parts(plan.settings)
         name, devices = parts.device()
         tell.send_bytes(_READY.pack(b"o", devices) + name.encode())
-        files = ParticleStore(plan.folder, plan.settings.session.files_every_s)
+        folder = Path(os.fsdecode(tickets.recv_bytes()))
+        files = ParticleStore(folder, plan.settings.session.files_every_s)
         _work(ring, Workshop(parts, lambda report: _send(tell, report), files), tickets, tell)
     except (BrokenPipeError, ConnectionResetError, EOFError):
         pass  # the daemon is gone; nobody is left to tell

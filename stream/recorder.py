@@ -343,6 +343,7 @@ def _attributes(start: SeriesStart) -> dict[str, Any]:
     said = {
         "series_id": start.series_id,
         "unique_id": start.unique_id,
+        "announced_images": start.number_of_images,
         "detector": start.detector,
         "frame_time_s": start.frame_time_s,
         "pixel_size_A": start.pixel_size_A,

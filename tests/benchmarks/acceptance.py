@@ -240,7 +240,7 @@ def case_foreign(bench: Bench) -> None:
     try:
         uri = "zmq+" + sender.stdout.readline().strip()
         session = bench.work / bench.case
-        done = bench.tumble("run", "--source", uri, "--pixel-size", "0.358", session=session)
+        done = bench.tumble("run", "--series", "1", "--source", uri, "--pixel-size", "0.358", session=session)
     finally:
         sender.kill()
         sender.wait()

@@ -267,7 +267,7 @@ def run_service(tmp_path: Path) -> Callable:
         with (
             Session(path, settings, "test") as session,
             ControlServer(settings.status.endpoint, str(path)) as control,
-            Intake(settings.stream, path / "frames.h5" if record else None, scaled=False) as intake,
+            Intake(settings.stream, path, record=record, scaled=False) as intake,
         ):
             reporter = Reporter(settings, intake, session, control, lines.append)
             stops = StopRequests()

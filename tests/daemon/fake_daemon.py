@@ -2,7 +2,7 @@
 
 DELAY is how long the front end takes for a frame, s. With a fourth word the daemon runs behind a dashboard that quits
 at the first map, or watches to the end. `--parts` takes keywords of `FakeParts` as JSON, `--timeout` the silence that
-ends a series, s; `--resume` goes on with what is in the session folder.
+ends a series, s; `--series` how many are taken, 0 for no end; `--resume` goes on with what is in the session folder.
 """
 
 from __future__ import annotations
@@ -78,13 +78,16 @@ def main() -> int:
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--timeout", type=float, default=3.0)
+    parser.add_argument("--series", type=int, default=1)
     given = parser.parse_args()
     os.environ[KEYWORDS] = json.dumps((given.delay, given.parts))
     stream = {"source": given.source, "when_full": "block", "timeout_s": given.timeout, "ring_MiB": 0.05, "queue": 64}
+    stream["series"] = given.series
     session = {"files_every_s": 0.0, "record": given.record}
     settings = load(None, {"stream": stream, "session": session, "reconstruction": {"pixel_size_A": 0.5}})
-    resume = given.resume and find_unfinished(given.session, given.session.parent) is not None
-    job = Job(prepare_folder(settings, given.session, resume=resume), None, "test", slow_parts, resume)
+    killed = find_unfinished(given.session, given.session.parent) if given.resume else None
+    resume = killed is not None
+    job = Job(prepare_folder(settings, killed or given.session, resume=resume), None, "test", slow_parts, resume)
     if given.dashboard:
         return run_behind(job, scripted_dashboard(given.dashboard), say)
     return run_here(job, say)

@@ -156,7 +156,9 @@ def test_published_frames_are_taken_in_by_run(empty_movie, tmp_path):
         text=True,
     )
     with publisher:
-        done = call("run", "--source", f"zmq+{endpoint}", "--headless", "--session", tmp_path / "session")
+        done = call(
+            "run", "--series", 1, "--source", f"zmq+{endpoint}", "--headless", "--session", tmp_path / "session"
+        )
         out, _ = publisher.communicate(timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "published 70 frames" in out

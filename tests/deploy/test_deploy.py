@@ -29,7 +29,8 @@ def test_the_example_is_a_configuration_with_every_default(deploy):
     shipped = load(deploy / "tumble.toml").model_dump()
     defaults = Settings().model_dump()
     defaults["stream"]["source"] = "zmq+tcp://detector:31001"
-    defaults["session"]["record"] = True
+    defaults["session"]["record"] = True  # as `tumble run` has it
+    defaults["stream"]["series"] = 0
     assert shipped == defaults
 
 
