@@ -32,6 +32,7 @@ def forward(volume: Any, axes: Any, origins: Any, tables: Any, images: Any) -> N
     """
     depth, height, width = volume.shape
     for i in prange(images.shape[0]):
+        image, table = images[i], tables[i]
         for z in range(depth):
             for y in range(height):
                 u = origins[i, 0] + axes[i, 0, 2] * z + axes[i, 0, 1] * y
@@ -40,7 +41,7 @@ def forward(volume: Any, axes: Any, origins: Any, tables: Any, images: Any) -> N
                     value = volume[z, y, x]
                     if value != 0:
                         at_u, at_v = np.float32(u + axes[i, 0, 0] * x), np.float32(v + axes[i, 1, 0] * x)
-                        _spread(images[i], tables[i], at_u, at_v, value)
+                        _spread(image, table, at_u, at_v, value)
 
 
 @njit(parallel=True, cache=True)
@@ -49,12 +50,13 @@ def adjoint(volume: Any, axes: Any, origins: Any, tables: Any, images: Any) -> N
     depth, height, width = volume.shape
     for z in prange(depth):
         for i in range(images.shape[0]):
+            image, table = images[i], tables[i]
             for y in range(height):
                 u = origins[i, 0] + axes[i, 0, 2] * z + axes[i, 0, 1] * y
                 v = origins[i, 1] + axes[i, 1, 2] * z + axes[i, 1, 1] * y
                 for x in range(width):
                     at_u, at_v = np.float32(u + axes[i, 0, 0] * x), np.float32(v + axes[i, 1, 0] * x)
-                    volume[z, y, x] += _collect(images[i], tables[i], at_u, at_v)
+                    volume[z, y, x] += _collect(image, table, at_u, at_v)
 
 
 @njit(parallel=True, cache=True)
@@ -68,12 +70,13 @@ def forward_slices(volume: Any, axes: Any, origins: Any, tables: Any, lines: Any
     """
     depth, width, slices = volume.shape
     for i in prange(lines.shape[0]):
+        table = tables[i]
         for z in range(depth):
             for x in range(width):
                 u = np.float32(origins[i, 0] + axes[i, 0, 2] * z + axes[i, 0, 0] * x)
                 column = int(np.floor(u + np.float32(0.5)))
                 for k in range(max(column - 1, 0), min(column + 2, lines.shape[1])):
-                    share = _share(tables[i, 0], u - k)
+                    share = _share(table, 0, u - k)
                     for y in range(slices):
                         lines[i, k, y] += share * volume[z, x, y]
 
@@ -84,10 +87,11 @@ def adjoint_slices(volume: Any, axes: Any, origins: Any, tables: Any, lines: Any
     depth, width, slices = volume.shape
     for z in prange(depth):
         for i in range(lines.shape[0]):
+            table = tables[i]
             for x in range(width):
                 u = np.float32(origins[i, 0] + axes[i, 0, 2] * z + axes[i, 0, 0] * x)
                 column = int(np.floor(u + np.float32(0.5)))
                 for k in range(max(column - 1, 0), min(column + 2, lines.shape[1])):
-                    share = _share(tables[i, 0], u - k)
+                    share = _share(table, 0, u - k)
                     for y in range(slices):
                         volume[z, x, y] += share * lines[i, k, y]

@@ -48,23 +48,23 @@ def build(jit: Callable[[Any], Any], add: Any) -> SimpleNamespace:
     """
 
     @jit
-    def share(profile: Any, distance: Any) -> Any:
-        """Share of a pixel at that distance, linear between the entries of the table."""
+    def share(table: Any, axis: Any, distance: Any) -> Any:
+        """Share of a pixel at that distance along u (axis 0) or v (1), linear between the entries of the table."""
         place = abs(distance) * np.float32(STEPS)
         below = int(place)
         if below >= LENGTH - 1:
             return np.float32(0)
-        return profile[below] + np.float32(place - below) * (profile[below + 1] - profile[below])
+        return table[axis, below] + np.float32(place - below) * (table[axis, below + 1] - table[axis, below])
 
     @jit
     def spread(image: Any, table: Any, u: Any, v: Any, value: Any) -> None:
         """Add the shadow of a voxel of that value to an image."""
         column, row = int(np.floor(u + np.float32(0.5))), int(np.floor(v + np.float32(0.5)))
         for y in range(max(row - 1, 0), min(row + 2, image.shape[0])):
-            along_v = value * share(table[1], v - y)
+            along_v = value * share(table, 1, v - y)
             if along_v != 0:
                 for x in range(max(column - 1, 0), min(column + 2, image.shape[1])):
-                    add(image, (y, x), along_v * share(table[0], u - x))
+                    add(image, (y, x), along_v * share(table, 0, u - x))
 
     @jit
     def collect(image: Any, table: Any, u: Any, v: Any) -> Any:
@@ -72,11 +72,11 @@ def build(jit: Callable[[Any], Any], add: Any) -> SimpleNamespace:
         column, row = int(np.floor(u + np.float32(0.5))), int(np.floor(v + np.float32(0.5)))
         total = np.float32(0)
         for y in range(max(row - 1, 0), min(row + 2, image.shape[0])):
-            along_v = share(table[1], v - y)
+            along_v = share(table, 1, v - y)
             if along_v != 0:
                 part = np.float32(0)
                 for x in range(max(column - 1, 0), min(column + 2, image.shape[1])):
-                    part += image[y, x] * share(table[0], u - x)
+                    part += image[y, x] * share(table, 0, u - x)
                 total += along_v * part
         return total
 
