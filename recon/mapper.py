@@ -60,6 +60,10 @@ class NoLatticeError(Exception):
     """Nothing can be indexed; the message says why."""
 
 
+class TwinnedError(Exception):
+    """Two grains are seen: the branches of a twin are told apart by its shape alone, which takes more frames."""
+
+
 @dataclass(frozen=True, slots=True)
 class MapperOptions:
     """Sizes of the streaming scheme, in frames, and what the operator knows of the sample."""
@@ -115,12 +119,13 @@ class Mapper:
 
     # ---------------------------------------------------------------- first map
 
-    def bootstrap(self, observations: list[Observation], noise: NoiseSpectrum) -> None:
+    def bootstrap(self, observations: list[Observation], noise: NoiseSpectrum, twin_frames: int = 0) -> None:
         """First map: lattice constant, index modulo 48, one continuous branch, re-decision on the filled map.
 
         Raises
         ------
         NoLatticeError : no lattice constant stands out.
+        TwinnedError : the crystal is twinned and there are fewer than `twin_frames`; begin again with a new mapper.
         """
         rows = self._take_in(observations)
         weight = noise_weights(noise, self.plane)
@@ -150,6 +155,8 @@ class Mapper:
         self.buffer.remember(rows, found)
         path, site = first_path(found, self.step_deg, self.lattice_constant_A / self.pixel_size_A)
         self.step_deg = max(step_per_axis_deg(path.poses), LEAST_STEP_DEG)
+        if len(site.grains) > 1 and len(rows) < twin_frames:
+            raise TwinnedError
         with self.clock("re-decide"):
             path, self._site = best_beginning(path, site, lambda *start: self._decide(*start, thorough=True))
         self.buffer.accept(rows, path)

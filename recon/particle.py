@@ -18,13 +18,14 @@ from .device import Device
 from .geometry import box_size_px, half_plane
 from .lens import Lens
 from .limits import limits
-from .mapper import MOST_ROUNDS, Mapper, MapperOptions, NoLatticeError
+from .mapper import MOST_ROUNDS, Mapper, MapperOptions, NoLatticeError, TwinnedError
 from .output import central_layer
 from .progress import Progress, new_map
 from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow, Trust, Verdict
 from .witness import Witness
 
 LEAST_FRAMES = 150  # below this there is no map to judge the others by; fewer are never taken for a first map
+TWIN_GROWTH = 2  # of the frames for a first map of a twin: from 400 one beginning in eight was a mixture, from 800 none
 USUALLY_USED = 0.88  # share of frames with a sure pose: 0.92 and more of crystals that were right in full
 HOT_PIXELS = 8  # that may not hold more than half of the power of a box
 LEAST_NOISE_BOXES = 100  # below this the bootstrap waits for more background
@@ -88,6 +89,7 @@ class ParticleReconstruction:
         self._progress: Progress | None = None
         self._left: list[PoseRow] = []
         self._newest_s = 0.0
+        self._first = self._wanted = max(options.bootstrap_frames, LEAST_FRAMES)  # frames before the first map
         self._witness: Witness | None = None
         try:
             radii = limits(self.box_px, pixel_size_A, options.lattice_constant_A or 3.97)
@@ -106,17 +108,13 @@ class ParticleReconstruction:
         target_A = min(max(options.target_resolution_A, box_A / radii.final), diameter_A)
         self._progress = Progress(target_A, diameter_A, box_A)
 
-        def second(frames: int, lattice_constant_A: float | None) -> Mapper:
+        def another(frames: int, lattice_constant_A: float | None) -> Mapper:
             known = self._mapping().lens
             few = replace(sizes, lattice_constant_A=lattice_constant_A, buffer_frames=frames, lens=known)
             return Mapper(plane, radii, pixel_size_A, diameter_A, few, device)
 
-        self._witness = Witness(second, self._wanted)
-
-    @property
-    def _wanted(self) -> int:
-        """Frames to gather before the first map."""
-        return max(self.options.bootstrap_frames, LEAST_FRAMES)
+        self._another = another
+        self._witness = Witness(another, self._wanted)
 
     def push(self, observation: Observation) -> None:
         """Take one observation; cheap."""
@@ -190,7 +188,7 @@ class ParticleReconstruction:
             elif noise is None:
                 self._fail("no particle-free background to measure the noise on")
             else:
-                self._bootstrap(noise)
+                self._bootstrap(noise, last=True)
         if self._state == "MAPPING":
             mapper = self._mapping()
             while self._pending:
@@ -206,14 +204,21 @@ class ParticleReconstruction:
         taken, self._pending = self._pending[:count], self._pending[count:]
         return taken
 
-    def _bootstrap(self, noise: NoiseSpectrum) -> None:
+    def _bootstrap(self, noise: NoiseSpectrum, *, last: bool = False) -> None:
+        """First map; a twin waits for more frames, unless these are the `last`."""
         mapper = self._mapping()
         taken = self._take(mapper.buffer.capacity)
         try:
-            mapper.bootstrap(taken, noise)
+            mapper.bootstrap(taken, noise, 0 if last else TWIN_GROWTH * self._first)
         except NoLatticeError as error:
             self._rejected["no lattice"] += len(taken)
             self._fail(str(error))
+        except TwinnedError:
+            self._pending, self._wanted = taken + self._pending, TWIN_GROWTH * self._first
+            self._mapper = self._another(max(mapper.buffer.capacity, self._wanted), mapper.lattice_constant_A)
+            self._mapper.clock = mapper.clock
+            self._witness = Witness(self._another, self._wanted)
+            self._state = "COLLECTING"
         else:
             self._state = "MAPPING"
             self._watch(mapper)
@@ -308,7 +313,8 @@ class ParticleReconstruction:
         """What the operator should know now, in words."""
         if self._state == "COLLECTING":
             if len(self._pending) < self._wanted:
-                return f"{len(self._pending)} of {self._wanted} frames for the first map"
+                crystal = "" if self._wanted == self._first else " of a twinned crystal"
+                return f"{len(self._pending)} of {self._wanted} frames for the first map{crystal}"
             return f"waiting for {LEAST_NOISE_BOXES} particle-free boxes to measure the background on"
         mapper = self._mapper
         if mapper and mapper.frames and mapper.used < USUALLY_USED * mapper.frames:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from tumble.recon.device import Device, cpu
+from tumble.recon.mapper import Mapper, NoLatticeError, TwinnedError
 from tumble.recon.particle import ParticleReconstruction, ReconstructionOptions
-from tumble.recon.records import NoiseSpectrum, ParticleResult, ParticleStatus, PoseRow
+from tumble.recon.records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow
 
 FRAMES, BOOTSTRAP = 300, 200
 BLURRED = 60  # every 60th frame is refused by the front end
@@ -306,3 +307,38 @@ def test_pixels_too_coarse(synthetic: ModuleType, device: Device) -> None:
     assert run.status.state == "FAILED"
     assert "use a higher magnification" in run.status.note
     assert run.status.frames_rejected == {"no lattice": 3}
+
+
+@pytest.mark.parametrize(("frames", "last"), [(300, (300, 300)), (200, (200, 0))])
+def test_a_twin_waits_for_twice_the_frames(
+    synthetic: ModuleType, device: Device, monkeypatch: pytest.MonkeyPatch, frames: int, last: tuple[int, int]
+) -> None:
+    """At the end of the series it has to do with what there is."""
+    asked = []
+
+    def bootstrap(self: Mapper, observations: list[Observation], noise: NoiseSpectrum, twin_frames: int = 0) -> None:
+        asked.append((len(observations), twin_frames))
+        raise TwinnedError if len(observations) < twin_frames else NoLatticeError("enough for this test")
+
+    monkeypatch.setattr(Mapper, "bootstrap", bootstrap)
+    movie = synthetic.movie(60, seed=9)
+    particle = ParticleReconstruction(
+        1,
+        movie.pixel_size_A,
+        movie.diameter_A,
+        lambda: movie.noise,
+        ReconstructionOptions(bootstrap_frames=150),
+        device,
+    )
+    for observation in (movie.observations * 5)[:frames]:
+        particle.push(observation)
+        while particle.work():
+            pass
+    if frames == 200:
+        status = particle.status()
+        check_books(status)
+        assert (status.state, status.frames_in_flight) == ("COLLECTING", 200)
+        assert status.note == "200 of 300 frames for the first map of a twinned crystal"
+    particle.finish()
+    assert asked == [(150, 300), last]
+    assert particle.status().frames_rejected == {"no lattice": frames}
