@@ -13,11 +13,11 @@ import typer
 from .. import __version__
 from .bench_command import bench
 from .errors import FAILED, USAGE, TumbleError, UsageError
+from .in_front import line as _line
+from .in_front import publish_in_front, write_scene
 from .operator_commands import config_app, control, keys_app
 from .report_command import ReportMaker, report
 from .report_command import loader as report_loader
-from .in_front import line as _line
-from .in_front import publish_in_front, write_scene
 from .selftest import selftest
 from .tilt_options import AxisOption, BoxOption, DatasetOption, PosesOption, TiltsOption, replayed_tilts, tilt_settings
 from .viewer_commands import loader as dashboard_loader
@@ -374,5 +374,3 @@ def _execute(
     code = run_here(job, write) if dashboard is None else run_behind(job, dashboard, write)
     write(f"session {folder}")
     return code
-
-

@@ -75,6 +75,18 @@ class OpticsSettings(_Strict):
     contrast: Literal["auto", "bright", "dark"] = "auto"  # of atoms, where cs_um and defocus_A are not given
 
 
+class TiltSettings(_Strict):
+    """A tilt series: frames whose pose is known. The field is one particle, nothing is searched for."""
+
+    poses: Literal["stream", "file"] | None = None  # where they come from; None: unknown, particles tumble
+    file: Path | None = None  # .rawtlt, .tlt, .csv or HDF5
+    dataset: str | None = None  # of an HDF5 file; found by its name when not given
+    axis_deg: Annotated[float, Field(ge=-180, le=180)] = 90.0  # tilt axis, from x (columns) towards y (rows)
+    align: bool = True  # shifts and small turns are matched
+    box: tuple[int, int, int, int] | None = None  # x, y, width, height; the whole frame
+    background: Literal["auto", "border", "none"] = "auto"  # taken off; auto: the border of counts, nothing of floats
+
+
 class SessionSettings(_Strict):
     """What is kept on disk."""
 
@@ -122,6 +134,7 @@ class Settings(_Strict):
     detector: DetectorSettings = DetectorSettings()
     reconstruction: ReconstructionSettings = ReconstructionSettings()
     optics: OpticsSettings = OpticsSettings()
+    tilts: TiltSettings = TiltSettings()
     frontend: dict[str, Scalar | tuple[Scalar, ...]] = Field(default_factory=dict)
     session: SessionSettings = SessionSettings()
     status: StatusSettings = StatusSettings()

@@ -6,6 +6,7 @@ pickled on this way.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +20,8 @@ Values = NDArray[np.float32]
 _KIND = struct.Struct("<BI")  # kind, particle
 _MEETING = struct.Struct("<dd")  # pixel size, diameter
 _BACKGROUND = struct.Struct("<qI")  # boxes, edge of the spectrum
-_SIGHTING = struct.Struct("<qddiidddII?")  # see `_pack_sighting`; the reason follows as text
+_SIGHTING = struct.Struct("<qddiidddII?4d")  # see `_pack_sighting`; the reason follows as text
+_NO_POSE = (math.nan,) * 4
 _NOTHING = np.zeros(0, np.float32)
 
 
@@ -101,7 +103,7 @@ def _pack_sighting(kind: bytes, sighting: Sighting) -> Parcel:
     rows, columns = seen.box.shape
     fields = _SIGHTING.pack(
         seen.frame, seen.time_s, sighting.arrived_s, *seen.corner_px, *seen.centre_px, seen.centre_sd_px,
-        rows, columns, seen.accepted,
+        rows, columns, seen.accepted, *(seen.pose or _NO_POSE),
     )  # fmt: skip
     return Parcel(kind + fields + seen.reason.encode(), _flat(seen.box))
 
@@ -132,7 +134,7 @@ def arrival_s(parcel: Parcel) -> float | None:
 
 
 def _unpack_sighting(particle: int, rest: bytes, values: Values) -> Sighting:
-    frame, time_s, arrived_s, left, top, x, y, sd, rows, columns, accepted = _SIGHTING.unpack_from(rest)
+    frame, time_s, arrived_s, left, top, x, y, sd, rows, columns, accepted, *pose = _SIGHTING.unpack_from(rest)
     observation = Observation(
         particle=particle,
         frame=frame,
@@ -143,6 +145,7 @@ def _unpack_sighting(particle: int, rest: bytes, values: Values) -> Sighting:
         centre_sd_px=sd,
         accepted=accepted,
         reason=rest[_SIGHTING.size :].decode(),
+        pose=None if math.isnan(pose[0]) else (pose[0], pose[1], pose[2], pose[3]),
     )
     return Sighting(observation, arrived_s)
 

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
 from ..recon.records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow, TrackedParticle
-from ..stream.frame import SeriesStart
+from ..stream.errors import RecordingError
+from ..stream.frame import Quaternion, SeriesStart
 from .calibration import DetectorTables
-from .config import Settings, options_from
+from .config import Settings, TiltSettings, options_from
+from .errors import UsageError
 
 if TYPE_CHECKING:
     from ..recon.device import Device
+    from ..recon.frontend.correction import Calibration
+    from ..stream.tilts import Tilts
 
 
 class FrontEndOutputLike(Protocol):
@@ -40,6 +44,13 @@ class FrontEndLike(Protocol):
     def flush(self) -> FrontEndOutputLike: ...
     def noise(self, box_px: int) -> NoiseSpectrum | None: ...
     def particles(self) -> tuple[TrackedParticle, ...]: ...
+
+
+@runtime_checkable
+class PlacedFrontEnd(FrontEndLike, Protocol):
+    """A front end of frames that bring their pose: see `recon.tilt_field.TiltField`."""
+
+    def place(self, pose: Quaternion) -> None: ...
 
 
 class ParticleLike(Protocol):
@@ -86,6 +97,8 @@ class RealParts:
         lens = options_from(Lens, settings.optics.model_dump(), "optics")
         self._options = replace(options_from(ReconstructionOptions, chosen, "reconstruction"), lens=lens)
         self._tables = DetectorTables(settings.detector)
+        self._tilts = settings.tilts
+        self._angles = _tilt_file(settings.tilts)
         self._start: SeriesStart | None = None
         self._may_use_gpu = settings.reconstruction.device == "auto"
         self._device: Device | None = None
@@ -99,8 +112,24 @@ class RealParts:
         from ..recon.frontend.frontend import FrontEnd
 
         calibration = self._tables.calibration(self._start, height, width)
+        if self._tilts.poses is not None:
+            return self._tilt_field(height, width, pixel_size_A, calibration)
         front_end: FrontEndLike = FrontEnd(height, width, pixel_size_A, self._front_end_options, calibration)
         return front_end
+
+    def _tilt_field(self, height: int, width: int, pixel_size_A: float, calibration: Calibration) -> FrontEndLike:
+        from ..recon.tilt_field import TiltField
+
+        tilts, start = self._tilts, self._start
+        try:
+            field: FrontEndLike = TiltField(
+                height, width, pixel_size_A, tilts.axis_deg, box=tilts.box, background=tilts.background,
+                poses=self._angles, goniometer_deg=start.goniometer_deg if start and tilts.poses == "stream" else None,
+                streamed=tilts.poses == "stream", calibration=calibration,
+            )  # fmt: skip
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        return field
 
     def device(self) -> tuple[str, int]:
         """Get the device ready: its name, and how many of that kind this process sees."""
@@ -118,7 +147,35 @@ class RealParts:
         """Reconstruction of particle `number` of `diameter_A` angstrom."""
         from ..recon.particle import ParticleReconstruction
 
+        if self._tilts.poses is not None:
+            from ..recon.tilt_series import TiltOptions, TiltReconstruction
+
+            known, tilts = self._options, self._tilts
+            options = TiltOptions(
+                tilts.axis_deg, tilts.align, known.element, known.lattice_constant_A, known.target_resolution_A
+            )
+            series: ParticleLike = TiltReconstruction(number, pixel_size_A, options, self._ready())
+            return series
         particle: ParticleLike = ParticleReconstruction(
             number, pixel_size_A, diameter_A, noise, self._options, self._ready()
         )
         return particle
+
+
+def _tilt_file(tilts: TiltSettings) -> Tilts:
+    """Poses from the file that the operator gave; none when the stream brings them.
+
+    Raises
+    ------
+    UsageError : there is no file, or no poses are in it.
+    """
+    if tilts.poses != "file":
+        return {}
+    if tilts.file is None:
+        raise UsageError("poses from a file, but no file: give it with --tilts, or as tilts.file")
+    from ..stream.tilts import read_tilts
+
+    try:
+        return read_tilts(tilts.file, tilts.dataset)
+    except RecordingError as error:
+        raise UsageError(str(error)) from None

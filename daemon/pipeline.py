@@ -18,7 +18,7 @@ from .dispatch import Dispatcher, Loss, WorkerDied
 from .latency import Latency, TimePerFrame
 from .parcels import Background, Meeting, Message, sighting
 from .particles import ParticleEntry, particle_name
-from .parts import FrontEndOutputLike, Parts
+from .parts import FrontEndOutputLike, Parts, PlacedFrontEnd
 from .workers import WorkerHere
 from .workshop import Report
 
@@ -58,6 +58,7 @@ class Pipeline:
         self._between = between
         self._say = say
         self._front_end = parts.front_end(height, width, pixel_size_A)
+        self._placed = self._front_end if isinstance(self._front_end, PlacedFrontEnd) else None
         self._last_index = -1
         self._arrived: dict[int, float] = {}  # of the frames the front end holds
         self.dispatcher = dispatcher or Dispatcher([WorkerHere(parts)])
@@ -78,6 +79,8 @@ class Pipeline:
         begun = time.monotonic()
         self._arrived[frame.index] = begun if arrived_s is None else arrived_s
         self.books.take(frame.index)
+        if self._placed is not None and frame.pose is not None:
+            self._placed.place(frame.pose)
         output = self._front_end.step(frame.index, frame.time_s, frame.data)
         self._times[FRONT_END].add(1, time.monotonic() - begun)
         self._digest(output)

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from ..stream.encoded import EncodedFrame
-from ..stream.frame import Event, Frame, SeriesEnd
+from ..stream.frame import Event, Frame, Quaternion, SeriesEnd
 from .errors import TumbleError, UsageError
 from .threads import single_threaded
 
@@ -34,6 +34,7 @@ class Plan:
     seconds : end the series after this long, seconds; ``None`` for all of it.
     known : what the operator knows of the recording, keywords of `open_recording`.
     scene : keywords of `scene_from_options`; ``None`` for the scene of the demo.
+    tilts : pose by image number, sent along with the frames of a recording.
     """
 
     path: Path | None = None
@@ -42,6 +43,7 @@ class Plan:
     known: Mapping[str, Any] = field(default_factory=dict)
     scene: Mapping[str, Any] | None = None
     seed: int = 0
+    tilts: Mapping[int, Quaternion] | None = None
 
 
 @contextmanager
@@ -55,13 +57,14 @@ def events(plan: Plan) -> Iterator[Iterator[Event | EncodedFrame]]:
     if plan.path is not None:
         from ..stream.errors import RecordingError
         from ..stream.readers import open_recording
+        from ..stream.tilts import with_poses
 
         try:
             recording = open_recording(plan.path, **plan.known)
         except RecordingError as error:
             raise UsageError(str(error)) from None
         with recording:
-            yield _limited(recording.encoded_events(), plan.seconds)
+            yield _limited(with_poses(recording.encoded_events(), plan.tilts or {}), plan.seconds)
     else:
         yield _limited(iter(make_scene(plan)), plan.seconds)
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Quaternion = tuple[float, float, float, float]  # (w, x, y, z), unit length
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observation:
@@ -24,6 +26,8 @@ class Observation:
     centre_px : (x, y) smoothed track position in the frame, pixels.
     centre_sd_px : standard deviation of `centre_px` per axis, pixels.
     accepted : False when the observation must not enter the map; `reason` then says why (one or two words).
+    pose : of the particle in the lab frame, where it came with the frame (a tilt series); the box then may have any
+        sides, and holds the image less its background.
     """
 
     particle: int
@@ -35,6 +39,7 @@ class Observation:
     centre_sd_px: float
     accepted: bool = True
     reason: str = ""
+    pose: Quaternion | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,11 +109,13 @@ class Trust:
     agreement_rms_A : rms distance of the atoms that agree.
     pose_agreement : share of frames to which both reconstructions gave the same pose, in that one gauge.
     upheld : share of the stretches of frames whose branch wins on the second map, too.
+    second_margin : log-likelihood per frame by which it wins there, in the stretch where that is least.
     branch_margin : log-likelihood per frame by which the accepted branch beats its best alternative, in the stretch of
         frames where that is least.
     likelihood : log-likelihood per frame against no particle, each frame against a map without it.
     used_share : share of frames whose pose was sure.
     lattice_rms_A : rms distance of atoms from the lattice that their neighbours span.
+    packing : mean number of neighbours of an atom, relative to an fcc crystal of as many; less where there is none.
     vacuum_share : share of atoms outside the body of the crystal.
     shape : overlap, 0 to 1, of the shapes of the two maps.
     unseen_share : share of the directions of Fourier space that no view has measured, which both maps lack alike.
@@ -122,10 +129,12 @@ class Trust:
     agreement_rms_A: float | None = None
     pose_agreement: float | None = None
     upheld: float | None = None
+    second_margin: float | None = None
     branch_margin: float | None = None
     likelihood: float | None = None
     used_share: float | None = None
     lattice_rms_A: float | None = None
+    packing: float | None = None
     vacuum_share: float | None = None
     shape: float | None = None
     unseen_share: float | None = None

@@ -68,6 +68,26 @@ def read_tilts(path: Path, dataset: str | None = None) -> Tilts:
     return tilts
 
 
+def stack_of(path: Path, frames: int) -> str | None:
+    """Name of the only three-dimensional dataset of an HDF5 file that has so many frames; None when it is not the only
+    one, or the file is no HDF5.
+    """
+    if not path.is_file() or not h5py.is_hdf5(path):
+        return None
+    found: list[str] = []
+
+    def look(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim == 3 and len(item) == frames and item.dtype.kind in "uif":
+            found.append(name)
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(look)
+    except OSError:
+        return None
+    return found[0] if len(found) == 1 else None
+
+
 def _read_lines(path: Path, text: str) -> Tilts:
     tilts: Tilts = {}
     for number, line in enumerate(text.splitlines(), 1):

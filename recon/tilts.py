@@ -1,0 +1,255 @@
+"""A tilt series as it grows: images of known pose in, a map, its halves and what speaks for them out.
+
+The pose of an image is that of the goniometer, turned into the image: ``q = qz q_gonio qz*``, qz the turn about the
+beam that takes the x axis to the tilt axis. Volumes come from `solvers.iterative`, each begun with the one before;
+shifts, turns in the plane and small errors of the angle are matched on the way. Images are dark-field ones: brighter
+where there is more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import affine_transform
+
+from .device import Device
+from .metrics.shells import shell_correlation
+from .rotations import conjugate, from_rotation_vector, multiply, normalise
+from .solvers.alignment import match
+from .solvers.iterative import iterate
+from .solvers.projector import Projector
+
+Floats = NDArray[np.float64]
+Image = NDArray[np.float32]
+LIVE_ROUNDS, FINAL_ROUNDS = 4, 30  # of the solver, from the volume before
+MATCHED_FROM = 5  # tilts before which no map is worth matching an image to
+FINAL_MATCHES, MATCH_ROUNDS = 6, 8  # of all tilts at the end, and rounds of the solver after each
+TAPER = 0.06  # of a side: soft edge under which halves are compared
+SMALL_TURN = 0.06  # radians that an angle may be wrong by; what matching wants beyond it is refused
+
+
+def lab_poses(poses: ArrayLike, axis_deg: float) -> Floats:
+    """Poses (..., 4) of a goniometer as poses in the image, for a tilt axis `axis_deg` from x (columns) to y (rows)."""
+    turn = from_rotation_vector([0.0, 0.0, np.radians(axis_deg)])
+    return normalise(multiply(multiply(turn, poses), conjugate(turn)))
+
+
+def mirrored(poses: ArrayLike) -> Floats:
+    """Poses (..., 4) after x and y have changed places: a reflection turns the sense of every rotation."""
+    q = np.asarray(poses, np.float64)
+    return np.stack([q[..., 0], -q[..., 2], -q[..., 1], -q[..., 3]], axis=-1)
+
+
+def tilt_angles_deg(poses: ArrayLike, axis_deg: float) -> Floats:
+    """How far poses (m, 4) are turned about the tilt axis, degrees, -180 to 180."""
+    q = np.asarray(poses, np.float64).reshape(-1, 4)
+    along = q[:, 1] * np.cos(np.radians(axis_deg)) + q[:, 2] * np.sin(np.radians(axis_deg))
+    sign = np.where(q[:, 0] < 0, -1.0, 1.0)
+    return np.degrees(2 * np.arctan2(sign * along, sign * q[:, 0]))
+
+
+def half_by_rank(angles_deg: Floats) -> NDArray[np.int64]:
+    """Half (m,) of each tilt, 0 or 1: every other one in the order of the angles, whatever the order of recording."""
+    rank = np.empty(len(angles_deg), np.int64)
+    rank[np.argsort(angles_deg, kind="stable")] = np.arange(len(angles_deg))
+    return rank % 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TiltMaps:
+    """Maps of all tilts so far, cubes ``[z, y, x]`` float32 with the origin in voxel ``n // 2``.
+
+    Attributes
+    ----------
+    joint : filtered by what the halves agree on. half1, half2 : of every other tilt, as they are.
+    fsc : (n // 2 + 1,) of the halves, one value per cycle per box.
+    predicted : (shells,) Fourier ring correlation of each tilt with the projection of the map of the other half, which
+        does not contain it; mean over the tilts. The last value is that of ``min(image sides) // 2`` cycles.
+    """
+
+    joint: Image
+    half1: Image
+    half2: Image
+    fsc: Floats
+    predicted: Floats
+
+
+class TiltVolume:
+    """The working side of a tilt series; no books, no states.
+
+    Parameters
+    ----------
+    height, width : of the images, pixels. axis_deg : of the tilt axis, from x (columns) to y (rows).
+    align : match shifts and small turns.
+
+    The solver is fifty times as quick for poses that turn about y. So an axis nearer to x is worked on with x and y
+    exchanged, and turns in the plane are taken out of the images instead of being put into the poses.
+    """
+
+    def __init__(self, height: int, width: int, axis_deg: float, device: Device, *, align: bool = True) -> None:
+        self._exchanged = abs(np.cos(np.radians(axis_deg))) > np.sqrt(0.5)
+        self._shape = (width, height) if self._exchanged else (height, width)
+        self._device, self._align = device, align
+        self.edge = max(height, width) + max(height, width) % 2
+        self._given: list[Image] = []  # as they came, x and y exchanged where that is done
+        self._images = np.zeros((0, *self._shape), np.float32)  # turned back in the plane
+        self._poses, self._shifts, self._in_plane = np.zeros((0, 4)), np.zeros((0, 2)), np.zeros(0)
+        self._told = np.zeros((0, 4))
+        self._volumes: list[Any] = [None, None, None]  # joint, half 1, half 2
+
+    def __len__(self) -> int:
+        return len(self._given)
+
+    def add(self, image: Image, pose: ArrayLike) -> None:
+        """Take an image (height, width), background taken off, and its pose (4,) in the lab frame."""
+        given = np.ascontiguousarray(image.T if self._exchanged else image, np.float32)
+        quaternion = mirrored(pose) if self._exchanged else np.asarray(pose, np.float64)
+        self._given.append(given)
+        self._images = np.concatenate([self._images, given[None]])
+        self._poses, self._told = np.vstack([self._poses, quaternion]), np.vstack([self._told, quaternion])
+        self._shifts, self._in_plane = np.vstack([self._shifts, np.zeros(2)]), np.append(self._in_plane, 0.0)
+        if self._align and len(self) > MATCHED_FROM:
+            self._match("")
+
+    @property
+    def poses(self) -> Floats:
+        """(m, 4) poses as they are now, lab frame."""
+        turned = multiply(_about_beam(self._in_plane), self._poses)
+        return mirrored(turned) if self._exchanged else turned
+
+    @property
+    def shifts_px(self) -> Floats:
+        """(m, 2) where the body's origin is seen, (x, y) from pixel ``size // 2`` of each image."""
+        cosine, sine = np.cos(self._in_plane), np.sin(self._in_plane)
+        x, y = self._shifts.T
+        shifts = np.stack([cosine * x - sine * y, sine * x + cosine * y], axis=1)
+        return shifts[:, ::-1] if self._exchanged else shifts
+
+    def solve(self, halves: NDArray[np.int64], *, final: bool = False) -> TiltMaps:
+        """Maps of all images; `halves` (m,) says which half each belongs to.
+
+        Raises
+        ------
+        ValueError : fewer than two images, or nothing in them.
+        """
+        if final and self._align and len(self) > MATCHED_FROM:
+            for _ in range(FINAL_MATCHES):
+                self._match("yz")
+                self._advance(0, np.ones(len(self), bool), MATCH_ROUNDS)
+        rounds = FINAL_ROUNDS if final else LIVE_ROUNDS
+        self._advance(0, np.ones(len(self), bool), rounds)
+        for half in (0, 1):
+            self._advance(1 + half, halves == half, rounds)
+        joint, *parts = (self._cube(volume) for volume in self._volumes)
+        fsc = shell_correlation(parts[0] * self._window(), parts[1] * self._window())
+        return TiltMaps(_filtered(joint, fsc), parts[0], parts[1], fsc, self._predicted(halves))
+
+    def _projector(self) -> Projector:
+        height, width = self._shape
+        return Projector((width, height, width), self._shape, self._poses, self._shifts, self._device)
+
+    def _advance(self, number: int, which: NDArray[np.bool_], rounds: int) -> None:
+        projector = self._projector().select(which)
+        start = self._volumes[number]
+        self._volumes[number] = iterate(projector, self._images[which], start=start, iterations=rounds).volume
+
+    def _match(self, turns: str) -> None:
+        """One step of all poses towards the images, against the joint volume."""
+        if self._volumes[0] is None:
+            return
+        before = self._projector()
+        after = match(before, self._images, self._volumes[0], turns=turns)
+        self._shifts = after.shifts_px
+        if not turns:
+            return
+        vectors = 2 * multiply(after.quaternions, conjugate(before.quaternions))[:, 1:]  # small turns
+        vectors[np.abs(vectors).max(axis=1) > SMALL_TURN] = 0.0
+        along = np.zeros_like(vectors)
+        along[:, 1] = vectors[:, 1]
+        turned = multiply(from_rotation_vector(along), self._poses)
+        near = np.abs((turned * self._told).sum(axis=1)) > np.cos(SMALL_TURN / 2)
+        self._poses = np.where(near[:, None], turned, self._poses)
+        self._in_plane = np.clip(self._in_plane + vectors[:, 2], -SMALL_TURN, SMALL_TURN)
+        pairs = zip(self._given, self._in_plane, strict=True)
+        self._images = np.stack([_turned_back(image, angle) for image, angle in pairs])
+
+    def _predicted(self, halves: NDArray[np.int64]) -> Floats:
+        projector, total = self._projector(), np.zeros(min(self._shape) // 2 + 1)
+        for half in (0, 1):
+            seen = projector.select(halves == half)
+            images = self._images[halves == half]
+            for image, other in zip(images, self._host(seen.forward(self._volumes[2 - half])), strict=True):
+                total += ring_correlation(image, other, len(total))
+        return total / len(self)
+
+    def _host(self, array: Any) -> NDArray[np.float32]:
+        return np.asarray(self._device.to_host(array), np.float32)
+
+    def _cube(self, volume: Any) -> Image:
+        host = self._host(volume)
+        inner = host.transpose(0, 2, 1) if self._exchanged else host
+        cube = np.zeros((self.edge,) * 3, np.float32)
+        cube[tuple(slice(self.edge // 2 - n // 2, self.edge // 2 - n // 2 + n) for n in inner.shape)] = inner
+        return cube
+
+    def _window(self) -> Image:
+        """Soft edge of the part of the cube that the solver fills."""
+        height, width = self._shape
+        lines = np.meshgrid(*(_taper(n) for n in (width, height, width)), indexing="ij")
+        return self._cube(self._device.asarray(lines[0] * lines[1] * lines[2]))
+
+
+def _about_beam(angles: Floats) -> Floats:
+    vectors = np.zeros((len(angles), 3))
+    vectors[:, 2] = angles
+    return from_rotation_vector(vectors)
+
+
+def _turned_back(image: Image, angle: float) -> Image:
+    """The image turned by ``-angle`` (radians, from x to y) about pixel ``size // 2``."""
+    if angle == 0:
+        return image
+    cosine, sine = np.cos(angle), np.sin(angle)
+    matrix = np.array([[cosine, sine], [-sine, cosine]])  # (row, column) of the source from those of the result
+    middle = np.array(image.shape) // 2
+    turned: Image = affine_transform(image, matrix, middle - matrix @ middle, order=3, mode="nearest")
+    return turned
+
+
+def _taper(length: int) -> Image:
+    """(length,) 1 inside, half a cosine to 0 at both ends."""
+    inside = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
+    return (0.5 - 0.5 * np.cos(np.pi * np.clip(inside / (TAPER * length + 1), 0, 1))).astype(np.float32)
+
+
+def _filtered(volume: Image, fsc: Floats) -> Image:
+    """The map of all images weighted by how well it is known, ``sqrt(2 F / (1 + F))`` per shell (Rosenthal &
+    Henderson, J. Mol. Biol. 333, 721 (2003)).
+    """
+    smooth = np.convolve(np.pad(fsc, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
+    smooth[0] = 1.0
+    factor = np.sqrt(2 * np.clip(smooth, 0, 1) / (1 + np.clip(smooth, 0, 1)))
+    edge = volume.shape[0]
+    axis = np.fft.fftfreq(edge, 1 / edge)
+    radius = np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + np.arange(edge // 2 + 1) ** 2)
+    spectrum = np.fft.rfftn(volume) * np.interp(radius, np.arange(len(factor)), factor)
+    return np.asarray(np.fft.irfftn(spectrum, s=volume.shape, axes=(0, 1, 2)), np.float32)
+
+
+def ring_correlation(first: Image, second: Image, rings: int) -> Floats:
+    """Fourier ring correlation (rings,) of two images (h, w) under a soft edge; rings are cycles per shorter side."""
+    height, width = first.shape
+    window = _taper(height)[:, None] * _taper(width)[None, :]
+    a, b = (np.fft.rfft2((image - image.mean()) * window) for image in (first, second))
+    short = min(height, width)
+    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]) * short
+    ring = np.rint(radius).astype(np.int64).ravel()
+
+    def summed(values: NDArray[Any]) -> Floats:
+        return np.asarray(np.bincount(ring, values.ravel(), rings)[:rings], np.float64)
+
+    power = np.sqrt(summed(abs(a) ** 2) * summed(abs(b) ** 2))
+    return np.divide(summed((a * b.conj()).real), power, out=np.zeros(rings), where=power > 0)
