@@ -183,6 +183,7 @@ def summary(status: ParticleStatus, extra: dict[str, Any]) -> dict[str, Any]:
         "verdict": None if status.verdict is None else status.verdict.word,
         "verdict_reasons": [] if status.verdict is None else list(status.verdict.reasons),
         "trusted": None if status.trust is None else status.trust.trusted,
+        "trust_reasons": [] if status.trust is None else list(status.trust.reasons),
         "metrics": {} if status.milestone is None else plain(asdict(status.milestone)),
         "note": status.note,
         **{key: plain(value) for key, value in extra.items()},

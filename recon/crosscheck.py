@@ -19,6 +19,7 @@ from .whitened import Whitened
 
 Floats = NDArray[np.float64]
 STRETCH_FRAMES = 50  # whose branch is judged together
+MOST_FRAMES = 800  # that are tried, or a few more
 CLIPPED = 60.0  # no frame counts for more
 
 
@@ -67,13 +68,32 @@ def leads(
     return np.asarray(np.clip(score[:, :1] - score[:, 1:], -CLIPPED, CLIPPED))
 
 
-def upheld_share(lead: Floats, number: NDArray[np.int64]) -> float | None:
-    """Share of the stretches of frames whose branch wins, every frame of a stretch under the same alternative.
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a trial on another map says, every frame of a stretch put under the same alternative.
+
+    Attributes
+    ----------
+    upheld : share of the stretches of frames whose branch wins. margin : log-likelihood per frame by which it beats its
+        best alternative, in the stretch where that is least.
+    """
+
+    upheld: float
+    margin: float
+
+
+def sampled(rows: NDArray[np.int64], number: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of these rows, with their frame numbers, whole stretches that make no more than some 800 frames."""
+    return rows[(number // STRETCH_FRAMES) % max(1, len(rows) // MOST_FRAMES) == 0]
+
+
+def judged(lead: Floats, number: NDArray[np.int64]) -> Trial | None:
+    """The outcome of a trial; None without frames.
 
     Parameters
     ----------
     lead : (t, alternatives) from `leads`. number : (t,) frame numbers, ascending.
     """
     stretch = number // STRETCH_FRAMES
-    won = [lead[stretch == s].mean(axis=0).min() > 0 for s in np.unique(stretch)]
-    return float(np.mean(won)) if won else None
+    least = [float(lead[stretch == s].mean(axis=0).min()) for s in np.unique(stretch)]
+    return Trial(float(np.mean(np.array(least) > 0)), min(least)) if least else None

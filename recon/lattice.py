@@ -272,6 +272,14 @@ def top_poses(
     return indexer.grid.poses[index], indexer.shifts[np.take_along_axis(which, index, axis=1)]
 
 
+def search_range_A(element: str | None, known_A: float | None) -> tuple[float, float]:
+    """Lattice constants to try: the one that is known, 5 per cent about that of the element, or all."""
+    if known_A is not None:
+        return known_A, known_A
+    start = FCC_METALS.get(element or "")
+    return (start * 0.95, start * 1.05) if start else SEARCH_A
+
+
 class LatticeFit(NamedTuple):
     """Lattice constant in A, how sharply it wins in standard errors, and whether atoms are bright (1) or dark (-1)."""
 

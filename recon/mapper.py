@@ -20,7 +20,7 @@ from .chain import path_modulo, step_per_axis_deg
 from .change import Change, find_change
 from .clock import StepClock
 from .coverage import CELLS, view_counts
-from .crosscheck import STRETCH_FRAMES, Scorer, leads, upheld_share
+from .crosscheck import Scorer, Trial, judged, leads, sampled
 from .device import Device
 from .geometry import HalfPlane
 from .indexing import exchanged, grid_candidates, index_lattice, local_candidates
@@ -52,7 +52,6 @@ FEW_FRAMES = 800  # from here on a map of half the frames is good enough to judg
 MOST_ROUNDS = 10  # of re-decision, for the first map and the last, at most; from half of the poses right it took five
 STREAM_ROUNDS = 4  # the same while frames stream in
 CHAIN_SIGMA_DEG = 3.0  # of the chain on the grid
-CROSS_FRAMES = 800  # that are tried on another map
 RECENT_FRAMES = 200  # that are held against the map to see whether the crystal changes
 
 
@@ -181,12 +180,10 @@ class Mapper:
         known = self.options.lattice_constant_A
         if known is not None and len(self.lens.signs_tried) == 1:
             return known
-        start = lattice.FCC_METALS.get(self.options.element or "")
-        search = (known, known) if known else (start * 0.95, start * 1.05) if start else lattice.SEARCH_A
         sample = self._coefficients(rows, max(1, len(rows) // LATTICE_FRAMES))
         found = lattice.measure_lattice_constant(
             sample, self.plane, weight, self.diameter_A, self.pixel_size_A, grid, lattice.pose_grid(4.2, 3.0),
-            self.device, search, self.lens.signs_tried,
+            self.device, lattice.search_range_A(self.options.element, known), self.lens.signs_tried,
         )  # fmt: skip
         if found.sharpness < NO_LATTICE and known is None:
             raise NoLatticeError("no fcc lattice stands out of the noise")
@@ -357,20 +354,16 @@ class Mapper:
         middle = self.published.centre_A / self.pixel_size_A
         return Scorer(self._filled, self._centre, middle, self._site, self.limits.score)
 
-    def upheld(self, other: Scorer, turn: Floats, shift_A: Floats) -> float | None:
-        """Share of the stretches of frames whose branch wins on another map as well.
-
-        ``own = turn @ other + shift`` about the centroids of the atoms.
-        """
+    def tried_on(self, other: Scorer, turn: Floats, shift_A: Floats) -> Trial | None:
+        """The branches of the used frames on another map, ``own = turn @ other + shift`` about the atoms' centroids."""
         if self.published is None:
             return None
         buffer = self.buffer
-        rows = buffer.rows[buffer.used[buffer.rows]]
-        stretch = buffer.number[rows] // STRETCH_FRAMES
-        rows = rows[stretch % max(1, len(rows) // CROSS_FRAMES) == 0]
+        used = buffer.rows[buffer.used[buffer.rows]]
+        rows = sampled(used, buffer.number[used])
         middle, shift = self.published.centre_A / self.pixel_size_A, shift_A / self.pixel_size_A
         lead = leads(self._data, rows, buffer.path(rows), middle, turn, shift, other)
-        return upheld_share(lead, buffer.number[rows])
+        return judged(lead, buffer.number[rows])
 
     def change(self) -> Change | None:
         """Atoms that the newest settled frames lack or have in addition; None where there is nothing to compare."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .compare import Agreement, compare_atoms, compare_poses, lattice_rms_A, shape_overlap, vacuum_share
+from .compare import Agreement, compare_atoms, compare_poses, lattice_rms_A, packing, shape_overlap, vacuum_share
 from .coverage import view_grid
 from .records import Trust
 from .rotations import to_matrix
@@ -24,6 +24,7 @@ class Thresholds:
 
     agreement: float = 0.97
     gap: float = 0.015
+    second_margin: float = 0.5  # instead of the gap: where branches win clearly on the second map, it is no mixture
     pose_agreement: float = 0.93  # 0.90 was seen with a tenth of the poses on another branch
     upheld: float = 0.93
     branch_margin: float = 0.05
@@ -35,6 +36,7 @@ class Thresholds:
     unseen_share: float = 0.4
     vacuum_share: float = 0.02
     lattice_rms_A: float = 0.25
+    packing: float = 0.9
 
 
 def unseen_share(views: NDArray[np.int32], reach_deg: float = REACH_DEG) -> float:
@@ -95,6 +97,7 @@ def compare_accounts(
         agreement_rms_A=found.rms_A if np.isfinite(found.rms_A) else None,
         shape=shape_overlap(mine.atoms_A, laid),
         lattice_rms_A=lattice_rms_A(mine.atoms_A, neighbour_A),
+        packing=packing(mine.atoms_A, neighbour_A),
         vacuum_share=vacuum_share(mine.atoms_A, neighbour_A),
     )
     _, first, second = np.intersect1d(mine.number, other.number, return_indices=True)
@@ -103,6 +106,22 @@ def compare_accounts(
         same = _gauge_angle_deg(found.turn, poses.frame, inverted=poses.inverted) < SAME_GAUGE_DEG
         result = replace(result, pose_agreement=poses.share if same else 0.0)
     return result, found
+
+
+def not_fcc(numbers: Trust, limits: Thresholds | None = None) -> str:
+    """In words, that the particle has no face-centred cubic lattice; "" where it has one, or too little was seen of it.
+
+    A map that lacks many directions has holes of its own.
+    """
+    limits = limits or Thresholds()
+    if numbers.packing is None or numbers.packing >= limits.packing:
+        return ""
+    if numbers.unseen_share is None or numbers.unseen_share > limits.unseen_share:
+        return ""
+    return (
+        "not described by an fcc lattice, nor by one with a twin plane: no map of it can be trusted "
+        f"(atoms have {100 * numbers.packing:.0f} % of the neighbours they should have)"
+    )
 
 
 def judge(numbers: Trust, limits: Thresholds | None = None) -> Trust:
@@ -124,6 +143,8 @@ def judge(numbers: Trust, limits: Thresholds | None = None) -> Trust:
     def percent(value: float | None) -> str:
         return "an unknown share" if value is None else f"{100 * value:.0f} %"
 
+    if words := not_fcc(numbers, limits):
+        against.append(words)
     if short("likelihood"):
         against.append(f"the frames hardly show this crystal: likelihood {numbers.likelihood or 0:.0f} per frame")
     least = max(limits.branch_margin, limits.margin_share * ((numbers.likelihood or 0.0) - limits.loud))
@@ -133,7 +154,7 @@ def judge(numbers: Trust, limits: Thresholds | None = None) -> Trust:
         against.append(f"poses are sure in {percent(numbers.used_share)} of the frames only")
     if short("agreement"):
         against.append(f"a second map from other frames agrees in {percent(numbers.agreement)} of the atoms only")
-    elif short("gap"):
+    elif short("gap") and short("second_margin"):
         against.append("the map looks the same from several sides: it cannot be told from a mixture")
     if short("pose_agreement"):
         against.append(f"two reconstructions agree on the pose in {percent(numbers.pose_agreement)} of the frames only")

@@ -14,11 +14,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from .compare import packing
 from .crosscheck import Scorer
 from .mapper import Mapper, NoLatticeError
 from .output import Published
 from .records import NoiseSpectrum, Observation, Trust
-from .trust import Account, compare_accounts, judge, unseen_share
+from .trust import Account, compare_accounts, judge, not_fcc, unseen_share
 
 Floats = NDArray[np.float64]
 LEAST_FRAMES = 200  # a first map of fewer frames is no witness
@@ -66,6 +67,8 @@ class Witness:
 
         `last` : no more frames will come; the first witness then takes what there is.
         """
+        if self._other is None and mapper.published is not self._judged:
+            self._look(mapper)
         few = last and self._other is None and len(self._gathered) >= LEAST_FRAMES
         ready = len(self._gathered) >= self._wanted or few
         if ready and (noise := background()) is not None:
@@ -79,6 +82,16 @@ class Witness:
                 self._judge(mapper, branches=last)
             return True
         return False
+
+    def _look(self, mapper: Mapper) -> None:
+        """What a first map tells without a second: that the particle has another lattice, or none."""
+        self._judged = mapper.published
+        if mapper.published is None:
+            return
+        atoms, neighbour_A = _account(mapper).atoms_A, mapper.published.lattice_constant_A / np.sqrt(2)
+        seen = replace(self._trust, packing=packing(atoms, neighbour_A), unseen_share=unseen_share(mapper.views))
+        words = not_fcc(seen)
+        self._trust = replace(seen, trusted=False if words else None, reasons=(words,) if words else ())
 
     def _call(self, lattice_constant_A: float | None, noise: NoiseSpectrum) -> None:
         gathered, self._gathered = self._gathered, []
@@ -109,7 +122,10 @@ class Witness:
         neighbour_A = mapper.published.lattice_constant_A / np.sqrt(2)
         numbers, found = compare_accounts(numbers, _account(mapper), self._other, neighbour_A, self._gauges)
         if branches and found.gauge >= 0 and self._scorer is not None:
-            numbers = replace(numbers, upheld=mapper.upheld(self._scorer, found.turn, found.shift_A))
+            trial = mapper.tried_on(self._scorer, found.turn, found.shift_A)
+            numbers = replace(
+                numbers, upheld=trial.upheld if trial else None, second_margin=trial.margin if trial else None
+            )
         self._trust = judge(numbers)
         self._gauges = found.ranked if self._trust.trusted else None
 

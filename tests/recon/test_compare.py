@@ -7,7 +7,15 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from tumble.recon.compare import GAUGES, compare_atoms, compare_poses, lattice_rms_A, shape_overlap, vacuum_share
+from tumble.recon.compare import (
+    GAUGES,
+    compare_atoms,
+    compare_poses,
+    lattice_rms_A,
+    packing,
+    shape_overlap,
+    vacuum_share,
+)
 from tumble.recon.lattice import fcc_ball
 from tumble.recon.rotations import C2Z, from_rotation_vector, multiply, random_rotations
 
@@ -86,3 +94,10 @@ def test_shape_lattice_and_vacuum(crystal: np.ndarray) -> None:
     astray = np.concatenate([crystal, [[30.0, 0, 0]]])
     assert vacuum_share(astray, NEIGHBOUR_A) == pytest.approx(1 / len(astray), abs=0.03)
     assert vacuum_share(crystal[:0], NEIGHBOUR_A) == 0.0
+
+
+def test_packing_of_a_crystal_and_of_one_full_of_holes(crystal: np.ndarray) -> None:
+    rng = np.random.default_rng(5)
+    assert packing(seen(crystal, 17, rng), NEIGHBOUR_A) == pytest.approx(1.0, abs=0.05)
+    assert packing(seen(crystal, 0, rng, lost=len(crystal) // 4), NEIGHBOUR_A) < 0.85  # sites at random
+    assert packing(crystal[:40], NEIGHBOUR_A) is None

@@ -9,7 +9,7 @@ import pytest
 
 from tumble.recon.branches import Path
 from tumble.recon.compare import GAUGES
-from tumble.recon.crosscheck import Scorer, leads, upheld_share
+from tumble.recon.crosscheck import Scorer, judged, leads, sampled
 from tumble.recon.device import Device
 from tumble.recon.geometry import box_size_px, half_plane
 from tumble.recon.maps import Accumulator
@@ -66,14 +66,28 @@ def test_branches_on_another_map(synthetic: ModuleType, device: Device, gauge: i
     number = np.arange(FRAMES)
     path = Path(poses, shifts, np.zeros(FRAMES), np.ones(FRAMES, np.bool_))
     lead = leads(data, number, path, -site / PIXEL_A, turn, np.zeros(3), scorer)
-    assert upheld_share(lead, number) == 1.0
+    trial = judged(lead, number)
+    assert trial is not None
+    assert trial.upheld == 1.0
+    assert trial.margin > 1.0
     assert (lead.min(axis=1) > 0).mean() > 0.9
     wrong = poses.copy()
     wrong[50:100] = equivalents(poses[50:100])[:, 7]  # a third
     path = Path(wrong, middle + to_matrix(wrong)[:, :2] @ site / PIXEL_A, path.score, path.used)
     lead = leads(data, number, path, -site / PIXEL_A, turn, np.zeros(3), scorer)
-    assert upheld_share(lead, number) == pytest.approx(2 / 3)
+    trial = judged(lead, number)
+    assert trial is not None
+    assert trial.upheld == pytest.approx(2 / 3)
+    assert trial.margin < -1.0
 
 
 def test_no_frames() -> None:
-    assert upheld_share(np.zeros((0, 47)), np.zeros(0, np.int64)) is None
+    assert judged(np.zeros((0, 47)), np.zeros(0, np.int64)) is None
+
+
+def test_a_sample_is_of_whole_stretches() -> None:
+    rows = np.arange(5000)
+    picked = sampled(rows, rows)
+    assert 700 <= len(picked) <= 900
+    assert set(np.unique(picked // 50, return_counts=True)[1]) == {50}
+    np.testing.assert_array_equal(sampled(rows[:700], rows[:700]), rows[:700])

@@ -17,7 +17,7 @@ from tumble.recon.trust import Account, compare_accounts, judge, unseen_share
 NEIGHBOUR_A = 3.95 / np.sqrt(2)
 GOOD = Trust(
     None, frames=800, agreement=0.997, gap=0.06, agreement_rms_A=0.1, pose_agreement=0.99, upheld=1.0,
-    branch_margin=15.0, likelihood=250.0, used_share=0.99, lattice_rms_A=0.06,
+    second_margin=8.0, branch_margin=15.0, likelihood=250.0, used_share=0.99, lattice_rms_A=0.06, packing=1.0,
     vacuum_share=0.0, shape=0.98, unseen_share=0.1,
 )  # fmt: skip
 
@@ -84,7 +84,9 @@ def test_no_atoms(pair: tuple[Account, Account]) -> None:
     ("change", "words"),
     [
         ({"agreement": 0.9}, "90 % of the atoms"),
-        ({"gap": 0.0}, "same from several sides"),
+        ({"gap": 0.0, "second_margin": 0.1}, "same from several sides"),
+        ({"gap": 0.0, "second_margin": None}, "same from several sides"),
+        ({"packing": 0.8}, "not described by an fcc lattice"),
         ({"pose_agreement": 0.5}, "50 % of the frames"),
         ({"upheld": 0.9}, "90 % of the time"),
         ({"pose_agreement": None}, "an unknown share of the frames"),
@@ -111,6 +113,17 @@ def test_a_weak_signal_has_small_margins() -> None:
 
 def test_matter_without_a_lattice_needs_no_lattice() -> None:
     assert judge(replace(GOOD, lattice_rms_A=None)).trusted is True
+
+
+def test_a_crystal_that_is_nearly_symmetric_is_told_by_the_second_map() -> None:
+    # one atom of 160 differs between two gauges: a gap of 0.006, but every stretch of frames wins by 1.0
+    assert judge(replace(GOOD, gap=0.006, second_margin=1.0)).trusted is True
+
+
+def test_holes_where_nothing_was_seen_do_not_speak_against_the_lattice() -> None:
+    reasons = judge(replace(GOOD, packing=0.65, unseen_share=0.85)).reasons
+    assert len(reasons) == 1
+    assert "never seen" in reasons[0]
 
 
 def test_unseen_directions() -> None:

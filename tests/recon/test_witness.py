@@ -12,6 +12,7 @@ import pytest
 from tumble.recon.clock import StepClock
 from tumble.recon.compare import GAUGES
 from tumble.recon.coverage import CELLS
+from tumble.recon.crosscheck import Trial
 from tumble.recon.mapper import NoLatticeError
 from tumble.recon.records import NoiseSpectrum, Observation, PoseRow
 from tumble.recon.rotations import from_matrix, multiply, random_rotations
@@ -48,8 +49,8 @@ class FakeMapper:
     def used(self) -> int:
         return self.frames
 
-    def upheld(self, other: object, turn: np.ndarray, shift_A: np.ndarray) -> float:
-        return 1.0
+    def tried_on(self, other: object, turn: np.ndarray, shift_A: np.ndarray) -> Trial:
+        return Trial(1.0, 10.0)
 
     def bootstrap(self, observations: list[Observation], noise: NoiseSpectrum) -> None:
         assert noise is NOISE
@@ -110,6 +111,15 @@ def test_a_right_map_is_confirmed_and_asked_again_when_frames_have_doubled(cryst
     assert [w.numbers[0] for w in made] == [250, 1000]  # confirmed at 500: again at twice that
     assert [len(w.numbers) for w in made] == [250, 250]
     assert set(made[0].numbers).isdisjoint(range(FIRST))
+
+
+def test_what_has_no_lattice_is_said_with_the_first_map(crystal: np.ndarray) -> None:
+    loose = crystal[np.random.default_rng(1).permutation(len(crystal))[: 2 * len(crystal) // 3]]
+    main, witness = FakeMapper(loose), Witness(lambda *_: FakeMapper(loose), FIRST)  # type: ignore[arg-type]
+    main.advance(frames(0, FIRST))
+    assert not witness.work(main, lambda: NOISE)  # type: ignore[arg-type]
+    assert witness.trust.trusted is False
+    assert "not described by an fcc lattice" in witness.trust.reasons[0]
 
 
 def test_another_crystal_is_refused_and_a_larger_witness_called(crystal: np.ndarray, synthetic: ModuleType) -> None:
