@@ -33,7 +33,7 @@ FePt_A, Fe_A, Ru_A = 3.84, 2.866, 2.706  # lattice constants: chemically disorde
 NOISE_BOXES = 300
 GRAPHENE_HEIGHT_A = 35.0
 LIQUID_A = 15.0
-HEIGHT_SPREAD_A, HEIGHT_MEMORY = 4.0, 150.0
+HEIGHT_MEMORY = 150.0  # frames
 STEP_PX = 0.6  # Brownian, per axis and frame
 ROUGH_NEIGHBOURS = 8  # surface atoms with at most this many may be missing
 
@@ -43,6 +43,7 @@ class Case:
     """One movie to reconstruct: crystal, how it is seen, how it turns.
 
     `dose` electrons / A^2 and frame. `linear` images are sums of those of single atoms, twice as fast to make.
+    `height_A` is the standard deviation of the crystal's height; `told`: the program knows `cs_um` and `defocus_A`.
     """
 
     crystal: str = "Pt"
@@ -53,14 +54,20 @@ class Case:
     pixel_size_A: float = 0.42
     tracking_px: float = 0.6
     linear: bool = False
+    cs_um: float = -10.0
+    defocus_A: float = -54.0
+    told: bool = False
+    height_A: float = 4.0
     seed: int = 0
 
     @property
     def name(self) -> str:
         """The case in one word, a key of the results."""
+        lens = f"-Cs{self.cs_um:g}um{self.defocus_A:+g}A" if (self.cs_um, self.defocus_A) != (-10.0, -54.0) else ""
+        height = f"-height{self.height_A:g}A" if self.height_A != 4.0 else ""
         return (
             f"{self.crystal}-{self.atoms}-{self.dose:g}e-{self.step_deg:g}deg-{self.frames}f"
-            f"-{self.pixel_size_A:g}A{'-linear' * self.linear}-s{self.seed}"
+            f"-{self.pixel_size_A:g}A{'-linear' * self.linear}{lens}{'-told' * self.told}{height}-s{self.seed}"
         )
 
 
@@ -226,7 +233,8 @@ def ingredients(case: Case) -> Ingredients:
 
 def film(parts: Ingredients) -> Movie:
     """Expose the boxes."""
-    case, optics = parts.case, Optics()
+    case = parts.case
+    optics = Optics(spherical_aberration_um=case.cs_um, defocus_A=case.defocus_A)
     rng = np.random.default_rng([case.seed, 2])
     px = case.pixel_size_A
     diameter = max(visible_diameter_A(positions) for _, positions in parts.crystals)
@@ -234,7 +242,7 @@ def film(parts: Ingredients) -> Movie:
     names = sorted({e for elements, _ in parts.crystals for e in elements})
     radius = max(float(np.linalg.norm(positions, axis=1).max()) for _, positions in parts.crystals)
     renderer = (
-        LinearRenderer(names, px, optics, radius + 3 * HEIGHT_SPREAD_A)
+        LinearRenderer(names, px, optics, radius + 3 * case.height_A)
         if case.linear
         else PhaseRenderer(names, px, optics, radius)
     )
@@ -244,7 +252,7 @@ def film(parts: Ingredients) -> Movie:
     walk = 300 + np.cumsum(rng.normal(0, STEP_PX, (case.frames, 2)), axis=0)
     tracked = walk + rng.normal(0, case.tracking_px, walk.shape)
     corners = np.rint(tracked).astype(int) - box_px // 2
-    heights = settling(case.frames, HEIGHT_SPREAD_A, HEIGHT_MEMORY, rng)
+    heights = settling(case.frames, case.height_A, HEIGHT_MEMORY, rng)
     electrons = case.dose * px**2
 
     def expose(frame: int, corner: NDArray[np.int64], crystal: int | None) -> NDArray[np.float32]:

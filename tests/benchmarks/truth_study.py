@@ -30,6 +30,7 @@ from truth_ways import FIRST, WAYS, forced
 from tumble.recon.branches import half_of
 from tumble.recon.compare import lattice_rms_A
 from tumble.recon.device import cpu
+from tumble.recon.lens import Lens
 from tumble.recon.maps import Accumulator, solve_halves
 from tumble.recon.output import publish
 from tumble.recon.particle import ParticleReconstruction, ReconstructionOptions
@@ -47,6 +48,10 @@ CRYSTALS = (
     Case("Pt-amorphous", 200),
 )  # fmt: skip
 LARGEST = Case("Pt", 4300, pixel_size_A=0.55, frames=600)  # 50 A
+IMAGING = (
+    Case("Pt", 200, height_A=0.0), Case("Pt", 200, height_A=20.0), Case("Pt", 200, cs_um=10.0, defocus_A=54.0),
+    Case("Pt", 200, defocus_A=-150.0), Case("Pt", 200, defocus_A=-150.0, told=True),
+)  # fmt: skip
 DOSES = (40.0, 25.0, 12.0)
 STEPS = (1.0, 4.3, 8.0)
 LENGTHS = (600, 1500, 3000)
@@ -60,7 +65,7 @@ def cases() -> list[Case]:
         varied += [Case(start.crystal, 300, dose=dose, frames=1000) for dose in DOSES]
         varied += [Case(start.crystal, 300, step_deg=step) for step in STEPS]
         varied += [Case(start.crystal, 300, frames=frames) for frames in LENGTHS]
-    return [*base, *varied, LARGEST]
+    return [*base, *IMAGING, *varied, LARGEST]
 
 
 def scoring() -> ModuleType:
@@ -151,7 +156,7 @@ def known(path: Path) -> set[str]:
 def table_runs(only: list[str]) -> Iterator[tuple[str, Any]]:
     for case in cases():
         if not only or any(word in case.name for word in only):
-            yield case.name, lambda case=case: ({}, film(ingredients(case)), None, None)
+            yield case.name, lambda case=case: (asdict(case), film(ingredients(case)), None, None)
 
 
 def trust_runs(seeds: range, only: list[str]) -> Iterator[tuple[str, Any]]:
@@ -176,7 +181,6 @@ def trust_runs(seeds: range, only: list[str]) -> Iterator[tuple[str, Any]]:
 def run(runs: Iterator[tuple[str, Any]], out: Path, hours: float, *, ceiling: bool) -> None:
     """Do what is not in the file yet, until the time is up."""
     scorer, done, version = scoring(), known(out), commit()
-    options = ReconstructionOptions() if ceiling else ReconstructionOptions(bootstrap_frames=FIRST)
     until = time.monotonic() + 3600 * hours
     for name, make in runs:
         if name in done:
@@ -185,6 +189,11 @@ def run(runs: Iterator[tuple[str, Any]], out: Path, hours: float, *, ceiling: bo
             print("time is up; the next call goes on from here")
             return
         more, movie, first, second = make()
+        if ceiling:
+            lens = Lens(cs_um=more["cs_um"], defocus_A=more["defocus_A"]) if more["told"] else Lens()
+            options = ReconstructionOptions(lens=lens)
+        else:
+            options = ReconstructionOptions(bootstrap_frames=FIRST)
         with forced(first, second):
             found = reconstruct(movie, scorer, options, ceiling=ceiling)
         record = {"name": name, "commit": version, "date": time.strftime("%Y-%m-%d"), **more, **found}
