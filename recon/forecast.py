@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .metrics.sampling import FourierSampling
 from .metrics.shells import NEEDED_SNR, signal_to_noise
+from .outlook import Outlook, Sighting, outlook
 from .records import Forecast, Milestone
 
 Floats = NDArray[np.float64]
@@ -27,12 +29,9 @@ LEAST_SCATTER = 0.15  # of the logarithm of a shell about the fit
 MOST_FSC = 0.995  # beyond, the logarithm of the signal-to-noise ratio is not measured
 LEAST_POWER = 1e-3  # of one atom
 B_PRIOR_A2 = (8.0, 6.0)  # mean and standard deviation before anything is seen: atoms, poses and optics
-RATE_SCATTER = 0.25  # of the logarithm of the rate of fresh views: crystals tumble as they like
-FILLING_SCATTER = 0.6  # of the logarithm of the time in which a void fills
 RECENT_SHARE = 0.35  # of all frames, over which a rate is measured
 RECENT_FRAMES = 250  # at least
-FRESH_RATE = 1.0  # effective views a frame of a crystal that tumbles freely
-RETURN = 0.25  # how far, in the logarithm, a crystal that tumbles unevenly is expected to come back to that
+AHEAD = 4  # times the frames so far: how far into the future views are foreseen
 VOID = 0.05  # share of directions that may stay empty
 NEVER_S = 1e6
 
@@ -160,43 +159,53 @@ def recent(history: Sequence[Milestone]) -> Milestone | None:
     return older[-1] if older else history[0]
 
 
-def forecast(curve: Curve, history: Sequence[Milestone], target_A: float) -> Forecast:
+def forecast(
+    views: Floats,
+    history: Sequence[Milestone],
+    target_A: float,
+    sightings: Sequence[Sighting],
+    sampling: FourierSampling,
+) -> Forecast:
     """Seconds until the target, as an interval, counted from the newest milestone.
 
     Parameters
     ----------
-    curve : of the newest milestone. history : oldest first.
+    views : (draws,) effective views needed, as of the newest milestone. history : oldest first. sightings : of the same
+        moments. sampling : their geometry.
     """
     newest, before = history[-1], recent(history)
     if before is None or newest.time_s <= before.time_s:
         return Forecast(target_A, None, None, None, "the rate of fresh views is not known yet")
     rng = np.random.default_rng(newest.frames_used)
-    frames = max(newest.frames_used - before.frames_used, 1)
-    frame_s = (newest.time_s - before.time_s) / frames
-    fresh = max((newest.effective_views - before.effective_views) / frames, 1e-4)
-    usual = math.log(fresh) * (1 - RETURN) + math.log(max(fresh, FRESH_RATE)) * RETURN
-    rate = np.exp(usual + RATE_SCATTER * rng.normal(size=DRAWS))
-    views = needed_views(curve, max(newest.effective_views, 1.0), target_A, rng)
-    wanted = np.maximum(views - newest.effective_views, 0.0) / rate
-    filling = _filling(before, newest) * np.exp(FILLING_SCATTER * rng.normal(size=DRAWS))
-    seconds = np.minimum(np.maximum(wanted, filling) * frame_s, 10 * NEVER_S)
+    frame_s = (newest.time_s - before.time_s) / max(newest.frames_used - before.frames_used, 1)
+    begin = sightings[history.index(before)]
+    futures = outlook(begin, sightings[-1], sampling, AHEAD * newest.frames_used, rng)
+    frames = np.maximum(_arrival(futures, newest, views), _closing(futures, newest, len(views)))
+    seconds = np.minimum(frames * frame_s, 10 * NEVER_S)
     low, middle, high = (float(q) for q in np.quantile(seconds, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]))
     words = "" if middle < NEVER_S else "at this rate of fresh views the target is out of reach"
     return Forecast(target_A, low, middle if middle < NEVER_S else None, high if high < NEVER_S else None, words)
 
 
-def _filling(before: Milestone, newest: Milestone) -> float:
-    """Frames until few enough directions are empty.
+def _arrival(futures: Outlook, newest: Milestone, views: Floats) -> Floats:
+    """(draws,) frames until the effective views are those needed; futures are dealt out to the draws in turn."""
+    out = np.zeros(len(views))
+    marks = np.concatenate([[0.0], futures.frames])
+    for number, effective in enumerate(futures.effective):
+        course = np.maximum.accumulate(np.concatenate([[newest.effective_views], effective]))
+        own = slice(number, None, len(futures.effective))
+        wanted = views[own]
+        rate = max((course[-1] - course[len(course) // 2]) / (marks[-1] - marks[len(marks) // 2]), 1e-9)
+        beyond = marks[-1] + (wanted - course[-1]) / rate
+        rising = course + 1e-9 * np.arange(len(course))
+        out[own] = np.where(wanted > course[-1], beyond, np.interp(wanted, rising, marks, left=0.0))
+    return out
 
-    What a crystal leaves out it reaches by turning: a free one, turning by `step_deg` per axis and frame, forgets where
-    it looked within 1 / step^2 frames (step in radians). The longer it has been watched not to go there, the less of
-    that is believed.
-    """
-    if newest.empty_fraction <= VOID:
-        return 0.0
-    frames = max(newest.frames_used - before.frames_used, 1)
-    free = max(math.radians(newest.step_deg or 0.0), 1e-4) ** 2
-    seen = max(math.log(max(before.empty_fraction, 1e-9) / newest.empty_fraction) / frames, 1e-6)
-    trust = frames * free / (1 + frames * free)
-    shrinking = math.exp(trust * math.log(seen) + (1 - trust) * math.log(free))
-    return math.log(newest.empty_fraction / VOID) / shrinking
+
+def _closing(futures: Outlook, newest: Milestone, draws: int) -> Floats:
+    """(draws,) frames until few enough directions are empty; never in a future that ends before."""
+    marks = np.concatenate([[0.0], futures.frames])
+    empty = np.column_stack([np.full(len(futures.empty), newest.empty_fraction), futures.empty])
+    closed = empty <= VOID
+    first = np.where(closed.any(axis=1), marks[closed.argmax(axis=1)], np.inf)
+    return np.resize(first, draws)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from .coverage import view_directions
 from .forecast import Curve, b_factor_A2, debye_power, forecast, needed_views
 from .metrics import cones, efficiency, surface
 from .metrics.sampling import FourierSampling
+from .outlook import Sighting
 from .output import SIGNAL_FROM
 from .records import Forecast, Milestone, Trust, Verdict
 from .verdict import Evidence, update
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .mapper import Mapper
 
 Floats = NDArray[np.float64]
+Item = TypeVar("Item")
 
 MOST_MILESTONES = 64  # kept; then every other one of the older half is forgotten
 NULL_DRAWS = 2
@@ -33,6 +35,7 @@ DUE_FRAMES = 100  # from one map to the next, at least, however near the target
 GROWTH = 1.25  # of the frames, before the metrics by direction, which change slowly, are measured again
 AXES = 128
 STEP_FRAMES = 250  # on which the rotation per frame is measured
+UNSEEN = np.array([0.0, 0.0, 1.0])  # view of a particle before it was seen
 KEPT_VIEWS = 1000  # of the frames that left the buffer, an even sample
 
 
@@ -81,6 +84,7 @@ class Progress:
         self.verdict: Verdict | None = None
         self._left = FourierSampling(diameter_A / target_A)
         self._sample = np.zeros((0, 3))
+        self._sightings: tuple[Sighting, ...] = ()
         self._stride, self._skipped = 1, 0
         self._measured_at = 0  # frames in the map when the metrics by direction were measured
         self._reached: float | None = None
@@ -119,13 +123,15 @@ class Progress:
                 fresh_views_per_s=(now.effective_views - before.effective_views) / seconds,
             )
         self.history = _bounded((*self.history, self._directional(milestone, new)))
+        sighting = Sighting(now.views, sampled.counts, new.views[-1] if len(new.views) else UNSEEN, new.step_deg or 0.0)
+        self._sightings = _bounded((*self._sightings, sighting))
         k = np.arange(len(new.fsc)) / self.box_A
         curve = Curve(new.fsc, self.box_A, self.diameter_A, new.first, debye_power(new.atoms_A, k))
         views = max(now.effective_views, 1.0)
         needed = needed_views(curve, views, self.target_A, np.random.default_rng(now.views))
         self._reached = float((needed <= views).mean())
         self._b_factor_A2 = b_factor_A2(curve, views)
-        self.forecast = forecast(curve, self.history, self.target_A)
+        self.forecast = forecast(needed, self.history, self.target_A, self._sightings, sampled)
 
     def _directional(self, milestone: Milestone, new: NewMap) -> Milestone:
         views = np.concatenate([self._sample, new.views[:: self._stride]])
@@ -228,7 +234,7 @@ def new_map(mapper: Mapper) -> NewMap:
     )
 
 
-def _bounded(history: Sequence[Milestone]) -> tuple[Milestone, ...]:
+def _bounded(history: Sequence[Item]) -> tuple[Item, ...]:
     if len(history) <= MOST_MILESTONES:
         return tuple(history)
     half = len(history) // 2

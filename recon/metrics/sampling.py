@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..coverage import view_grid
 
 POINTS = 2000
+RESERVE = 0.05  # of the mean count, added to each before dividing: see `maps.solve_halves`
 
 
 @njit(cache=True)
@@ -58,8 +59,8 @@ class Sampling:
     empty_fraction : share of the directions that no view has measured.
     scf : sampling compensation factor, 1 / (<s> <1/s>) over the directions that were measured. It ignores what was not
         and may exceed what looks sensible: never show it without `empty_fraction`.
-    effective_views : how many views, spread evenly, would measure the same directions as well: the harmonic mean of s
-        as a number of views. More of the same plane hardly raises it.
+    effective_views : how many views, spread evenly, would give a map of the same signal-to-noise ratio, see
+        `effective_views`. More of the same plane hardly raises it.
     """
 
     views: int
@@ -122,13 +123,33 @@ class FourierSampling:
         empty = 1 - self._seen / len(self.points)
         if not self._seen:
             return Sampling(self.views, empty, 0.0, 0.0)
-        harmonic = self._seen / max(self._inverse, 1e-12)
-        mean = self.views / (2 * self.radius * (1 - empty))  # of s over what was measured, expected
-        return Sampling(self.views, empty, self._compensation(), min(harmonic / mean, 1.0) * self.views)
+        worth = float(effective_views(self.counts.astype(np.float64), self.radius))
+        return Sampling(self.views, empty, self._compensation(), min(worth, self.views))
 
     def _compensation(self) -> float:
         seen = self.counts[self.counts > 0]
         return float(1 / (seen.mean() * (self._inverse / len(seen))))
+
+
+def effective_views(counts: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
+    """Evenly spread views that give a map of the same signal-to-noise ratio.
+
+    Where s views measured a coefficient, the map holds ``s / (s + r)`` of its signal and noise of variance
+    ``s / (s + r)^2``, r being a twentieth of the mean count: the halves are solved like that before their FSC is
+    known. Even views count every direction ``views / (2 radius)`` times.
+
+    Parameters
+    ----------
+    counts : (..., points) how often each direction was measured. radius : of the shell, Fourier voxels.
+
+    Returns
+    -------
+    (...,) float64.
+    """
+    with_reserve = counts + RESERVE * counts.mean(axis=-1, keepdims=True) + 1e-9
+    kept = counts / with_reserve
+    signal, noise = (kept**2).mean(axis=-1), (kept / with_reserve).mean(axis=-1)
+    return np.asarray(2 * radius * signal / np.maximum(noise, 1e-12), np.float64)
 
 
 @njit(cache=True)

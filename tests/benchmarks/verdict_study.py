@@ -1,6 +1,6 @@
 """Verdicts and forecasts on simulated streams of evidence, against the truth: timelines, and whether each was right.
 
-    python tests/benchmarks/verdict_study.py [--seeds 4] [--out FILE]
+    python tests/benchmarks/verdict_study.py [--seeds 4] [--other] [--out FILE]
 
 The streams come from `verdict_model.py`, a model and no run of the program (its first lines say what it leaves out);
 verdict, forecast and all metrics are the program's own. Trust is an input: it comes after some hundred frames, as
@@ -187,6 +187,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4, help="runs of each case")
     parser.add_argument("--out", type=Path, help="write the table to this file as well")
     parser.add_argument("--regular", action="store_true", help="maps at the regular frame counts only")
+    parser.add_argument("--other", action="store_true", help="seeds and conditions that no constant was chosen on")
     parser.add_argument("--only", default="", help="cases whose name holds one of these words, with | between them")
     options = parser.parse_args()
     lines: list[str] = []
@@ -202,12 +203,17 @@ def main() -> None:
         if not any(word in case.name for word in options.only.split("|")):
             continue
         for seed in range(options.seeds):
-            seen = watch(replace(case, seed=seed), eager=not options.regular)
+            mine = replace(case, seed=seed)
+            if options.other:
+                mine = replace(
+                    mine, seed=seed + 50, noise=0.9 * case.noise, step_deg=3.5, envelope_A2=case.envelope_A2 + 1
+                )
+            seen = watch(mine, eager=not options.regular)
             all_seen.append(seen)
             good, words = seen.judge()
             timeline = ", ".join(f"{frames}: {word}" for frames, word in seen.timeline)
             say(
-                f"{case.name:28}{seed:5}{seen.enough_frames or '-':>7}{seen.said_enough or '-':>7}  "
+                f"{case.name:28}{mine.seed:5}{seen.enough_frames or '-':>7}{seen.said_enough or '-':>7}  "
                 f"{'yes' if good else 'NO':6}{words:12} {timeline}"
             )
         say(f"{'':20}last reasons: {'; '.join(seen.verdicts[-1][2])}")

@@ -9,8 +9,10 @@ import pytest
 
 from tumble.recon.forecast import Curve, b_factor_A2, debye_power, forecast, needed_views
 from tumble.recon.lattice import fcc_ball
+from tumble.recon.metrics.sampling import FourierSampling
 from tumble.recon.metrics.shells import NEEDED_SNR
-from tumble.recon.records import Milestone
+from tumble.recon.outlook import Sighting
+from tumble.recon.records import Forecast, Milestone
 
 BOX_A, DIAMETER_A, B_A2 = 30.0, 24.0, 10.0
 K = np.arange(40) / BOX_A
@@ -67,54 +69,64 @@ def test_the_b_factor_is_that_of_the_signal() -> None:
     assert b_factor_A2(replace(_curve(1, 0.0), correlation=np.zeros(len(K))), 1.0) is None
 
 
-def _history(fresh: list[float], *, empty: float = 0.0, step_deg: float = 2.5) -> list[Milestone]:
-    """Milestones every 300 frames of 2 ms, the views of each interval as fresh as given."""
-    views, out = 400.0, []
-    for number, share in enumerate([1.0, *fresh]):
-        frames = 400 + 300 * number
-        views += 300 * share * (number > 0)
-        out.append(Milestone(frames, frames * 2e-3, frames, 1.3, views, empty, step_deg))
-    return out
+def _forecast(curve: Curve, motion: str, *, frames: int = 1600, step_deg: float = 3.0) -> Forecast:
+    """Forecast of a crystal seen every 400 frames of 2 ms."""
+    rng = np.random.default_rng(0)
+    views = np.zeros((frames, 3))
+    views[0] = [0.0, 0.0, 1.0]
+    angle = 0.0
+    for number in range(1, frames):
+        sigma = np.radians(0.02 if motion == "stuck" and number > frames // 2 else step_deg)
+        turn = sigma * rng.normal(size=3)
+        angle += 2 * turn[0]
+        cone = [np.sin(0.7) * np.cos(angle), np.sin(0.7) * np.sin(angle), np.cos(0.7)]
+        views[number] = cone if motion == "spinning" else views[number - 1] + turn
+        views[number] /= np.linalg.norm(views[number])
+    counts, history, sightings = FourierSampling(DIAMETER_A), [], []
+    for end in range(400, frames + 1, 400):
+        counts.add(views[end - 400 : end])
+        now = counts.sampling
+        lately = np.degrees(np.sqrt((np.diff(views[end - 200 : end], axis=0) ** 2).sum(axis=1).mean() / 2))
+        history.append(Milestone(end, end * 2e-3, end, 1.3, now.effective_views, now.empty_fraction, lately))
+        sightings.append(Sighting(end, counts.counts.copy(), views[end - 1], float(lately)))
+    rng = np.random.default_rng(1)
+    needed = needed_views(curve, history[-1].effective_views, 1.0, rng)
+    return forecast(needed, history, 1.0, sightings, counts)
+
+
+def _with_need(share: float, views: float = 1000) -> Curve:
+    """A curve of `views` effective views that are `share` of those needed."""
+    return _curve(views, 2e-3 * _true_need(2e-3, 1.0) * share / views)
 
 
 def test_a_steady_crystal_arrives_when_it_must() -> None:
-    history = _history([1.0] * 5)
-    views = history[-1].effective_views
-    strength = 2e-3 * _true_need(2e-3, 1.0) / (2 * views)
-    found = forecast(_curve(views, strength), history, 1.0)
+    found = _forecast(_with_need(0.5), "free", step_deg=60.0)  # every view is a fresh one
     assert found.low_s is not None
     assert found.high_s is not None
-    assert found.low_s < views * 2e-3 < found.high_s
-    assert found.high_s < 8 * found.low_s
+    assert found.low_s < 1600 * 2e-3 < found.high_s
+    assert found.high_s < 4 * found.low_s
 
 
 def test_a_crystal_that_sticks_is_waited_for_longer() -> None:
-    moving, stuck = _history([1.0] * 5), _history([1.0] * 3 + [0.01] * 4, step_deg=0.05)
-    strength = 2e-3 * _true_need(2e-3, 1.0) / (2 * moving[-1].effective_views)
-    fast = forecast(_curve(moving[-1].effective_views, strength), moving, 1.0)
-    slow = forecast(_curve(stuck[-1].effective_views, strength), stuck, 1.0)
+    fast, slow = _forecast(_with_need(0.4), "free"), _forecast(_with_need(0.4), "stuck")
     assert fast.high_s is not None
     assert slow.low_s is not None
     assert slow.low_s > 3 * fast.high_s
 
 
 def test_a_void_that_does_not_fill_is_waited_for_longer_though_the_resolution_is_there() -> None:
-    strength = 20 * 2e-3
-    open_void = forecast(_curve(2000, strength), _history([1.0] * 5, empty=0.3), 1.0)
-    stuck_void = forecast(_curve(2000, strength), _history([1.0] * 5, empty=0.3, step_deg=0.05), 1.0)
-    closed = forecast(_curve(2000, strength), _history([1.0] * 5), 1.0)
-    assert closed.median_s == 0
-    assert open_void.low_s is not None
-    assert open_void.low_s > 0
-    assert stuck_void.low_s is None or stuck_void.low_s > 5 * open_void.low_s
+    free, spinning = _forecast(_with_need(20.0), "free"), _forecast(_with_need(20.0), "spinning")
+    assert free.low_s == 0
+    assert spinning.low_s is not None
+    assert spinning.low_s > 0
+    assert spinning.median_s is None
 
 
 def test_nothing_is_foreseen_from_one_map() -> None:
-    found = forecast(_curve(400, 2e-3), _history([]), 1.0)
+    found = _forecast(_with_need(0.5), "free", frames=400)
     assert (found.low_s, found.median_s, found.high_s) == (None, None, None)
     assert found.words
 
 
 def test_the_same_evidence_gives_the_same_forecast() -> None:
-    history = _history([1.0] * 3)
-    assert forecast(_curve(1300, 2e-3), history, 1.0) == forecast(_curve(1300, 2e-3), history, 1.0)
+    assert _forecast(_with_need(0.5), "free") == _forecast(_with_need(0.5), "free")
