@@ -25,7 +25,7 @@ from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus,
 from .witness import Witness
 
 LEAST_FRAMES = 150  # below this there is no map to judge the others by; fewer are never taken for a first map
-TWIN_GROWTH = 2  # of the frames for a first map of a twin: from 400 one beginning in eight was a mixture, from 800 none
+TWIN_GROWTH = 2  # of the frames for a first map of a twin: of 400 one in six was a mixture, of 800 none in five
 USUALLY_USED = 0.88  # share of frames with a sure pose: 0.92 and more of crystals that were right in full
 HOT_PIXELS = 8  # that may not hold more than half of the power of a box
 LEAST_NOISE_BOXES = 100  # below this the bootstrap waits for more background
