@@ -263,6 +263,9 @@ def options_from(kind: type[Options], values: Mapping[str, Any], section: str) -
     try:
         return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
+        first = error.errors()[0]
+        if not first["loc"]:  # options that contradict each other
+            raise UsageError(f"configuration: [{section}] {first['msg'].removeprefix('Value error, ')}") from None
         raise UsageError(f"configuration: {section}.{_first_problem(error)}") from None
     except ValueError as error:
         raise UsageError(f"configuration: {error}") from None

@@ -8,6 +8,7 @@ import pytest
 
 from tumble.daemon.config import as_toml, check_source, load, options_from
 from tumble.daemon.errors import UsageError
+from tumble.recon.lens import Lens
 
 
 def test_the_defaults_are_a_configuration():
@@ -90,3 +91,9 @@ def test_options_of_a_stage_are_checked_by_name_and_type():
         options_from(Options, {"radius": 3}, "frontend")
     with pytest.raises(UsageError, match=r"frontend\.count"):
         options_from(Options, {"count": "many"}, "frontend")
+
+
+def test_options_that_contradict_each_other_are_refused_in_words():
+    assert options_from(Lens, {"cs_um": 10.0, "defocus_A": 54.0}, "optics").contrast == "auto"
+    with pytest.raises(UsageError, match=r"^configuration: \[optics\] cs_um and defocus_A belong together: give both"):
+        options_from(Lens, {"cs_um": 10.0}, "optics")
