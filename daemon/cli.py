@@ -19,7 +19,16 @@ from .operator_commands import config_app, control, keys_app
 from .report_command import ReportMaker, report
 from .report_command import loader as report_loader
 from .selftest import selftest
-from .tilt_options import AxisOption, BoxOption, DatasetOption, PosesOption, TiltsOption, replayed_tilts, tilt_settings
+from .tilt_options import (
+    AxisOption,
+    BoxOption,
+    DatasetOption,
+    PosesOption,
+    TiltsOption,
+    WideOption,
+    replayed_tilts,
+    tilt_settings,
+)
 from .viewer_commands import loader as dashboard_loader
 from .viewer_commands import status, watch
 
@@ -174,6 +183,7 @@ def run(
     tilts: TiltsOption = None,
     tilt_axis: AxisOption = None,
     tilt_box: BoxOption = None,
+    tilt_wide: WideOption = None,
 ) -> int:
     """Reconstruct a live stream of a detector."""
     from .config import RUN_DEFAULTS, check_source
@@ -188,7 +198,7 @@ def run(
         config,
         stream={"source": source, "timeout_s": timeout, "series": series},
         reconstruction=_known(element, lattice_constant, pixel_size, bootstrap_frames, threads),
-        tilts=tilt_settings(poses=poses, file=tilts, axis=tilt_axis, box=tilt_box),
+        tilts=tilt_settings(poses=poses, file=tilts, axis=tilt_axis, box=tilt_box, wide=tilt_wide),
         session={"record": record, "overwrite": overwrite or None},
         status={"endpoint": status_endpoint},
         log={"format": log_format},
@@ -224,6 +234,7 @@ def replay(
     tilts: TiltsOption = None,
     tilt_axis: AxisOption = None,
     tilt_box: BoxOption = None,
+    tilt_wide: WideOption = None,
 ) -> int:
     """Send a recorded stream over the wire that a detector uses, and reconstruct it."""
     from .publishing import Plan, events
@@ -237,7 +248,7 @@ def replay(
         config,
         stream={"when_full": "block", "timeout_s": 600.0, "series": 1},
         reconstruction=_known(element, lattice_constant, pixel_size, bootstrap_frames, threads),
-        tilts=tilt_settings(poses="stream" if angles else poses, axis=tilt_axis, box=tilt_box),
+        tilts=tilt_settings(poses="stream" if angles else poses, axis=tilt_axis, box=tilt_box, wide=tilt_wide),
         session={"record": record, "overwrite": overwrite or None},
         status={"endpoint": status_endpoint},
     )

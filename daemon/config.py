@@ -84,6 +84,7 @@ class TiltSettings(_Strict):
     axis_deg: Annotated[float, Field(ge=-180, le=180)] = 90.0  # tilt axis, from x (columns) towards y (rows)
     align: bool = True  # shifts and small turns are matched
     box: tuple[int, int, int, int] | None = None  # x, y, width, height; the whole frame
+    wide: Annotated[float, Field(ge=1, le=5)] = 1.0  # specimen, in fields across the axis: a film goes on beyond it
     background: Literal["auto", "border", "none"] = "auto"  # taken off; auto: the border of counts, nothing of floats
 
 

@@ -152,7 +152,12 @@ class RealParts:
 
             known, tilts = self._options, self._tilts
             options = TiltOptions(
-                tilts.axis_deg, tilts.align, known.element, known.lattice_constant_A, known.target_resolution_A
+                tilts.axis_deg,
+                tilts.align,
+                known.element,
+                known.lattice_constant_A,
+                known.target_resolution_A,
+                tilts.wide,
             )
             series: ParticleLike = TiltReconstruction(number, pixel_size_A, options, self._ready())
             return series

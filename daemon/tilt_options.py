@@ -21,11 +21,19 @@ AxisOption = Annotated[
 BoxOption = Annotated[
     str | None, typer.Option("--tilt-box", help="X,Y,WIDTH,HEIGHT in pixels of what is reconstructed (default: all).")
 ]
+WideOption = Annotated[
+    float | None, typer.Option("--tilt-wide", help="Specimen across the axis, in fields; 3 for a film [1].")
+]
 DatasetOption = Annotated[str | None, typer.Option("--dataset", help="Where the frames are in an HDF5 file.")]
 
 
 def tilt_settings(
-    *, poses: str | None = None, file: str | None = None, axis: float | None = None, box: str | None = None
+    *,
+    poses: str | None = None,
+    file: str | None = None,
+    axis: float | None = None,
+    box: str | None = None,
+    wide: float | None = None,
 ) -> dict[str, Any]:
     """The section `tilts` of the configuration; a file without a word on poses means that they come from it.
 
@@ -41,7 +49,7 @@ def tilt_settings(
             corners = ()
         if len(corners) != 4:
             raise UsageError(f"--tilt-box {box}: give four whole numbers X,Y,WIDTH,HEIGHT in pixels")
-    return {"poses": poses or ("file" if file else None), "file": file, "axis_deg": axis, "box": corners}
+    return {"poses": poses or ("file" if file else None), "file": file, "axis_deg": axis, "box": corners, "wide": wide}
 
 
 def replayed_tilts(file: Path, tilts: str | None, dataset: str | None) -> tuple[dict[int, Any] | None, str | None]:

@@ -44,6 +44,7 @@ class TiltOptions:
     ----------
     axis_deg : direction of the tilt axis in the image, from x (columns) towards y (rows).
     align : match shifts and small turns of the tilts.
+    wide : how many fields wide the specimen is across the axis, see `tilts.TiltVolume`.
     element, lattice_constant_A : where atoms may be; any when not given.
     target_resolution_A : what the operator wants.
     """
@@ -53,6 +54,7 @@ class TiltOptions:
     element: str | None = None
     lattice_constant_A: float | None = None
     target_resolution_A: float = 1.0
+    wide: float = 1.0
 
     @property
     def neighbour_A(self) -> float:
@@ -127,7 +129,8 @@ class TiltReconstruction:
         if max(height, width) > MOST_PX:
             self._fail(f"a field of {width} x {height} px; maps are up to {MOST_PX} px: give a smaller --tilt-box")
             return False
-        self._volume = TiltVolume(height, width, self.options.axis_deg, self._device, align=self.options.align)
+        known = self.options
+        self._volume = TiltVolume(height, width, known.axis_deg, self._device, align=known.align, wide=known.wide)
         return True
 
     def finish(self) -> None:

@@ -84,15 +84,21 @@ class TiltVolume:
     ----------
     height, width : of the images, pixels. axis_deg : of the tilt axis, from x (columns) to y (rows).
     align : match shifts and small turns.
+    wide : how many images wide the specimen is, across the axis. A film goes on beyond the field, and when tilted moves
+        into it: what is there has to have a place in the volume, or it is put where it is not.
 
     The solver is fifty times as quick for poses that turn about y. So an axis nearer to x is worked on with x and y
     exchanged, and turns in the plane are taken out of the images instead of being put into the poses.
     """
 
-    def __init__(self, height: int, width: int, axis_deg: float, device: Device, *, align: bool = True) -> None:
+    def __init__(
+        self, height: int, width: int, axis_deg: float, device: Device, *, align: bool = True, wide: float = 1.0
+    ) -> None:
         self._exchanged = abs(np.cos(np.radians(axis_deg))) > np.sqrt(0.5)
         self._shape = (width, height) if self._exchanged else (height, width)
         self._device, self._align = device, align
+        across = self._shape[1] + 2 * round((wide - 1) / 2 * self._shape[1])
+        self._volume_shape = (self._shape[1], self._shape[0], across)
         self.edge = max(height, width) + max(height, width) % 2
         self._given: list[Image] = []  # as they came, x and y exchanged where that is done
         self._images = np.zeros((0, *self._shape), np.float32)  # turned back in the plane
@@ -148,8 +154,7 @@ class TiltVolume:
         return TiltMaps(_filtered(joint, fsc), parts[0], parts[1], fsc, self._predicted(halves))
 
     def _projector(self) -> Projector:
-        height, width = self._shape
-        return Projector((width, height, width), self._shape, self._poses, self._shifts, self._device)
+        return Projector(self._volume_shape, self._shape, self._poses, self._shifts, self._device)
 
     def _advance(self, number: int, which: NDArray[np.bool_], rounds: int) -> None:
         projector = self._projector().select(which)
@@ -189,7 +194,9 @@ class TiltVolume:
         return np.asarray(self._device.to_host(array), np.float32)
 
     def _cube(self, volume: Any) -> Image:
-        host = self._host(volume)
+        """The field of a volume, in a cube."""
+        beside = (volume.shape[2] - self._shape[1]) // 2
+        host = self._host(volume)[:, :, beside : beside + self._shape[1]]
         inner = host.transpose(0, 2, 1) if self._exchanged else host
         cube = np.zeros((self.edge,) * 3, np.float32)
         cube[tuple(slice(self.edge // 2 - n // 2, self.edge // 2 - n // 2 + n) for n in inner.shape)] = inner
