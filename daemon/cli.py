@@ -60,6 +60,9 @@ PixelOption = Annotated[float | None, typer.Option("--pixel-size", help="Pixel s
 BootstrapOption = Annotated[
     int | None, typer.Option("--bootstrap-frames", help="Frames gathered before the first map.")
 ]
+TargetOption = Annotated[
+    float | None, typer.Option("--target", metavar="ANGSTROM", help="Resolution that is enough, A (default: 1).")
+]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Of everything random.")]
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", help="Threads of the reconstruction (default: all cores).")
@@ -143,6 +146,7 @@ def demo(
     session: SessionOption = None,
     overwrite: OverwriteOption = False,
     seed: SeedOption = None,
+    target: TargetOption = None,
     threads: ThreadsOption = None,
 ) -> int:
     """Simulate a tumbling crystal and reconstruct it, on this machine, over the real wire."""
@@ -152,7 +156,7 @@ def demo(
         None,
         stream={"when_full": "block", "timeout_s": 600.0, "series": 1},
         session={"record": False, "overwrite": overwrite},
-        reconstruction={"threads": threads},
+        reconstruction={"threads": threads, "target_resolution_A": target},
     )
     return _execute(settings, Plan(seconds=seconds, seed=seed or 0), session, "demo", headless=headless)
 
@@ -168,6 +172,7 @@ def run(
     element: ElementOption = None,
     lattice_constant: LatticeOption = None,
     pixel_size: PixelOption = None,
+    target: TargetOption = None,
     bootstrap_frames: BootstrapOption = None,
     threads: ThreadsOption = None,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Silence that ends a series, s.")] = None,
@@ -197,7 +202,7 @@ def run(
     settings = _settings(
         config,
         stream={"source": source, "timeout_s": timeout, "series": series},
-        reconstruction=_known(element, lattice_constant, pixel_size, bootstrap_frames, threads),
+        reconstruction=_known(element, lattice_constant, pixel_size, target, bootstrap_frames, threads),
         tilts=tilt_settings(poses=poses, file=tilts, axis=tilt_axis, box=tilt_box, wide=tilt_wide),
         session={"record": record, "overwrite": overwrite or None},
         status={"endpoint": status_endpoint},
@@ -225,6 +230,7 @@ def replay(
     element: ElementOption = None,
     lattice_constant: LatticeOption = None,
     pixel_size: PixelOption = None,
+    target: TargetOption = None,
     bootstrap_frames: BootstrapOption = None,
     threads: ThreadsOption = None,
     seconds: Annotated[float | None, typer.Option("--seconds", min=0.1, help="End the stream after this long.")] = None,
@@ -247,7 +253,7 @@ def replay(
     settings = _settings(
         config,
         stream={"when_full": "block", "timeout_s": 600.0, "series": 1},
-        reconstruction=_known(element, lattice_constant, pixel_size, bootstrap_frames, threads),
+        reconstruction=_known(element, lattice_constant, pixel_size, target, bootstrap_frames, threads),
         tilts=tilt_settings(poses="stream" if angles else poses, axis=tilt_axis, box=tilt_box, wide=tilt_wide),
         session={"record": record, "overwrite": overwrite or None},
         status={"endpoint": status_endpoint},
@@ -331,6 +337,7 @@ def _known(
     element: str | None,
     lattice: float | None,
     pixel: float | None,
+    target: float | None,
     bootstrap: int | None,
     threads: int | None,
 ) -> dict[str, Any]:
@@ -338,6 +345,7 @@ def _known(
         "element": element,
         "lattice_constant_A": lattice,
         "pixel_size_A": pixel,
+        "target_resolution_A": target,
         "bootstrap_frames": bootstrap,
         "threads": threads,
     }

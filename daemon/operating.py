@@ -33,6 +33,10 @@ class Operator:
     say : receives words for the operator's log.
     folder : of the session; ``None``: no journal is kept.
     repeat : (after which frame, order): what a journal says of an earlier part of this run.
+
+    Attributes
+    ----------
+    paused : no frame is analysed. mark : the newest mark, and after which frame it came; empty before the first.
     """
 
     def __init__(
@@ -48,7 +52,8 @@ class Operator:
         self._repeat = deque(repeat)
         self._due: deque[Order] = deque()
         self._last = -1  # number of the newest frame
-        self._paused = False
+        self.paused = False
+        self.mark = ""
 
     def listen(self) -> None:
         """Hear what was asked; called at any time. Only a stop is passed on at once."""
@@ -72,16 +77,17 @@ class Operator:
             self._carry_out(self._repeat.popleft()[1], pipeline)
         self.act(pipeline)
         self._last = index
-        if self._paused:
+        if self.paused:
             pipeline.books.refuse(PAUSED)
-        return not self._paused
+        return not self.paused
 
     def _carry_out(self, order: Order, pipeline: Pipeline | None) -> None:
         if order.kind == "mark":
+            self.mark = f"{order.text} (after frame {self._last})"
             self._say(f"mark ({order.who}): {order.text}")
         elif order.kind in ("pause", "resume"):
-            self._paused = order.kind == "pause"
-            what = "paused: frames are received and recorded, not analysed" if self._paused else "goes on"
+            self.paused = order.kind == "pause"
+            what = "paused: frames are received and recorded, not analysed" if self.paused else "goes on"
             self._say(f"{what} ({order.who})")
         elif pipeline is not None and pipeline.exclude(order.particle, EXCLUDED):
             self._say(f"{particle_name(order.particle)} {EXCLUDED} ({order.who})")

@@ -15,6 +15,7 @@ from .books import FrameBooks, combine
 from .config import Settings
 from .control import ControlServer
 from .intake import Intake
+from .operating import Operator
 from .particles import describe, particle_name
 from .pipeline import Pipeline
 from .receiver import LATE
@@ -45,7 +46,7 @@ class Reporter:
     Attributes
     ----------
     phase : WAITING, RUNNING, FINISHING, DONE or FAILED.
-    start, pipeline : set when they are known.
+    start, pipeline, operator : set when they are known.
     fresh : `time.monotonic` when the newest frames were taken over.
     """
 
@@ -74,6 +75,7 @@ class Reporter:
         self.phase = "WAITING"
         self.start: SeriesStart | None = None
         self.pipeline: Pipeline | None = None
+        self.operator: Operator | None = None
         self.fresh = self._began_clock
         control.refresh = self.heartbeat
 
@@ -190,6 +192,8 @@ class Reporter:
             disk_free_MiB=disk_free_MiB(self._session.folder),
             log=tuple(self._log),
             verdict=verdict(self.statuses(), frames.used, final=self.phase in ("DONE", "FAILED")),
+            paused=self.operator is not None and self.operator.paused,
+            mark="" if self.operator is None else self.operator.mark,
         )
         self._last = (snapshot, frames)
         return snapshot

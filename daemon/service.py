@@ -70,7 +70,7 @@ class Service:
         self._reporter = reporter
         self._health = health
         self._dispatcher = dispatcher
-        self._operator = operator or Operator(Orders(), stops, reporter.say)
+        self._operator = reporter.operator = operator or Operator(Orders(), stops, reporter.say)
         self._stops = stops
         self._stopping = False
         self._refused = False

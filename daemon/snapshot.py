@@ -101,6 +101,8 @@ class Snapshot:
     disk_free_MiB: float | None = None  # where the session is written
     log: tuple[str, ...] = ()  # newest last, bounded length
     verdict: str = ""  # one line in words
+    paused: bool = False  # by the operator: frames are received and recorded, not analysed
+    mark: str = ""  # the operator's newest mark, and after which frame
 
     def to_json(self) -> str:
         """Compact JSON, one line."""

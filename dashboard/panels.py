@@ -34,6 +34,7 @@ _SYMBOLS = {
     "PLATEAU": ("▬", "="),
     "STARVED": ("▽", "v"),
     "CHANGING": ("≈", "~"),
+    "EXCLUDED": ("⊘", "/"),
 }
 
 
@@ -53,7 +54,7 @@ def titled(title: str, content: Block, look: Look = LOOK, note: str = "") -> Blo
 
 def header(snapshot: Snapshot, width: int, height: int = 1, look: Look = LOOK, notice: str = "") -> Block:
     """Program, phase, session, source and uptime; `notice` (paused, no word from the daemon) replaces the source."""
-    left: list[Part] = [(" Tumble ", CHOSEN), " ", (snapshot.phase, _PHASES.get(snapshot.phase, BOLD))]
+    left: list[Part] = [(" Tumble ", CHOSEN), " ", phase_part(snapshot)]
     up = f"up {clock(snapshot.uptime_s)} "
     room = width - sum(length(part if isinstance(part, str) else part[0]) for part in left) - length(up) - 4
     if notice:
@@ -73,6 +74,13 @@ def header(snapshot: Snapshot, width: int, height: int = 1, look: Look = LOOK, n
 def _tail(text: str, width: int, look: Look) -> str:
     """The end of a long text, which for a path says more than its beginning."""
     return text if len(text) <= width else look.ellipsis + text[len(text) - width + 1 :]
+
+
+def phase_part(snapshot: Snapshot) -> Part:
+    """The phase, or that the operator has paused the analysis while frames come."""
+    if snapshot.paused and snapshot.phase == "RUNNING":
+        return "PAUSED: recorded, not analysed", WARN
+    return snapshot.phase, _PHASES.get(snapshot.phase, BOLD)
 
 
 def stream_state(stream: StreamHealth, phase: str) -> tuple[str, Part]:
@@ -111,6 +119,7 @@ def _stream_parts(snapshot: Snapshot) -> list[tuple[str, Part]]:
         ("in flight", count(stream.in_flight)),
         ("missing", (count(stream.missing), BAD if stream.missing else NULL)),
         ("recorded", count(stream.recorded)),
+        *([("mark", clean(snapshot.mark))] if snapshot.mark else []),
     ]
     return parts
 
@@ -241,7 +250,11 @@ def overview(snapshot: Snapshot, width: int, height: int, look: Look = LOOK, sel
 
 def word_of(particle: ParticleView) -> str:
     """The verdict where there is one and the particle is still worked on, else its state."""
-    return particle.verdict if particle.verdict and particle.state not in ("FAILED", "LOST") else particle.state
+    return (
+        particle.verdict
+        if particle.verdict and particle.state not in ("FAILED", "LOST", "EXCLUDED")
+        else particle.state
+    )
 
 
 def style_of(word: str) -> Style:

@@ -41,6 +41,8 @@ class PlainLines:
         self._mapped: set[str] = set()
         self._verdicts: dict[str, tuple[str, str]] = {}
         self._closed = False
+        self._paused = False
+        self._mark = ""
 
     def lines(self, snapshot: Snapshot) -> list[str]:
         """The lines that this snapshot adds, each beginning with the uptime; empty for no news."""
@@ -52,6 +54,7 @@ class PlainLines:
         if snapshot.stream.series_id is not None and snapshot.stream.series_id != self._series:
             self._series = snapshot.stream.series_id
             news.append(_series_line(snapshot.stream))
+        news += self._orders(snapshot)
         for particle in snapshot.particles:
             news += self._particle(particle)
         if snapshot.phase in ("DONE", "FAILED") and not self._closed:
@@ -63,6 +66,17 @@ class PlainLines:
             self._next = snapshot.uptime_s + self._every_s
             news.append(_progress(snapshot))
         return [f"{clock(snapshot.uptime_s)} {line}" for line in news if line]
+
+    def _orders(self, snapshot: Snapshot) -> list[str]:
+        """What the operator has asked for since the snapshot before."""
+        news = []
+        if snapshot.paused != self._paused:
+            self._paused = snapshot.paused
+            news.append("PAUSED: frames are received and recorded, not analysed" if snapshot.paused else "goes on")
+        if snapshot.mark != self._mark:
+            self._mark = snapshot.mark
+            news.append(f"mark: {clean(snapshot.mark)}")
+        return news
 
     def _verdict(self, particle: ParticleView) -> list[str]:
         """A line when the verdict has changed, and one when the map came under suspicion."""

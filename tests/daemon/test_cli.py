@@ -77,6 +77,8 @@ def test_the_version(ask):
         (["run", "--source", "detector:31001"], "is not a stream address"),
         (["run", "--source", "zmq+tcp://d:1", "--config", "no_such.toml"], "no_such.toml"),
         (["run", "--source", "zmq+tcp://d:1", "--element", "platinum"], "reconstruction.element"),
+        (["run", "--source", "zmq+tcp://d:1", "--target", "0.1"], "reconstruction.target_resolution_A"),
+        (["demo", "--target", "12"], "reconstruction.target_resolution_A"),
         (["run", "--source", "zmq+tcp://d:1", "--pixel-size", "1", "--status", "tcp://0.0.0.0:5"], "no keys"),
         (["run", "--source", "zmq+tcp://d:1", "--threads", "many"], "--threads"),
         (["replay", "no_such.h5"], "no such file"),

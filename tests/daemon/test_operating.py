@@ -31,6 +31,7 @@ def run_with(run_service, series, publish):
     def run(*orders: tuple[int, Order], parts=None, folder: str = "session"):
         def during(service, intake, stops):
             service._operator = Operator(Orders(), stops, service._reporter.say, repeat=orders)
+            service._reporter.operator = service._operator
 
         with publish(series(120)) as uri:
             return run_service(uri, parts, folder=folder, during=during)
@@ -47,6 +48,14 @@ def test_paused_frames_are_received_and_counted_but_not_analysed(run_with):
     frames = {int(line.split(",")[0]) for line in poses}
     assert not frames & set(range(40, 60))
     assert 60 in frames
+
+
+def test_a_pause_and_a_mark_are_in_the_snapshots(run_with):
+    run = run_with((39, Order("mark", "beam moved", who="anna")), (99, Order("pause", who="anna")))
+    assert run.code == 0, run.text
+    last = json.loads((run.folder / "timeline.jsonl").read_text().splitlines()[-1])
+    assert last["paused"] is True
+    assert last["mark"].startswith("beam moved (after frame ")
 
 
 def test_an_excluded_particle_gets_no_more_work_and_every_frame_a_place(run_with, fake_parts):

@@ -220,3 +220,16 @@ def test_when_braille_can_be_drawn() -> None:
 def test_snapshot_json_round_trip(fakes: ModuleType) -> None:
     for snapshot in (fakes.snapshot(30.0, 3), fakes.bare(), fakes.snapshot(-1, 0)):
         assert from_json(snapshot.to_json()) == snapshot
+
+
+def test_pause_mark_and_exclusion_are_seen_without_colour(fakes: ModuleType) -> None:
+    snapshot = fakes.snapshot(12.0, 2)
+    gone = replace(snapshot.particles[0], state="EXCLUDED", note="excluded by the operator")
+    snapshot = replace(
+        snapshot, paused=True, mark="beam moved (after frame 7)", particles=(gone, snapshot.particles[1])
+    )
+    for width in (80, 120, 160):
+        assert "PAUSED: recorded, not analysed" in "".join(panels.header(snapshot, width).plain())
+        first = next(row for row in panels.overview(snapshot, width, 8).plain() if gone.name in row)
+        assert "EXCLUDED" in first
+    assert "beam moved (after frame 7)" in "".join(panels.stream_lines(snapshot, 160, 3).plain())

@@ -52,3 +52,15 @@ def test_losses_are_said(fakes: ModuleType) -> None:
 def test_hostile_words(fakes: ModuleType) -> None:
     for line in PlainLines().lines(fakes.huge()):
         assert line.isprintable()
+
+
+def test_what_operators_ask_for_is_said_once(fakes: ModuleType) -> None:
+    plain = PlainLines()
+    snapshot = fakes.snapshot(3.0, 1)
+    plain.lines(snapshot)
+    paused = replace(snapshot, paused=True, mark="beam moved (after frame 1199)")
+    words = "\n".join(plain.lines(paused))
+    assert "PAUSED: frames are received and recorded, not analysed" in words
+    assert "mark: beam moved (after frame 1199)" in words
+    assert not plain.lines(paused)
+    assert any(line.endswith("goes on") for line in plain.lines(replace(paused, paused=False)))
