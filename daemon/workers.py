@@ -8,6 +8,7 @@ import pickle
 import signal
 import struct
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -28,6 +29,9 @@ from .workshop import FilesLike, Report, Workshop
 RING_MiB = 32.0
 NICENESS = 10  # receiver, recorder and front end go first where there are not cores enough for all
 GIVE_BACK_AT = 32  # parcels
+LOOK_EVERY_S = 1.0
+HUNG_S = 120.0  # with work, but without a word and without using the processor
+LOST_S = 1800.0  # with work and without a word, whatever it does: longer than any piece of work
 _TAKEN = struct.Struct("<cI")  # b"t", parcels taken out of the ring
 _REPORT = struct.Struct("<cId")  # b"r", number of arrays that follow, memory in MiB; then the rest of it, pickled
 _READY = struct.Struct("<cI")  # b"o", number of devices; then the name of ours
@@ -102,6 +106,10 @@ class WorkerProcess:
         tickets.close()  # so that the end of the worker is seen as the end of the pipe
         tell.close()
         self._memory_MiB = 0.0
+        self._given = 0  # parcels that it has not yet said to be done with
+        self._looked_s = time.monotonic()
+        self._silent_s = self._still_s = 0.0  # for how long it has said nothing, and done nothing
+        self._cpu_s = 0.0
 
     @property
     def pid(self) -> int | None:
@@ -158,6 +166,9 @@ class WorkerProcess:
             self._tickets.send_bytes(ticket)
         except (BrokenPipeError, OSError):
             raise self._died() from None
+        if not self._given:
+            self._silent_s = self._still_s = 0.0
+        self._given += 1
         return True
 
     def receive(self) -> list[Report]:
@@ -165,14 +176,17 @@ class WorkerProcess:
 
         Raises
         ------
-        WorkerDied : the process is gone.
+        WorkerDied : the process is gone, or it hangs and was ended.
         """
         found: list[Report] = []
         try:
             while self._told.poll():
                 message = self._told.recv_bytes()
+                self._silent_s = self._still_s = 0.0
                 if message[:1] == b"t":
-                    self._ring.taken(_TAKEN.unpack(message)[1])
+                    taken = _TAKEN.unpack(message)[1]
+                    self._given -= taken
+                    self._ring.taken(taken)
                     continue
                 self._check(message)
                 _, arrays, self._memory_MiB = _REPORT.unpack_from(message)
@@ -181,7 +195,26 @@ class WorkerProcess:
         except (EOFError, ConnectionResetError):
             if not found:
                 raise self._died() from None
+        if not found and self._given:
+            self._watch()
         return found  # what it said before it died; its end is seen the next time
+
+    def _watch(self) -> None:
+        """Look at a worker that has work and says nothing: a long piece of work uses the processor, a deadlock not."""
+        now = time.monotonic()
+        if now - self._looked_s < LOOK_EVERY_S:
+            return
+        passed = min(now - self._looked_s, 5 * LOOK_EVERY_S)  # who was stopped ourselves has not seen it hang
+        self._looked_s = now
+        cpu_s = processor_s(self._process.pid)
+        moved = cpu_s is None or cpu_s > self._cpu_s
+        self._cpu_s = cpu_s or 0.0
+        self._silent_s += passed
+        self._still_s = 0.0 if moved else self._still_s + passed
+        if self._still_s > HUNG_S or self._silent_s > LOST_S:
+            self._process.kill()
+            self._process.join()
+            raise WorkerDied(f"the reconstruction process hung for {self._silent_s:.0f} s and was ended")
 
     @staticmethod
     def _check(message: bytes) -> None:
@@ -242,6 +275,15 @@ def work_on(plan: WorkerPlan, tickets: Connection, tell: Connection) -> None:
             raise
     finally:
         ring.close()
+
+
+def processor_s(pid: int | None) -> float | None:
+    """Processor time that a process has used, seconds; ``None`` where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def own_device(number: int, visible: str) -> str:

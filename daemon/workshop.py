@@ -22,6 +22,7 @@ from .parts import ParticleLike, Parts
 
 REPORT_EVERY_S = 0.05  # for one particle; changes of its state are told at once
 FAILED_REASON = "reconstruction failed"
+NO_MEMORY = "out of memory: fewer particles at once or a smaller reconstruction.buffer_frames need less"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -215,7 +216,8 @@ class Workshop:
         try:
             return bool(action())
         except Exception as error:  # noqa: BLE001  # one crystal must not end the run of the others
-            task.failure = f"{type(error).__name__}: {error}"[:200]
+            task.failure = NO_MEMORY if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"[:200]
+            task.reconstruction = None  # its memory is for the others
             if os.environ.get("TUMBLE_DEBUG"):
                 traceback.print_exc()
             return False

@@ -82,6 +82,7 @@ class Recorder:
         self._algorithm = ""
         self._columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
         self._data: h5py.Dataset | None = None
+        self._form: tuple[tuple[int, int], np.dtype[Any]] | None = None  # of `_data`, which is slow to ask
         self._closed = False
         try:
             if resume:
@@ -109,17 +110,20 @@ class Recorder:
         try:
             if self._data is None:
                 self._data = self._create(encoded)
+                self._form = encoded.shape, self._data.dtype
             if self._length <= self.frames:
                 self._length = self.frames + 1
-                self._data.resize(self._length, axis=0)
+                self._data.id.set_extent((self._length, *encoded.shape))
             self._data.id.write_direct_chunk((self.frames, 0, 0), encoded.blob)
         except (OSError, RuntimeError) as error:
             raise RecordingError(f"cannot write {self.path}: {_short(error)}") from None
         self.frames += 1
-        for name, value in zip(_COLUMNS, (frame.index, frame.time_s, zlib.crc32(encoded.blob)), strict=True):
-            self._columns[name].append(value)
-        if _POSE in self._columns:
-            self._columns[_POSE].append(frame.pose or _NO_POSE)
+        columns = self._columns
+        columns["image_id"].append(frame.index)
+        columns["time_s"].append(frame.time_s)
+        columns["crc32"].append(zlib.crc32(encoded.blob))
+        if _POSE in columns:
+            columns[_POSE].append(frame.pose or _NO_POSE)
         if time.monotonic() - self._last_flush >= self._flush_every_s:
             self.flush()
         return True
@@ -204,13 +208,15 @@ class Recorder:
 
     def _fitting(self, frame: Frame | EncodedFrame) -> EncodedFrame:
         """The frame as this file holds frames: it has one filter and one byte order; what differs is recompressed."""
+        if isinstance(frame, EncodedFrame) and self._fits_as_it_is(frame):
+            return frame
         pixels = frame if isinstance(frame, EncodedFrame) else frame.data
         shape, dtype = pixels.shape, pixels.dtype
-        if self._data is not None:
-            same_type = dtype.newbyteorder("=") == self._data.dtype.newbyteorder("=")
-            if shape != self._data.shape[1:] or not same_type:
+        if self._form is not None:
+            same_type = dtype.newbyteorder("=") == self._form[1].newbyteorder("=")
+            if shape != self._form[0] or not same_type:
                 raise RecordingError(f"frame {frame.index} has another shape or type than the recording {self.path}")
-            dtype = self._data.dtype
+            dtype = self._form[1]
         if isinstance(frame, EncodedFrame):
             right_filter = frame.algorithm == self._algorithm if self._algorithm else frame.algorithm != "none"
             if frame.storable and right_filter and frame.dtype == dtype:
@@ -218,6 +224,10 @@ class Recorder:
             frame = frame.decode()
         data = frame.data.astype(dtype, copy=False)
         return encode_frame(replace(frame, data=data), self._algorithm or "bslz4")
+
+    def _fits_as_it_is(self, frame: EncodedFrame) -> bool:
+        """Whether nothing has to be thought about: nearly always."""
+        return self._form == (frame.shape, frame.dtype) and frame.storable and frame.algorithm == self._algorithm
 
     def _create(self, first: EncodedFrame) -> h5py.Dataset:
         """Everything has to exist before SWMR begins, and shape and type are known with the first frame only."""
@@ -250,6 +260,7 @@ class Recorder:
     def _continue(self) -> h5py.Dataset:
         """Go on writing after the last frame that has all its numbers."""
         data = self._file[OWN_DATASET]
+        self._form = data.shape[1:], data.dtype
         self._algorithm = chunk_algorithm(data) or ""
         if f"entry/data/{_POSE}" in self._file:
             self._columns[_POSE] = []

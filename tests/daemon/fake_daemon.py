@@ -2,7 +2,8 @@
 
 DELAY is how long the front end takes for a frame, s. With a fourth word the daemon runs behind a dashboard that quits
 at the first map, or watches to the end. `--parts` takes keywords of `FakeParts` as JSON, `--timeout` the silence that
-ends a series, s; `--series` how many are taken, 0 for no end; `--resume` goes on with what is in the session folder.
+ends a series, s; `--series` how many are taken, 0 for no end, `--hung` the patience
+with a worker that does nothing, s; `--resume` goes on with what is in the session folder.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+from tumble.daemon import workers
 from tumble.daemon.config import Settings, load
 from tumble.daemon.launch import Job, prepare_folder, run_behind, run_here
 from tumble.daemon.resuming import find_unfinished
@@ -79,7 +81,10 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--timeout", type=float, default=3.0)
     parser.add_argument("--series", type=int, default=1)
+    parser.add_argument("--hung", type=float)
     given = parser.parse_args()
+    if given.hung is not None:
+        workers.HUNG_S = given.hung
     os.environ[KEYWORDS] = json.dumps((given.delay, given.parts))
     stream = {"source": given.source, "when_full": "block", "timeout_s": given.timeout, "ring_MiB": 0.05, "queue": 64}
     stream["series"] = given.series

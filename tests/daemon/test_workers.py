@@ -161,3 +161,20 @@ def test_stopped_twice_in_the_middle_of_a_long_piece_it_ends_at_once(series, pub
     assert summary["frames_rejected"] == {"stopped": 296}
     assert summary["note"] == "296 frames were not worked off: stopped"
     assert not any(Path(f"/proc/{pid}").exists() for pid in found)
+
+
+@LINUX
+def test_a_worker_that_hangs_is_noticed_and_everything_else_goes_on(series, publish, tmp_path):
+    folder = tmp_path / "session"
+    hung = ("--record", "--hung", "2", "--timeout", "30")
+    with publish(series(400)) as uri, daemon(uri, folder, *hung, work_s=0.01) as process:
+        wait_for((folder / "particles" / "P001" / "summary.json").exists, "a map")
+        (worker,) = workers(process.pid)
+        os.kill(worker, signal.SIGSTOP)
+        text, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, text
+    assert "the reconstruction process hung for" in text
+    facts = json.loads((folder / "session.json").read_text())
+    books = facts["accounting"]
+    assert (books["received"], books["used"], books["recorded"], books["in_flight"]) == (400, 400, 400, 0)
+    assert json.loads((folder / "particles" / "P001" / "summary.json").read_text())["state"] == "FAILED"

@@ -10,10 +10,10 @@ from tumble.daemon.workshop import FAILED_REASON, Workshop
 from tumble.recon.records import Observation
 
 
-def give(workshop: Workshop, frames: int, *, first: int = 0) -> None:
+def give(workshop: Workshop, frames: int, *, first: int = 0, particle: int = 1) -> None:
     for frame in range(first, first + frames):
         box = np.full((8, 8), frame, np.float32)
-        workshop.apply(sighting(Observation(1, frame, 0.1 * frame, box, (0, 0), (5.0, 5.0), 0.5), float(frame)))
+        workshop.apply(sighting(Observation(particle, frame, 0.1 * frame, box, (0, 0), (5.0, 5.0), 0.5), float(frame)))
 
 
 def test_every_pose_is_told_once_with_the_arrival_of_its_frame(fake_parts):
@@ -75,3 +75,35 @@ def test_files_that_cannot_be_written_are_tried_again_and_missed_at_the_end(fake
     workshop.apply(Ending(1))
     assert any("no space left" in report.trouble for report in told)
     assert "no space left" in told[-1].failure
+
+
+def test_a_device_without_memory_means_fewer_particles(fake_parts):
+    """Whoever finds none gives back what it had, and says so; the others go on."""
+
+    class Full(MemoryError):
+        """As cupy's own, which is a MemoryError too."""
+
+    class Parts(fake_parts):
+        def particle(self, number, *rest):
+            made = super().particle(number, *rest)
+            push = made.push
+
+            def crowded(observation):
+                if number == 1 and observation.frame == 30:
+                    raise Full("out of memory allocating 1,073,741,824 bytes")
+                push(observation)
+
+            made.push = crowded
+            return made
+
+    told = []
+    workshop = Workshop(Parts(particles=2), told.append)
+    for number in (1, 2):
+        workshop.apply(Meeting(number, 0.5, 20.0))
+        give(workshop, 60, particle=number)
+        workshop.apply(Ending(number))
+    last = {report.particle: report for report in told}
+    assert last[1].failure.startswith("out of memory: fewer particles at once")
+    assert (last[1].status.state, last[1].status.frames_seen) == ("FAILED", 60)
+    assert workshop.tasks[1].reconstruction is None
+    assert (last[2].failure, last[2].status.state, last[2].status.frames_seen) == ("", "DONE", 60)
