@@ -14,6 +14,7 @@ from .records import Forecast, Milestone, Trust, Verdict
 SURE = 0.75  # probability, from the signal of all shells, from which a target counts as reached
 CROSSING = 1.05  # one shell may dip below the threshold this near to the target; twice that does not take ENOUGH back
 VOID_SLACK = 1.5  # the same for the empty share
+LEAST_AREA = 0.3  # cFAR against isotropic data: a band of views has 0.6, a wedge of +-70 degrees 0.1
 LEAST_FRESH = 0.12  # effective views a frame below which a crystal shows nothing new
 WATCHED_FRAMES = 600  # before which nobody says that more will not help
 SHRINKING = 0.85  # a void that is still larger than this share of what it was does not fill
@@ -111,7 +112,7 @@ def _enough(previous: Verdict | None, evidence: Evidence) -> tuple[bool, tuple[s
         return False, ()
     limit_A = evidence.target_A * (2 * CROSSING - 1 if said else CROSSING)
     void = VOID * (VOID_SLACK if said else 1.0)
-    if newest.resolution_A is None or newest.empty_fraction > void:
+    if newest.resolution_A is None or newest.empty_fraction > void or _one_sided(newest, said):
         return False, ()
     likely = said or (evidence.reached is not None and evidence.reached >= SURE)
     if newest.resolution_A > limit_A or not likely:
@@ -121,6 +122,11 @@ def _enough(previous: Verdict | None, evidence: Evidence) -> tuple[bool, tuple[s
         f"{100 * (1 - newest.empty_fraction):.0f} % of the directions seen",
         "the map is trusted",
     )
+
+
+def _one_sided(newest: Milestone, said: bool = False) -> bool:
+    """Whether some direction is resolved so much worse than others that the one number of the FSC misleads."""
+    return newest.area_ratio is not None and newest.area_ratio < LEAST_AREA / (VOID_SLACK if said else 1.0)
 
 
 def _starved(evidence: Evidence) -> tuple[str, ...]:
@@ -174,6 +180,8 @@ def _continue(evidence: Evidence) -> tuple[str, ...]:
         reasons.append(f"{here} of {evidence.target_A:.2f} A")
     if newest.empty_fraction > VOID:
         reasons.append(f"{100 * newest.empty_fraction:.0f} % of the directions not seen yet")
+    if _one_sided(newest):
+        reasons.append("some directions are resolved far worse than others: it has to be seen from more sides")
     trust = evidence.trust
     if trust is None or trust.trusted is None:
         reasons.append("the map has not been judged yet")

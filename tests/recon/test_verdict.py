@@ -61,6 +61,17 @@ def test_enough_needs_trust_coverage_and_resolution() -> None:
     assert update(None, _evidence(good, **{**done, "reached": 0.3})).word == "CONTINUE"
 
 
+def test_a_map_resolved_from_one_side_is_not_enough() -> None:
+    done = {"trust": GOOD, "reached": 0.9}
+    wedge = replace(_at(1000, 0.97), area_ratio=0.1)
+    held_back = update(None, _evidence(wedge, **done))
+    assert held_back.word == "CONTINUE"
+    assert "more sides" in " | ".join(held_back.reasons)
+    assert update(None, _evidence(replace(wedge, area_ratio=0.6), **done)).word == "ENOUGH"
+    words = [v.word for v in _play(*[_evidence(replace(wedge, area_ratio=a), **done) for a in (0.35, 0.25, 0.1)])]
+    assert words == ["ENOUGH", "ENOUGH", "CONTINUE"]
+
+
 def test_the_reasons_say_what_is_missing() -> None:
     distrust = Trust(False, ("two maps disagree",))
     reasons = " | ".join(update(None, _evidence(_at(900, 1.31, empty=0.2), trust=distrust)).reasons)
