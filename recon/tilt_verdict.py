@@ -108,6 +108,8 @@ def judge_tilts(previous: Verdict | None, evidence: TiltEvidence) -> Verdict:
 def tilt_trust(predicted: Floats, finest: int, tilts: int) -> Trust:
     """Whether tilts that a map does not contain bear it out.
 
+    The reasons of a trusted map say what it rests on: no second account of the poses, as particles that tumble have.
+
     Parameters
     ----------
     predicted : (rings,) ring correlation of left-out tilts, see `tilts.TiltMaps`. finest : the ring that the map
@@ -119,7 +121,7 @@ def tilt_trust(predicted: Floats, finest: int, tilts: int) -> Trust:
     words = f"left-out tilts agree with the map by {level:.2f}"
     if level < TOLD_APART:
         return Trust(False, (f"{words}, {TOLD_APART} is needed: check tilt axis, angles and alignment",), frames=tilts)
-    return Trust(True, (), frames=tilts)
+    return Trust(True, (words,), frames=tilts)
 
 
 def _word(evidence: TiltEvidence) -> tuple[str, tuple[str, ...]]:
