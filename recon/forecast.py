@@ -182,7 +182,8 @@ def forecast(
     futures = outlook(begin, sightings[-1], sampling, AHEAD * newest.frames_used, rng)
     frames = np.maximum(_arrival(futures, newest, views), _closing(futures, newest, len(views)))
     seconds = np.minimum(frames * frame_s, 10 * NEVER_S)
-    low, middle, high = (float(q) for q in np.quantile(seconds, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]))
+    levels = [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]
+    low, middle, high = (float(q) for q in np.quantile(seconds, levels, method="inverted_cdf"))  # never is no number
     words = "" if middle < NEVER_S else "at this rate of fresh views the target is out of reach"
     return Forecast(target_A, low, middle if middle < NEVER_S else None, high if high < NEVER_S else None, words)
 
