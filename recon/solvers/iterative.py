@@ -31,7 +31,7 @@ class Solution:
     ----------
     volume : (nz, ny, nx) float32, image units per pixel of path, on the projector's device.
     residuals : ``|A x - b| / |b|`` (weighted, of the point from which each iteration starts), one per iteration.
-    converged : the volume no longer changed; otherwise the iterations were used up.
+    converged : the volume no longer changed, or the noise was reached; otherwise the iterations were used up.
     """
 
     volume: Any
@@ -46,6 +46,7 @@ def iterate(
     support: Any = None,
     weights: Any = None,
     start: Any = None,
+    noise: float = 0.0,
     iterations: int = 60,
     tolerance: float = TOLERANCE,
 ) -> Solution:
@@ -57,6 +58,8 @@ def iterate(
     support : (nz, ny, nx) bool, where the volume may be; everywhere when None.
     weights : (m, h, w) float32, inverse variance up to a factor; 0 leaves a pixel out. 1 when None.
     start : (nz, ny, nx) float32, a volume to begin with, such as the last one when an image has come; 0 when None.
+    noise : standard deviation of the noise of a pixel (of weight 1), such as `noise_sigma` measures it: it ends when
+        the images are explained as well as that, before their noise is (Morozov's discrepancy principle). 0: unused.
     iterations : at most so many, each a projection and its adjoint.
     tolerance : it ends when an iteration changes the volume by less than that share of its norm.
 
@@ -72,7 +75,7 @@ def iterate(
         point = device.xp.maximum(point - gradient / curvature, 0)
         return point if support is None else point * support
 
-    return _descend(projector, images, step, weights, start, iterations, tolerance)
+    return _descend(projector, images, step, weights, start, iterations, tolerance, noise)
 
 
 def total_variation(
@@ -144,10 +147,12 @@ def _descend(
     start: Any,
     iterations: int,
     tolerance: float,
+    noise: float = 0.0,
 ) -> Solution:
     xp = projector.device.xp
     images = projector.device.asarray(images, np.float32)
     scale = float(xp.sqrt((images * images if weights is None else images * images * weights).sum()))
+    pixels = images.size if weights is None else float((weights > 0).sum())
     if not scale > 0:
         raise ValueError("images hold nothing but zeros: nothing to reconstruct")
     volume = xp.zeros(projector.volume_shape, np.float32) if start is None else xp.asarray(start, dtype=np.float32)
@@ -155,7 +160,10 @@ def _descend(
     for _ in range(iterations):
         rest = projector.forward(point) - images
         weighted = rest if weights is None else rest * weights
-        residuals.append(float(xp.sqrt((rest * weighted).sum())) / scale)
+        misfit = float(xp.sqrt((rest * weighted).sum()))
+        residuals.append(misfit / scale)
+        if misfit <= noise * np.sqrt(pixels):
+            return Solution(volume, tuple(residuals), True)
         new = step(point, projector.adjoint(weighted)).astype(np.float32, copy=False)
         change = new - volume
         if float(((point - new) * change).sum()) > 0:  # momentum leads uphill

@@ -55,6 +55,16 @@ def test_it_stops_when_the_volume_no_longer_changes(device: Device, body: np.nda
     assert not iterate(projector, images, iterations=3).converged
 
 
+def test_it_stops_before_it_explains_the_noise(device: Device, body: np.ndarray) -> None:
+    projector = tilts(70, 20, device)
+    clean = projector.forward(body)
+    images = clean + np.random.default_rng(4).normal(0, 0.1 * clean.max(), clean.shape).astype(np.float32)
+    early, late = (iterate(projector, images, noise=s, tolerance=0.0) for s in (noise_sigma(images), 0.0))
+    assert early.converged
+    assert len(early.residuals) < len(late.residuals)
+    assert error(early.volume, body) < 0.8 * error(late.volume, body)
+
+
 def test_a_start_near_the_end_saves_iterations(device: Device, body: np.ndarray) -> None:
     projector = tilts(70, 20, device)
     images = projector.forward(body)
