@@ -323,7 +323,7 @@ def measure_lattice_constant(
         best = np.zeros((len(signs), len(coefficients)))
         for low in range(0, len(coefficients), 10):
             cross = indexer.cross(coefficients[low : low + 10])
-            ratio = cross * xp.abs(cross) / indexer.energy
+            ratio = cross * abs(cross) / indexer.energy
             for row, sign in zip(best, signs, strict=True):
                 most = ratio.max(axis=1) if sign > 0 else -ratio.min(axis=1)
                 row[low : low + 10] = device.to_host(xp.maximum(most.reshape(-1, len(shifts)).max(axis=1), 0))
