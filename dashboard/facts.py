@@ -84,7 +84,7 @@ def trust(particle: ParticleView) -> Part:
     if particle.trusted is None:
         return f"not judged yet{': ' if why else ''}{why}"
     if particle.trusted:
-        return (f"trusted: {why or 'two independent accounts agree'}", GOOD)
+        return ("trusted: two independent accounts agree", GOOD)
     return (f"DO NOT TRUST{': ' if why else ''}{why}", BAD)
 
 

@@ -101,8 +101,7 @@ class Trust:
     Attributes
     ----------
     trusted : None while it has not been judged.
-    reasons : in words for the operator: what speaks against the map, or what is still awaited; empty when trusted, but
-        for a tilt series, where they say what the trust rests on.
+    reasons : in words for the operator: what speaks against the map, or what is still awaited; empty when trusted.
     frames : frames of the particle when it was last judged.
     agreement : F1 at 0.6 A, 0 to 1, of the atoms of two maps that share no frame and were begun independently, under
         the best of the gauges (rotations of the lattice, either hand).

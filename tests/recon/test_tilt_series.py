@@ -50,7 +50,8 @@ def test_a_map_after_every_tilt_and_the_atoms_at_the_end():
     status, result = made.status(), made.result()
     assert (status.state, status.verdict.word) == ("DONE", "PLATEAU")
     assert status.resolution_A < 2.5
-    assert status.trust.trusted is True
+    assert status.trust.trusted is None
+    assert "left-out tilts agree" in status.trust.reasons[0]
     assert status.coverage.sum() == len(angles)
     facts = result.extra["tilts"]
     assert (facts["wedge_deg"], facts["low_deg"], facts["high_deg"]) == (36, -72, 72)

@@ -1,4 +1,4 @@
-"""What a tilt series leaves open, which tilt comes next, and that ENOUGH is never said over an open wedge."""
+"""What a tilt series leaves open, which tilt comes next, and that ENOUGH is never said."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tumble.recon.records import Trust
 from tumble.recon.tilt_verdict import TiltEvidence, judge_tilts, tilt_geometry, tilt_trust
 
-SURE = Trust(True)
+SURE = Trust(None)
 
 
 def evidence(angles, **known):
@@ -46,13 +46,17 @@ def test_never_enough_while_the_wedge_is_open(angles, over):
     assert any("wedge" in reason for reason in said.reasons)
 
 
-def test_enough_needs_all_directions_and_trust():
+def test_a_closed_series_that_has_reached_its_target_is_finished_but_not_proven():
     closed = np.arange(-90, 90, 2.0)
-    assert judge_tilts(None, evidence(closed)).word == "ENOUGH"
-    assert judge_tilts(None, evidence(closed, worst_A=1.4)).word == "PLATEAU"
-    assert judge_tilts(None, evidence(closed, worst_A=None)).word == "PLATEAU"
-    for trust in (None, Trust(None, ("?",)), Trust(False, ("no",))):
-        assert judge_tilts(None, evidence(closed, trust=trust)).word != "ENOUGH"
+    said = judge_tilts(None, evidence(closed, trust=Trust(None, ("nothing has borne out axis and angles",))))
+    assert said.word == "PLATEAU"
+    assert said.reasons == (
+        "the wedge is closed, 1.00 A reached in all main directions",
+        "nothing has borne out axis and angles",
+    )
+    assert judge_tilts(None, evidence(closed, worst_A=None)).reasons[0].startswith("0.90 A of 1.00 A")
+    doubted = judge_tilts(None, evidence(closed, trust=Trust(False, ("check the axis",))))
+    assert "check the axis" in doubted.reasons
     assert judge_tilts(None, evidence(np.delete(closed, slice(40, 50)))).word == "CONTINUE"
 
 
@@ -72,7 +76,7 @@ def test_words_of_a_series_that_goes_on():
 
 def test_left_out_tilts_speak_for_a_map_or_against_it():
     falling = np.linspace(1, 0, 33)
-    sure = tilt_trust(falling, 16, 40)
-    assert (sure.trusted, sure.reasons) == (True, ("left-out tilts agree with the map by 0.62",))
+    words = "left-out tilts agree with the map by 0.62; nothing has borne out axis and angles"
+    assert tilt_trust(falling, 16, 40) == Trust(None, (words,), frames=40)
     assert tilt_trust(falling**8, 16, 40).trusted is False
     assert tilt_trust(falling, 2, 40).trusted is None
