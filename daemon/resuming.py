@@ -121,7 +121,7 @@ def _start_in(path: Path) -> SeriesStart | None:
                 series_id=int(said.get("series_id", start.series_id)),
                 number_of_images=None if announced is None else int(announced),
             )
-    except RecordingError:
+    except (RecordingError, OSError, RuntimeError, KeyError):  # h5py's words for a file that was hardly begun
         path.replace(path.with_name("frames.unreadable.h5"))
         return None
 

@@ -198,6 +198,19 @@ def test_a_recording_without_a_frame_is_begun_anew(killed):
     assert sorted(path.name for path in killed.glob("*.h5")) == ["frames.unreadable.h5"]
 
 
+def test_a_recording_whose_frames_cannot_be_found_is_begun_anew(killed):
+    """Killed while the file was being made: some of its objects are there, others are zeros."""
+    path = killed / "frames.h5"
+    with Recorder(path, SeriesStart(1)) as recorder:
+        recorder.write(Frame(1, 0, np.ones((8, 8), np.uint16), 0.0))
+    content = bytearray(path.read_bytes())
+    first = content.index(b"OHDR")
+    content[content.index(b"OHDR", first + 4) + 4] = 0
+    path.write_bytes(content)
+    assert recorded_start(killed) is None
+    assert [found.name for found in killed.glob("*.h5")] == ["frames.unreadable.h5"]
+
+
 def test_a_journal_may_end_in_half_a_line(killed):
     line = json.dumps({"after_frame": 7, "time": "", "order": "exclude P002", "who": "anna"})
     (killed / "operator.jsonl").write_text(line + "\n" + line[:20])
