@@ -118,7 +118,7 @@ def particle(tilts: list[int], limits: list[float], n: int = 48, voxel_A: float 
                 print(json.dumps(values | found_atoms(volume, truth, voxel_A, distance)), flush=True)
 
 
-def elements(path: Path, voxel_A: float, diameter_A: float | None, noise: float = 0.05) -> None:
+def elements(path: Path, voxel_A: float, diameter_A: float | None, noise: float = 0.05, ways: int = 2) -> None:
     """Share of elements assigned right, at the true positions and at those found in the map."""
     crystal = read_structure(path, diameter_A=diameter_A)
     truth, heavy = crystal.positions_A, np.array(crystal.elements) == "Pt"
@@ -130,7 +130,7 @@ def elements(path: Path, voxel_A: float, diameter_A: float | None, noise: float 
     for thickness in (0.0, THICKNESS):
         seen = clean * (1 - thickness * clean / clean.max())
         images = seen + noise * clean.max() * np.random.default_rng(1).normal(size=clean.shape)
-        for way, solver in (("iterative", iterate), ("total variation", total_variation)):
+        for way, solver in (("iterative", iterate), ("total variation", total_variation))[:ways]:
             began = time.process_time()
             volume = solver(p, images.astype(np.float32), support=support, iterations=50).volume
             values = {"file": path.name, "box": n, "way": way, "thickness": thickness, "noise": noise}
@@ -236,7 +236,7 @@ def skimage_sart(images: np.ndarray, angles_deg: np.ndarray, iterations: int) ->
         image = None
         for _ in range(iterations):
             image = iradon_sart(images[:, y].T.astype(np.float64), theta=angles_deg, image=image, clip=(0, np.inf))
-        out[:, y] = image
+        out[:, y] = image[::-1]  # its rows are -z
     return out
 
 
@@ -245,7 +245,7 @@ def skimage_fbp(images: np.ndarray, angles_deg: np.ndarray) -> np.ndarray:
     from skimage.transform import iradon
 
     slices = [iradon(images[:, y].T.astype(np.float64), theta=angles_deg, circle=True) for y in range(images.shape[1])]
-    return np.stack(slices, axis=1).astype(np.float32)
+    return np.ascontiguousarray(np.stack(slices, axis=1)[::-1], np.float32)
 
 
 def main() -> None:
@@ -260,12 +260,13 @@ def main() -> None:
     alloy.add_argument("--voxel", type=float, default=0.6)
     alloy.add_argument("--diameter", type=float, help="of a ball cut out of the particle, A")
     alloy.add_argument("--noise", type=float, default=0.05, help="share of the brightest pixel")
+    alloy.add_argument("--ways", type=int, choices=(1, 2), default=2, help="1: without total variation")
     commands.add_parser("peers")
     options = parser.parse_args()
     if options.command == "particle":
         particle(options.tilts, options.limits)
     elif options.command == "elements":
-        elements(options.file, options.voxel, options.diameter, options.noise)
+        elements(options.file, options.voxel, options.diameter, options.noise, options.ways)
     else:
         peers()
 
