@@ -67,6 +67,7 @@ def assign_elements(intensities: Floats, positions_A: Floats, count: int = 2) ->
     In turn a mixture is fitted (expectation maximisation: Dempster, Laird & Rubin, J. R. Stat. Soc. B 39, 1 (1977)) and
     every intensity divided by how bright its neighbourhood is: the median, over the nearest atoms, of their intensity
     over what their own element has on average. So a shell of another element is not taken for a bright neighbourhood.
+    Where the groups overlap widely and one of them is rare, the confidence is too high.
 
     Parameters
     ----------
