@@ -8,6 +8,10 @@ from typing import Any
 from tumble.recon.records import Trust
 from tumble.recon.trust import judge
 
+EVIDENCE = (
+    "agreement", "gap", "pose_agreement", "upheld", "second_margin", "branch_margin", "shape", "unseen_share",
+    "packing",
+)  # fmt: skip
 RIGHT_POSES, RIGHT_ATOMS = 0.9, 0.95  # a map with less is wrong, whatever made it so
 
 REFUSALS = (
@@ -77,6 +81,18 @@ def print_table(records: list[dict[str, Any]], names: list[str]) -> None:
             print(f"- {name}: {'; '.join(reasons)}")
 
 
+def print_separation(right: list[dict[str, Any]], wrong: list[dict[str, Any]]) -> None:
+    """Least, median and largest of every number of the evidence, of right and of wrong maps."""
+    print("\n| number | right: least, median, largest | wrong: least, median, largest |\n|---|---|---|")
+    for name in EVIDENCE:
+        cells = []
+        for part in (right, wrong):
+            values = sorted(v for r in part if (v := (r["trust"] or {}).get(name)) is not None)
+            picked = (values[0], values[len(values) // 2], values[-1]) if values else ()
+            cells.append(", ".join(_number(value) for value in picked))
+        print(f"| {name} | {cells[0]} | {cells[1]} |")
+
+
 def print_trust(records: list[dict[str, Any]]) -> None:
     """Per way: runs, how many came out wrong all the same, how many were trusted; odd and even seeds apart."""
     print(f"\n{len(records)} runs, commits {', '.join(sorted({r['commit'] for r in records}))}\n")
@@ -103,3 +119,4 @@ def print_trust(records: list[dict[str, Any]]) -> None:
     for words, part in (("right", right), ("wrong", wrong)):
         yes = sum(_trusted(record) == "yes" for record in part)
         print(f"\nOf {len(part)} maps that are {words} by the truth {yes} were trusted.")
+    print_separation(right, wrong)

@@ -2,11 +2,13 @@
 
     python tests/benchmarks/truth_study.py table --out table.jsonl [--only Pt-twin ...] [--hours 3]
     python tests/benchmarks/truth_study.py trust --out trust.jsonl [--seeds 100] [--hours 1]
+    python tests/benchmarks/truth_study.py spoil --out spoil.jsonl [--seeds 17]
     python tests/benchmarks/truth_study.py print table.jsonl trust.jsonl
 
 `table` reconstructs simulated crystals (`truth_cases.py`) at doses, speeds and lengths; `trust` makes runs go wrong
-(`truth_ways.py`) beside right ones. Both append one line of JSON per run and go on where they were stopped. The whole
-table takes about three hours on two cores; `print` says what share of it was run.
+(`truth_ways.py`) beside right ones; `spoil` makes right runs wrong afterwards, six ways each (`truth_spoil.py`), at a
+quarter of the cost. All append one line of JSON per run and go on where they were stopped. The whole table takes about
+three hours on two cores; `print` says what share of it was run.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from typing import Any
 import numpy as np
 from truth_cases import Case, Movie, film, ingredients
 from truth_print import print_table, print_trust
-from truth_ways import FIRST, WAYS, forced
+from truth_spoil import spoilt
+from truth_ways import FIRST, WAYS, forced, right
 
 from tumble.recon.branches import half_of
 from tumble.recon.compare import lattice_rms_A
@@ -34,6 +37,7 @@ from tumble.recon.lens import Lens
 from tumble.recon.maps import Accumulator, solve_halves
 from tumble.recon.output import publish
 from tumble.recon.particle import ParticleReconstruction, ReconstructionOptions
+from tumble.recon.records import PoseRow
 from tumble.recon.volume import Grid
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,24 +104,37 @@ def ceiling_rmsd_A(particle: ParticleReconstruction, movie: Movie, scorer: Modul
     return None if np.isnan(found.rmsd_A) else float(found.rmsd_A)
 
 
-def reconstruct(movie: Movie, scorer: ModuleType, options: ReconstructionOptions, *, ceiling: bool) -> dict[str, Any]:
-    """Run one particle from its first box to its atoms and compare it with the truth."""
+def follow(movie: Movie, options: ReconstructionOptions) -> tuple[ParticleReconstruction, list[PoseRow], bool | None]:
+    """One particle from its first box to its atoms: poses that have left the buffer, and the trust before the end."""
     particle = ParticleReconstruction(1, movie.pixel_size_A, movie.diameter_A, lambda: movie.noise, options, cpu())
-    rows = []
-    start = time.process_time()
+    rows: list[PoseRow] = []
     for observation in movie.observations:
         particle.push(observation)
         while particle.work():
             rows.extend(particle.drain_poses())
-    live = particle.status()
+    live = particle.status().trust
     particle.finish()
-    spent = time.process_time() - start
-    result, status = particle.result(), particle.status()
     rows.extend(particle.drain_poses())
+    return particle, rows, live.trusted if live else None
+
+
+def reconstruct(movie: Movie, scorer: ModuleType, options: ReconstructionOptions, *, ceiling: bool) -> dict[str, Any]:
+    """Run one particle and compare it with the truth."""
+    start = time.process_time()
+    particle, rows, live = follow(movie, options)
+    spent = time.process_time() - start
+    out = compared(particle, rows, movie, scorer) | {"cpu_s": spent, "live_trusted": live}
+    if ceiling and particle.result() is not None:
+        out["ceiling_A"] = ceiling_rmsd_A(particle, movie, scorer)
+    return out
+
+
+def compared(particle: ParticleReconstruction, left: list[PoseRow], movie: Movie, scorer: ModuleType) -> dict[str, Any]:
+    """What has come out, against the truth; `left` are poses that have left the buffer."""
+    result, status, rows = particle.result(), particle.status(), list(left)
     out: dict[str, Any] = {
-        "state": status.state, "note": status.note, "cpu_s": spent, "frames": len(movie.observations),
+        "state": status.state, "note": status.note, "frames": len(movie.observations),
         "true_atoms": len(movie.atoms_A), "box_px": particle.box_px, "diameter_A": movie.diameter_A,
-        "live_trusted": live.trust.trusted if live.trust else None,
         "trust": asdict(status.trust) if status.trust else None, "resolution_A": status.resolution_A,
         "lattice_constant_A": status.lattice_constant_A, "step_deg": status.step_deg,
     }  # fmt: skip
@@ -135,7 +152,6 @@ def reconstruct(movie: Movie, scorer: ModuleType, options: ReconstructionOptions
         "recall": atoms.recall, "precision": atoms.precision,
         "rmsd_A": None if np.isnan(atoms.rmsd_A) else float(atoms.rmsd_A), "atoms": len(positions),
         "lattice_rms_A": lattice_rms_A(positions, (status.lattice_constant_A or 3.97) / np.sqrt(2)),
-        "ceiling_A": ceiling_rmsd_A(particle, movie, scorer) if ceiling else None,
     }  # fmt: skip
     return out
 
@@ -178,6 +194,31 @@ def trust_runs(seeds: range, only: list[str]) -> Iterator[tuple[str, Any]]:
                 yield one("right", RIGHT_PER_ROUND * seed + n)
 
 
+def run_spoilt(seeds: range, out: Path, hours: float) -> None:
+    """Right runs, each spoilt in six ways afterwards; what the rule says of all of them."""
+    scorer, done, version = scoring(), known(out), commit()
+    until = time.monotonic() + 3600 * hours
+    for seed in seeds:
+        if f"right {seed}" in done or time.monotonic() > until:
+            continue
+        movie = right(seed).movie
+        with forced(None, None) as made:
+            particle, rows, live = follow(movie, ReconstructionOptions(bootstrap_frames=FIRST))
+        common = {"seed": seed, "commit": version, "date": time.strftime("%Y-%m-%d"), "live_trusted": live}
+        records = [{"name": f"right {seed}", "way": "right", **common, **compared(particle, rows, movie, scorer)}]
+        if len(made) == 2 and made[1].published is not None:
+            for way, trust in spoilt(particle, made[0], made[1], seed):
+                found = compared(particle, rows, movie, scorer) | {"trust": asdict(trust)}
+                records.append({"name": f"{way} {seed}", "way": way, **common, **found})
+        with out.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(record, default=float) + "\n" for record in records)
+        print(
+            *(f"{r['name']}: {r.get('right_used', 0):.2f} {r['trust']['trusted']}" for r in records),
+            sep="\n",
+            flush=True,
+        )
+
+
 def run(runs: Iterator[tuple[str, Any]], out: Path, hours: float, *, ceiling: bool) -> None:
     """Do what is not in the file yet, until the time is up."""
     scorer, done, version = scoring(), known(out), commit()
@@ -208,7 +249,7 @@ def run(runs: Iterator[tuple[str, Any]], out: Path, hours: float, *, ceiling: bo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["table", "trust", "print"])
+    parser.add_argument("what", choices=["table", "trust", "spoil", "print"])
     parser.add_argument("files", nargs="*", type=Path, help="of results, for print")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", nargs="*", default=[])
@@ -227,6 +268,9 @@ def main() -> None:
     if arguments.out is None:
         parser.error("--out FILE.jsonl keeps the results")
     seeds = range(arguments.first, arguments.first + arguments.seeds)
+    if arguments.what == "spoil":
+        run_spoilt(seeds, arguments.out, arguments.hours)
+        return
     runs = table_runs(arguments.only) if arguments.what == "table" else trust_runs(seeds, arguments.only)
     run(runs, arguments.out, arguments.hours, ceiling=arguments.what == "table")
 

@@ -65,18 +65,20 @@ class ForcedMapper(Mapper):
 
 
 @contextmanager
-def forced(first: Wrong | None, second: Wrong | None) -> Iterator[None]:
-    """The first mapper made inside, the particle's, goes wrong as `first`; later ones, witnesses, as `second`."""
-    made = 0
+def forced(first: Wrong | None, second: Wrong | None) -> Iterator[list[ForcedMapper]]:
+    """The first mapper made inside, the particle's, goes wrong as `first`; later ones, witnesses, as `second`.
+
+    Gives the list of those that were made.
+    """
+    made: list[ForcedMapper] = []
 
     def make(*arguments: Any, **named: Any) -> Mapper:
-        nonlocal made
-        made += 1
-        kind = type("Forced", (ForcedMapper,), {"wrong": first if made == 1 else second})
-        return kind(*arguments, **named)
+        kind = type("Forced", (ForcedMapper,), {"wrong": second if made else first})
+        made.append(kind(*arguments, **named))
+        return made[-1]
 
     with mock.patch.object(particle, "Mapper", make):
-        yield
+        yield made
 
 
 @dataclass(frozen=True)

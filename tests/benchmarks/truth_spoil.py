@@ -1,0 +1,86 @@
+"""A right reconstruction spoilt afterwards, many times over: frames put on wrong branches, maps made of them, judged.
+
+One reconstruction costs as much as four or five of these. Frames are turned in the first map alone, or the same frames
+in the witness's map as well, which is the worst case: both maps are then the same mixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from truth_ways import FIRST, FRAMES, ForcedMapper, Forcing, Wrong
+
+from tumble.recon.particle import ParticleReconstruction
+from tumble.recon.records import Trust
+from tumble.recon.witness import _account
+
+
+@dataclass(frozen=True)
+class Spoiling:
+    """Frames that go to a wrong branch; `both`: in the witness, too."""
+
+    name: str
+    wrong: Wrong
+    both: bool
+
+
+def _stretch(start: int, length: int) -> Forcing:
+    return lambda number: (number >= start) & (number < start + length)
+
+
+def _blocks(length: int) -> Forcing:
+    return lambda number: (number // length) % 2 == 1
+
+
+def spoilings(seed: int) -> tuple[Spoiling, ...]:
+    """Six ways for each seed; branches below 24 are rotations of the cube, those from 24 on mirror-related."""
+    rng = np.random.default_rng([seed, 31])
+    turns, mirrors = rng.permutation(np.arange(1, 24)), 24 + rng.permutation(24)
+    starts = rng.integers(FIRST, FRAMES - 150, 3)
+    first, second, third = (int(start) for start in starts)
+    block = (25, 50, 100)[seed % 3]
+    return (
+        Spoiling("100 frames on a wrong branch", Wrong(_stretch(first, 100), int(turns[0])), both=False),
+        Spoiling("150 frames on a wrong branch in both", Wrong(_stretch(second, 150), int(turns[1])), both=True),
+        Spoiling("90 frames on a mirror branch in both", Wrong(_stretch(third, 90), int(mirrors[0])), both=True),
+        Spoiling("half on a mirror branch", Wrong(_blocks(block), int(mirrors[1])), both=False),
+        Spoiling("half on a mirror branch in both", Wrong(_blocks(block), int(mirrors[2])), both=True),
+        Spoiling("half on a wrong branch in both", Wrong(_blocks(block), int(turns[2])), both=True),
+    )
+
+
+def _remake(mapper: ForcedMapper, poses: NDArray[np.float64], shifts: NDArray[np.float64], wrong: Wrong | None) -> None:
+    """A map of these poses, those of some frames on a wrong branch."""
+    buffer = mapper.buffer
+    rows = buffer.rows
+    buffer.poses[rows], buffer.shifts[rows] = poses, shifts
+    if wrong is not None:
+        type(mapper).wrong = wrong
+        mapper._turn(rows[wrong.frames(buffer.number[rows])], undo=False)
+        type(mapper).wrong = None
+    mapper.publish(thorough=True)
+
+
+def spoilt(
+    particle: ParticleReconstruction, first: ForcedMapper, second: ForcedMapper, seed: int
+) -> Iterator[tuple[str, Trust]]:
+    """Every way of a seed on a finished reconstruction and the mapper of its witness: name, and what the rule says.
+
+    While an item is handed out the maps and poses of `first` are the spoilt ones.
+    """
+    witness = particle._witness
+    if witness is None:
+        return
+    kept = [(m, m.buffer.poses[m.buffer.rows].copy(), m.buffer.shifts[m.buffer.rows].copy()) for m in (first, second)]
+    centres = [m._centre.copy() for m in (first, second)]
+    for spoiling in spoilings(seed):
+        for (mapper, poses, shifts), centre, involved in zip(kept, centres, (True, spoiling.both), strict=True):
+            mapper._centre = centre
+            _remake(mapper, poses, shifts, spoiling.wrong if involved else None)
+        witness._other, witness._scorer, witness._gauges = _account(second), second.scorer, None
+        witness._trust, witness._failure = Trust(None), ""
+        witness._judge(first, branches=True)
+        yield spoiling.name, witness._trust
