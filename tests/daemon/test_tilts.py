@@ -59,7 +59,7 @@ def poses_of(folder: Path) -> np.ndarray:
 
 def test_poses_come_with_the_stream_and_stay_in_the_recording(publish, run_service):
     with publish(events()) as uri:
-        done = run_service(uri, parts(poses="stream", align=False), record=True)
+        done = run_service(uri, parts(poses="stream", align=False), record=True, timeout_s=60.0)
     assert done.code == 0, done.text
     assert "received 6 = used 6" in done.text
     folder = done.folder / "particles" / "P001"
@@ -83,7 +83,7 @@ def test_the_same_map_from_a_tilt_file_and_from_the_goniometer(publish, run_serv
     else:
         given, start = parts(poses="stream", align=False), {"goniometer_deg": (-50.0, 20.0)}
     with publish(events(**start)) as uri:
-        done = run_service(uri, given)
+        done = run_service(uri, given, timeout_s=60.0)
     assert done.code == 0, done.text
     np.testing.assert_allclose(np.degrees(2 * np.arcsin(poses_of(done.folder)[:, 2])), ANGLES, atol=1e-3)
 
@@ -91,7 +91,7 @@ def test_the_same_map_from_a_tilt_file_and_from_the_goniometer(publish, run_serv
 def test_frames_without_a_pose_are_counted(publish, run_service):
     some = [replace(event, pose=None) if isinstance(event, Frame) and event.index == 2 else event for event in events()]
     with publish(some) as uri:
-        done = run_service(uri, parts(poses="stream", align=False))
+        done = run_service(uri, parts(poses="stream", align=False), timeout_s=60.0)
     assert "used 5 + rejected 1 (no pose 1)" in done.text
 
 
