@@ -65,7 +65,8 @@ TargetOption = Annotated[
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Of everything random.")]
 ThreadsOption = Annotated[
-    int | None, typer.Option("--threads", help="Threads of the reconstruction (default: all cores).")
+    int | None,
+    typer.Option("--threads", help="Threads of the reconstruction (default: all cores, of four or more all but two)."),
 ]
 EndpointOption = Annotated[str | None, typer.Option("--status", help="Where viewers ask, tcp://127.0.0.1:PORT.")]
 RecordOption = Annotated[bool | None, typer.Option("--record/--no-record", help="Keep the raw frames in frames.h5.")]
