@@ -1,8 +1,9 @@
-"""Whether a crystal still is what its map says: what recent frames lack, or have in addition, at the places of atoms.
+"""Whether a crystal still is what its map says: what recent frames lack that the oldest had, or have in addition.
 
-The map is taken off every recent frame; what is left is matched with an atom at each place, and averaged over the
-frames. Where an atom has gone a hole is left, where one has come a peak. It needs no second map: a few hundred slices
-and one small Fourier transform of each are a fraction of a millisecond per frame.
+The map is taken off every frame; what is left is matched with an atom at each place, and averaged over the recent and
+over the oldest frames. Where an atom has gone the difference has a hole, where one has come a peak; what the map gets
+wrong all the time is in both and drops out. It needs no second map: a few hundred slices and one small Fourier
+transform of each are a fraction of a millisecond per frame.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from .whitened import Whitened
 
 Floats = NDArray[np.float64]
 FINER = 2  # sampling of the residual images, so that linear interpolation does
-LEAST = 0.2  # of a typical atom: the map already holds some of the frames that show the change
+LEAST = 0.2  # of what a typical place shows, which is not its own atom alone but all that are seen through it
 SURE = 5.0  # standard errors
-UNLIKE = 5.0  # standard deviations of what the other places show
+UNLIKE = 5.0  # standard deviations of what the vacant places show, on the side where nothing can go
 LEAST_FRAMES = 50
+RECENT_FRAMES = 200  # that are held against as many of the oldest in the buffer
 VACANT_NEIGHBOURS = 3  # atoms beside a place where another could settle
 SAME_SITE = 0.4  # of the nearest-neighbour distance
 SHAPE_ENDS = 0.15  # 1/A, below it there is shape and no atoms
@@ -37,27 +39,41 @@ ALARM_ATOMS, ALARM_SHARE = 3, 0.02  # fewer changed atoms are no alarm
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Occupation:
-    """How much of a typical atom recent frames have more than the map at each place: (n,), its standard error: (n,)."""
+    """What frames have more than the map at each place, of what a typical atom's place shows, and its standard error.
 
-    change: Floats
-    error: Floats
+    Attributes
+    ----------
+    atoms, atoms_error : (n,) at the atoms of the map. vacant, vacant_error : (m,) at places beside them.
+    """
 
-    @property
-    def certain(self) -> NDArray[np.bool_]:
-        """Places where the change is more than noise, and unlike what the other places show."""
-        away = np.abs(self.change)
-        spread = float(np.median(away)) / 0.6745 if len(away) else 0.0
-        return np.asarray(away > np.maximum(np.maximum(LEAST, SURE * self.error), UNLIKE * spread))
+    atoms: Floats
+    atoms_error: Floats
+    vacant: Floats
+    vacant_error: Floats
+
+    def since(self, before: Occupation) -> Occupation:
+        """What has changed since other frames."""
+        return Occupation(
+            self.atoms - before.atoms, np.hypot(self.atoms_error, before.atoms_error),
+            self.vacant - before.vacant, np.hypot(self.vacant_error, before.vacant_error),
+        )  # fmt: skip
 
     @property
     def gone(self) -> NDArray[np.bool_]:
-        """Places that hold less than the map says."""
-        return np.asarray(self.certain & (self.change < 0))
+        """(n,) atoms whose places hold less, by more than noise and by more than vacant places change."""
+        return np.asarray(-self.atoms > np.maximum(max(LEAST, UNLIKE * self._spread), SURE * self.atoms_error))
 
     @property
     def come(self) -> NDArray[np.bool_]:
-        """Places that hold more than the map says."""
-        return np.asarray(self.certain & (self.change > 0))
+        """(m,) vacant places that hold more."""
+        return np.asarray(self.vacant > np.maximum(max(LEAST, UNLIKE * self._spread), SURE * self.vacant_error))
+
+    @property
+    def _spread(self) -> float:
+        if len(self.vacant) == 0:
+            return 0.0
+        low, middle = np.percentile(self.vacant, (15.87, 50))
+        return float(middle - low)
 
 
 def vacant_sites(atoms: Floats, neighbour: float) -> Floats:
@@ -89,7 +105,7 @@ def occupation(
     atoms_px: Floats,
     vacant_px: Floats,
     k_range: tuple[float, float],
-) -> tuple[Occupation, Occupation] | None:
+) -> Occupation | None:
     """What frames show at the atoms of a map and at vacant places beside them; None with too few frames.
 
     Parameters
@@ -121,7 +137,7 @@ def occupation(
     error = values[0].std(axis=0) / np.sqrt(len(rows)) / abs(typical)
     n = len(atoms_px)
     level = float(np.median(mean[:n]))  # the map is a little too weak everywhere: its prior
-    return Occupation(mean[:n] - level, error[:n]), Occupation(mean[n:], error[n:])
+    return Occupation(mean[:n] - level, error[:n], mean[n:], error[n:])
 
 
 def _sampled(
@@ -173,13 +189,21 @@ def find_change(
     pixel_size_A: float,
     k_max: float,
 ) -> Change | None:
-    """Hold rows (t,) of a buffer against the published atoms; `volume` is the kernel volume of the same map."""
-    if len(published.atoms) == 0:
+    """Hold the newest of rows (t,) of a buffer against the oldest, at the published atoms; None with too few of them.
+
+    `volume` is the kernel volume of the same map.
+    """
+    if len(published.atoms) == 0 or len(rows) < 2 * LEAST_FRAMES:
         return None
     atoms = np.array([atom.position_A for atom in published.atoms]) + published.centre_A
     vacant = vacant_sites(atoms, published.lattice_constant_A / np.sqrt(2))
     low = SHAPE_ENDS * data.plane.box_px * pixel_size_A
-    found = occupation(data, rows, buffer.path(rows), volume, atoms / pixel_size_A, vacant / pixel_size_A, (low, k_max))
-    if found is None:
+    count = min(RECENT_FRAMES, len(rows) // 2)
+    recent, oldest = (
+        occupation(data, part, buffer.path(part), volume, atoms / pixel_size_A, vacant / pixel_size_A, (low, k_max))
+        for part in (rows[-count:], rows[:count])
+    )
+    if recent is None or oldest is None:
         return None
-    return Change(int(found[0].gone.sum()), int(found[1].come.sum()), len(atoms), int(buffer.number[rows[0]]))
+    found = recent.since(oldest)
+    return Change(int(found.gone.sum()), int(found.come.sum()), len(atoms), int(buffer.number[rows[-count]]))

@@ -52,7 +52,6 @@ FEW_FRAMES = 800  # from here on a map of half the frames is good enough to judg
 MOST_ROUNDS = 10  # of re-decision, for the first map and the last, at most; from half of the poses right it took five
 STREAM_ROUNDS = 4  # the same while frames stream in
 CHAIN_SIGMA_DEG = 3.0  # of the chain on the grid
-RECENT_FRAMES = 200  # that are held against the map to see whether the crystal changes
 
 
 class NoLatticeError(Exception):
@@ -366,11 +365,11 @@ class Mapper:
         return judged(lead, buffer.number[rows])
 
     def change(self) -> Change | None:
-        """Atoms that the newest settled frames lack or have in addition; None where there is nothing to compare."""
+        """Atoms that the newest settled frames lack or have beside what the oldest had; None with too few frames."""
         if self.published is None:
             return None
         settled = np.arange(self._committed)
-        rows = settled[self.buffer.used[settled]][-RECENT_FRAMES:]
+        rows = settled[self.buffer.used[settled]]
         with self.clock("change"):
             return find_change(
                 self._data, self.buffer, rows, self._filled, self.published, self.pixel_size_A, self.limits.score

@@ -122,7 +122,7 @@ BARE = {
     "version", "tumble", "sequence", "phase", "session", "stream", "particles", "log", "verdict", "name",
     "state", "note", "source", "series_id", "expected", "received", "used", "rejected", "dropped", "missing",
     "in_flight", "recorded", "queue", "queue_size", "waiting", "frames_seen", "frames_used", "frames_rejected",
-    "frames_in_flight", "frames_waiting", "resolution_trend", "fsc_k", "fsc", "coverage", "slice_xy",
+    "frames_in_flight", "frames_waiting", "paused", "mark", "resolution_trend", "fsc_k", "fsc", "coverage", "slice_xy",
     "slice_xz", "slice_yz", "atoms", "ms_per_frame",
 }  # fmt: skip
 

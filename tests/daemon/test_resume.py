@@ -130,7 +130,8 @@ def test_orders_are_repeated_where_they_were_given(series, publish, tmp_path):
                 wait_for(lambda: viewer.latest().stream.rejected, "paused frames")
                 give_order("resume")
                 used = viewer.latest().stream.used
-                wait_for(lambda: viewer.latest().stream.used > used + 50, "the end of the pause")
+                # more than a second of frames: by then the recorder has flushed those of the pause
+                wait_for(lambda: viewer.latest().stream.used > used + 400, "the end of the pause")
                 before = viewer.latest().stream
             kill(process, whole=False)
         with daemon(uri, folder) as process:

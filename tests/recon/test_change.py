@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tumble.recon.branches import Path
-from tumble.recon.change import Change, occupation, vacant_sites
+from tumble.recon.change import Change, Occupation, occupation, vacant_sites
 from tumble.recon.device import Device
 from tumble.recon.geometry import box_size_px, half_plane
 from tumble.recon.maps import Accumulator
@@ -38,8 +38,10 @@ def boxes(synthetic: ModuleType, atoms: np.ndarray, poses: np.ndarray, shifts: n
 
 def seen(
     synthetic: ModuleType, device: Device, before: np.ndarray, after: np.ndarray, places: np.ndarray, late: int = 0
-) -> tuple:
-    """Occupation in the newest frames of a movie in which `before` becomes `after`; the map holds `late` of those."""
+) -> Occupation:
+    """What the newest frames of a movie in which `before` becomes `after` show; the map holds `late` of
+    the newest.
+    """
     rng = np.random.default_rng(4)
     poses, shifts = random_rotations(FRAMES, rng), rng.normal(0, 1, (FRAMES, 2))
     old = FRAMES - RECENT
@@ -56,18 +58,22 @@ def seen(
     data.insert(sums, np.zeros(kept, np.int64), rows[:kept], poses[:kept], shifts[:kept], np.ones(kept))
     numerator, denominator = sums.sums(0)
     volume = as_kernel_volume(numerator / (denominator + 0.5), device)
-    recent = slice(old, None)
-    path = Path(poses[recent], shifts[recent], np.zeros(RECENT), np.ones(RECENT, np.bool_))
-    found = occupation(data, rows[recent], path, volume, before / PIXEL_A, places / PIXEL_A, (3.0, K_MAX))
-    assert found is not None
-    return found
+
+    def at(part: slice) -> Occupation:
+        count = len(rows[part])
+        path = Path(poses[part], shifts[part], np.zeros(count), np.ones(count, np.bool_))
+        found = occupation(data, rows[part], path, volume, before / PIXEL_A, places / PIXEL_A, (3.0, K_MAX))
+        assert found is not None
+        return found
+
+    return at(slice(old, None)).since(at(slice(0, RECENT)))
 
 
 def test_nothing_changes(synthetic: ModuleType, device: Device, crystal: np.ndarray) -> None:
-    atoms, places = seen(synthetic, device, crystal, crystal, vacant_sites(crystal, NEIGHBOUR_A))
-    assert not atoms.gone.any()
-    assert not places.come.any()
-    assert np.abs(atoms.change).max() < 0.3
+    found = seen(synthetic, device, crystal, crystal, vacant_sites(crystal, NEIGHBOUR_A))
+    assert not found.gone.any()
+    assert not found.come.any()
+    assert np.abs(found.atoms).max() < 0.3
 
 
 @pytest.mark.parametrize("late", [0, RECENT])
@@ -76,18 +82,18 @@ def test_atoms_that_go_are_those_that_went(
 ) -> None:
     lost = np.zeros(len(crystal), np.bool_)
     lost[np.argsort(crystal[:, 0])[-9:]] = True
-    atoms, places = seen(synthetic, device, crystal, crystal[~lost], vacant_sites(crystal, NEIGHBOUR_A), late)
-    assert (atoms.gone == lost).all()
-    assert not places.come.any()
+    found = seen(synthetic, device, crystal, crystal[~lost], vacant_sites(crystal, NEIGHBOUR_A), late)
+    assert (found.gone == lost).all()
+    assert not found.come.any()
 
 
 def test_atoms_that_come(synthetic: ModuleType, device: Device, crystal: np.ndarray) -> None:
     places = vacant_sites(crystal, NEIGHBOUR_A)
     new = np.zeros(len(places), np.bool_)
     new[np.argsort(places[:, 1])[:6]] = True
-    atoms, found = seen(synthetic, device, crystal, np.concatenate([crystal, places[new]]), places)
+    found = seen(synthetic, device, crystal, np.concatenate([crystal, places[new]]), places)
     assert (found.come == new).all()
-    assert not atoms.gone.any()
+    assert not found.gone.any()
 
 
 def test_too_few_frames(device: Device) -> None:

@@ -101,6 +101,8 @@ def test_berkeley_emd(tmp_path):
 @pytest.mark.parametrize("manner", ["pages", "imagej", "deflate"])
 def test_tiff(tmp_path, manner):
     tifffile = pytest.importorskip("tifffile")
+    if manner == "deflate":
+        pytest.importorskip("imagecodecs")
     if manner == "imagej":
         tifffile.imwrite(tmp_path / "a.tif", FRAMES, imagej=True)
     else:
