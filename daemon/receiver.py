@@ -144,6 +144,8 @@ class _Receiver:
             self._tee.send(event)
         if event is None:
             self._flush()
+            for reception in self._series:
+                reception.keeper.idle()
             if self._source.finished:
                 self._settle()
             if self._series and self._series[0].keeper.waiting:

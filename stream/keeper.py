@@ -144,6 +144,14 @@ class Keeper:
             raise RecordingError("the recording is closed")
         return self._recorder.read(position, index, time_s, pose), time.monotonic()
 
+    def idle(self) -> None:
+        """Called while no frame comes: what was recorded is handed to the operating system in good time."""
+        if self._recorder is not None and not self._failed:
+            try:
+                self._recorder.idle()
+            except RecordingError as error:
+                self._fail(error)
+
     def close(self) -> None:
         """Close the recording; nothing can be handed out from it any more."""
         recorder, self._recorder = self._recorder, None

@@ -165,6 +165,16 @@ class Recorder:
         except (OSError, RuntimeError) as error:
             raise RecordingError(f"cannot write {self.path}: {_short(error)}") from None
 
+    def idle(self) -> None:
+        """Called while no frame comes: the last ones are flushed no later than others.
+
+        Raises
+        ------
+        RecordingError : the disk fails.
+        """
+        if self.frames > self._numbered and time.monotonic() - self._last_flush >= self._flush_every_s:
+            self.flush()
+
     def _has_room(self, size: int) -> bool:
         """Whether the disk has room for `size` bytes more; it is asked now and then, and always while it is full."""
         self._unwatched += size

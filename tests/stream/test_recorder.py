@@ -326,3 +326,18 @@ def test_a_disk_that_fails_all_the_same_is_an_error_and_no_crash(tmp_path):
         rng = np.random.default_rng(0)
         for position in range(frames - 1):
             np.testing.assert_array_equal(recording.frame(position).data, rng.integers(0, 60000, (64, 64), np.uint16))
+
+
+def test_the_last_frames_are_flushed_while_none_comes(tmp_path):
+    """A process that is killed long after them must not lose them."""
+    path = tmp_path / "frames.h5"
+    with Recorder(path, SeriesStart(1), flush_every_s=0.0) as recorder:
+        recorder._flush_every_s = 3600.0
+        recorder.write(Frame(1, 0, np.ones((6, 8), np.uint16), 0.0))
+        recorder.idle()  # not yet due
+        with h5py.File(path, "r", swmr=True) as file:
+            assert len(file["entry/data/image_id"]) == 0
+        recorder._flush_every_s = 0.0
+        recorder.idle()
+        with h5py.File(path, "r", swmr=True) as file:
+            assert len(file["entry/data/image_id"]) == 1
