@@ -24,6 +24,7 @@ RIGHT_DOSES = (80.0, 60.0, 80.0, 40.0, 80.0)
 RIGHT_STEPS = (2.5, 3.0, 4.0)
 RIGHT_ATOMS = (160, 200, 160, 240)
 ATOMS, TWIN_ATOMS = 160, 260  # a twin needs a piece of both grains
+TWIN_FRAMES = 1000  # of a twin: 600 for its first map, 400 for the witness
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,16 @@ def _alternate(block: int) -> Forcing:
     return lambda number: (number // block) % 2 == 1
 
 
-def _case(seed: int, crystal: str = "Pt", atoms: int = ATOMS, **more: float) -> Case:
-    return Case(crystal, atoms, frames=FRAMES, linear=True, seed=seed, **more)
+def _case(seed: int, crystal: str = "Pt", atoms: int = ATOMS, frames: int = FRAMES, **more: float) -> Case:
+    return Case(crystal, atoms, frames=frames, linear=True, seed=seed, **more)
 
 
 def right(seed: int) -> Spoilt:
     """Nothing wrong: crystals, sizes, doses and speeds take turns."""
     crystal = RIGHT_CRYSTALS[seed % 7]
-    atoms = TWIN_ATOMS if crystal == "Pt-twin" else RIGHT_ATOMS[seed % 4]
-    case = _case(seed, crystal, atoms, dose=RIGHT_DOSES[seed % 5], step_deg=RIGHT_STEPS[seed % 3])
+    twin = crystal == "Pt-twin"
+    atoms, frames = (TWIN_ATOMS, TWIN_FRAMES) if twin else (RIGHT_ATOMS[seed % 4], FRAMES)
+    case = _case(seed, crystal, atoms, frames, dose=RIGHT_DOSES[seed % 5], step_deg=RIGHT_STEPS[seed % 3])
     return Spoilt(case, film(ingredients(case)))
 
 
