@@ -1,4 +1,4 @@
-"""Frames to which a reconstruction and its witness gave different poses: which of the two is right, and what maps say."""
+"""Frames to which a reconstruction and its witness gave different poses: which is right, and what the maps say."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ def both(particle: ParticleReconstruction, made: list[ForcedMapper]) -> tuple[Fo
 
 
 def run_spoilt(seeds: range, out: Path, hours: float, every: int) -> None:
-    """Right runs, of single crystals one in `every` spoilt in six ways afterwards; what the rule says of all of them."""
+    """Right runs, one in `every` of single crystals spoilt in six ways afterwards; what the rule says of them."""
     scorer, done, version = scoring(), known(out), commit()
     until = time.monotonic() + 3600 * hours
     for seed in seeds:
