@@ -19,12 +19,14 @@ from scipy.spatial import cKDTree
 
 from .branches import Path
 from .buffer import FrameBuffer
+from .device import Device
 from .output import Published
 from .rotations import to_matrix
 from .volume import PAD
 from .whitened import Whitened
 
 Floats = NDArray[np.float64]
+MODEL_STRIDE = 4  # frames of which one tells what a typical atom's place shows
 FINER = 2  # sampling of the residual images, so that linear interpolation does
 LEAST = 0.2  # of what a typical place shows, which is not its own atom alone but all that are seen through it
 SURE = 5.0  # standard errors
@@ -131,13 +133,20 @@ def occupation(
     power = np.bincount(shell, (np.abs(model) ** 2).mean(axis=0)) / np.maximum(np.bincount(shell), 1)
     matched = data.weight[first:last] * np.sqrt(power)[shell]
     places = np.concatenate([atoms_px, vacant_px]) @ turns[:, :2].swapaxes(1, 2)  # (t, places, 2)
-    values = [_sampled(part * matched, kx, ky, plane.box_px, places) for part in (residual, model)]
-    typical = float(np.median(values[1][:, : len(atoms_px)].mean(axis=0)))
-    mean = values[0].mean(axis=0) / typical
-    error = values[0].std(axis=0) / np.sqrt(len(rows)) / abs(typical)
+
+    def shown_at(_: Device, part: tuple[NDArray[np.complex64], Floats]) -> Floats:
+        return _sampled(part[0] * matched, kx, ky, plane.box_px, part[1])
+
+    few = slice(None, None, MODEL_STRIDE)
+    shares = zip(np.array_split(residual, device.threads), np.array_split(places, device.threads), strict=True)
+    *values, own = device.each(shown_at, [*shares, (model[few], places[few, : len(atoms_px)])])
+    shown = np.concatenate(values)
+    typical = float(np.median(own.mean(axis=0)))
+    mean = shown.mean(axis=0) / typical
+    error = shown.std(axis=0) / np.sqrt(len(rows)) / abs(typical)
     n = len(atoms_px)
-    level = float(np.median(mean[:n]))  # the map is a little too weak everywhere: its prior
-    return Occupation(mean[:n] - level, error[:n], mean[n:], error[n:])
+    whole = float(np.median(mean[:n]))  # the map is a little too weak everywhere: its prior
+    return Occupation(mean[:n] - whole, error[:n], mean[n:], error[n:])
 
 
 def _sampled(

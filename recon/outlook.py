@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 from numpy.typing import NDArray
 
 from .metrics.sampling import FourierSampling, effective_views
@@ -71,6 +71,16 @@ def _walk(
             mark += 1
 
 
+@njit(cache=True, parallel=True)
+def _walk_all(
+    points: Floats, half_width: float, begin: Floats, view: Floats, turns: Floats, weight: float,
+    marks: NDArray[np.int64], out: Floats,
+) -> None:  # fmt: skip
+    """`_walk` by each of `turns` (paths, steps, 3); `out` (paths, marks, points)."""
+    for path in prange(turns.shape[0]):
+        _walk(points, half_width, begin.copy(), view, turns[path], weight, marks, out[path])
+
+
 def wander(
     begin: Sighting, sampling: FourierSampling, frames: int, rng: np.random.Generator, marks: int = MARKS
 ) -> Outlook:
@@ -86,12 +96,13 @@ def wander(
     moments = np.unique(np.rint(np.geomspace(min(10, steps), steps, marks) if marks > 1 else [steps]).astype(np.int64))
     sigma = math.radians(begin.step_deg) * math.sqrt(stride)
     effective, empty = np.zeros((PATHS, len(moments))), np.zeros((PATHS, len(moments)))
-    seen = np.zeros((len(moments), len(begin.counts)))
+    seen = np.zeros((PATHS, len(moments), len(begin.counts)))
+    turns = rng.normal(0, sigma, (PATHS, steps, 3))
+    counts = begin.counts.astype(np.float64)
+    _walk_all(sampling.points, 0.5 / sampling.radius, counts, begin.view, turns, float(stride), moments, seen)
     for path in range(PATHS):
-        turns = rng.normal(0, sigma, (steps, 3))
-        counts = begin.counts.astype(np.float64)
-        _walk(sampling.points, 0.5 / sampling.radius, counts, begin.view, turns, float(stride), moments, seen)
-        effective[path], empty[path] = effective_views(seen, sampling.radius), (seen == 0).mean(axis=1)
+        effective[path] = effective_views(seen[path], sampling.radius)
+        empty[path] = (seen[path] == 0).mean(axis=1)
     return Outlook(np.asarray(moments * stride, np.float64), effective, empty)
 
 
