@@ -69,17 +69,22 @@ def spoilt(
 ) -> Iterator[tuple[str, Trust]]:
     """Every way of a seed on a finished reconstruction and the mapper of its witness: name, and what the rule says.
 
-    While an item is handed out the maps and poses of `first` are the spoilt ones.
+    While an item is handed out the maps and poses of `first` are the spoilt ones, and so are its likelihood and margin.
     """
     witness = particle._witness
     if witness is None:
         return
     kept = [(m, m.buffer.poses[m.buffer.rows].copy(), m.buffer.shifts[m.buffer.rows].copy()) for m in (first, second)]
     centres = [m._centre.copy() for m in (first, second)]
+    touched = [False, False]
     for spoiling in spoilings(seed):
-        for (mapper, poses, shifts), centre, involved in zip(kept, centres, (True, spoiling.both), strict=True):
-            mapper._centre = centre
-            _remake(mapper, poses, shifts, spoiling.wrong if involved else None)
+        involved = (True, spoiling.both)
+        for n, (mapper, poses, shifts) in enumerate(kept):
+            if involved[n] or touched[n]:
+                mapper._centre = centres[n]
+                _remake(mapper, poses, shifts, spoiling.wrong if involved[n] else None)
+            touched[n] = involved[n]
+        first.measure()
         witness._other, witness._scorer, witness._gauges = _account(second), second.scorer, None
         witness._trust, witness._failure = Trust(None), ""
         witness._judge(first, branches=True)

@@ -63,6 +63,13 @@ class ForcedMapper(Mapper):
             chosen = rows[self.wrong.frames(buffer.number[rows])]
             self._turn(chosen, undo=False)
             self._forced = buffer.number[chosen].copy()
+            if thorough:
+                self.measure()
+
+    def measure(self) -> None:
+        """Likelihood and margin of the poses as they are: those of the last decision belong to what was overruled."""
+        numbers = self._decide(self.buffer.path(), self._site, 1, thorough=False).numbers
+        self.likelihood, self.margin = numbers.likelihood, numbers.margin
 
 
 @contextmanager
