@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..recon.records import ParticleStatus, Trust
-from ..recon.verdict import session_verdict
+from ..recon.verdict import MOST_NAMES, session_verdict
 from .particles import ParticleEntry, particle_name
 from .snapshot import ParticleView, Picture
 
@@ -139,11 +139,14 @@ def verdict(statuses: Iterable[ParticleStatus], analysed: int, *, final: bool) -
         return "no frame was analysed"
     if not found:
         return "no particle in this movie" if final else "no particle yet"
-    mapped = [status for status in found if status.resolution_A is not None]
-    words = session_verdict({particle_name(s.particle): s.verdict for s in found if s.verdict}, final=final)
-    if mapped:
-        reached = ", ".join(f"{particle_name(status.particle)} {status.resolution_A:.2f} A" for status in mapped)
-        words = f"{reached}; {words}" if words else reached
+    lengths_A = {particle_name(s.particle): s.resolution_A for s in found if s.resolution_A is not None}
+    judged = {particle_name(s.particle): s.verdict for s in found if s.verdict and s.state != "EXCLUDED"}
+    words = session_verdict(judged, final=final)
+    if lengths_A:
+        reached = ", ".join(f"{name} {length_A:.2f} A" for name, length_A in lengths_A.items())
+        if len(lengths_A) > MOST_NAMES:
+            reached = f"{len(lengths_A)} maps of {min(lengths_A.values()):.2f} to {max(lengths_A.values()):.2f} A"
+        words = f"{words}; {reached}" if words else reached
     return words
 
 

@@ -77,6 +77,40 @@ def cut(text: str, width: int, ellipsis: str = "~") -> str:
     return set_cell_size(text, max(0, width - 1)) + ellipsis if width > 0 else ""
 
 
+def wrap(text: str, width: int, lines: int, ellipsis: str = "~") -> list[str]:
+    """A text on at most so many lines, broken between words; what does not fit is cut off and marked."""
+    made: list[str] = []
+    while len(made) < lines - 1 and length(text) > width:
+        stop = set_cell_size(text, width + 1).rfind(" ")
+        if stop <= 0:
+            break
+        made.append(text[:stop])
+        text = text[stop + 1 :]
+    return [*made, cut(text, width, ellipsis)]
+
+
+def flow(parts: Sequence[tuple[str, Style]], width: int, lines: int, ellipsis: str = "~") -> list[Line]:
+    """Styled texts one after the other on at most so many lines, indented by one cell and broken between words; what
+    does not fit is cut off and marked.
+    """
+    made: list[list[Part]] = [[" "]]
+    used = 1
+    for text, style in parts:
+        words = text.split(" ")
+        for number, word in enumerate(words):
+            gap = "" if used == 1 else " " if number else "  "
+            if used > 1 and used + length(gap + word) > width:
+                if len(made) >= lines:
+                    made[-1].append((cut(gap + " ".join(words[number:]), width - used, ellipsis), style))
+                    return [row(width, *line) for line in made]
+                made.append([" "])
+                used, gap = 1, ""
+            piece = cut(gap + word, width - used, ellipsis)
+            made[-1].append((piece, style))
+            used += length(piece)
+    return [row(width, *line) for line in made]
+
+
 def row(width: int, *parts: Part) -> Line:
     """One line of exactly `width` cells from plain or styled parts: cut at the right, or filled with blanks."""
     segments: list[Segment] = []

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 
-from rich.cells import set_cell_size
+from rich.style import Style
 
 from ..daemon.snapshot import ParticleView
-from .block import Block, Part, block, clean, cut, fit, length, row
+from .block import Block, Part, block, clean, fit, flow, row, wrap
 from .look import BAD, BOLD, DIM, GOOD, NULL, WARN, Look
-from .panels import LOOK, milliseconds, style_of, titled
+from .panels import LOOK, milliseconds, style_of, titled, word_of
 from .words import about, angstrom, arrow, count, reasons, seconds, short, span, trend
 
 Entry = tuple[str, Part]
-# metrics an operator can use, in the order in which they are shown: name, words, digits, unit
+_SHORT = ("ms/frame",)  # takes one line and is cut off, so that words have room
+# metrics an operator can use, in the order in which they are shown: name, words, factor
 _METRICS = (
-    ("efficiency", "efficiency", 2, ""),
-    ("empty_fraction", "unseen", 0, "%"),
-    ("area_ratio", "isotropy", 2, ""),
-    ("effective_views", "even views", 0, ""),
-    ("fresh_views_per_s", "fresh views", 1, "/s"),
+    ("efficiency", "evenness {:.2f} of 1", 1),
+    ("empty_fraction", "{:.0f} % of Fourier space unseen", 100),
+    ("area_ratio", "isotropy {:.2f} of 1", 1),
+    ("effective_views", "worth {:.0f} even views", 1),
+    ("fresh_views_per_s", "{:+.0f} a second", 1),
 )
 
 
@@ -45,44 +46,33 @@ def facts(particle: ParticleView, width: int, height: int, look: Look = LOOK) ->
     lines = []
     for label, value in entries:
         text, style = (value, NULL) if isinstance(value, str) else value
-        pieces = wrap(text, room, 1 + max(0, spare), look)
+        pieces = wrap(text, room, 1 if label in _SHORT else 1 + max(0, spare), look.ellipsis)
         spare -= len(pieces) - 1
         for number, piece in enumerate(pieces):
             lines.append(row(width, " ", ((label if number == 0 else "").ljust(11), DIM), (piece, style)))
     return fit(titled("Facts", block(width, lines), look), width, height)
 
 
-def wrap(text: str, width: int, lines: int, look: Look) -> list[str]:
-    """A text on at most so many lines, broken between words; what does not fit is cut off and marked."""
-    made: list[str] = []
-    while len(made) < lines - 1 and length(text) > width:
-        stop = set_cell_size(text, width + 1).rfind(" ")
-        if stop <= 0:
-            break
-        made.append(text[:stop])
-        text = text[stop + 1 :]
-    return [*made, cut(text, width, look.ellipsis)]
-
-
 def _judgement(particle: ParticleView, look: Look) -> list[Entry]:
     """Verdict, trust and forecast, as far as the daemon gives them."""
     entries: list[Entry] = []
     if particle.verdict:
-        why = "; ".join(clean(words) for words in particle.verdict_reasons)
-        text = f"{clean(particle.verdict)}: {why}" if why else clean(particle.verdict)
-        entries.append(("verdict", (text, style_of(particle.verdict))))
+        said = word_of(particle)
+        why = "; ".join(_why(particle))
+        text = f"{clean(said)}: {why}" if why else clean(said)
+        entries.append(("verdict", (text, style_of(said))))
     if particle.trusted is not None or particle.trust_reasons:
         entries.append(("map", trust(particle)))
-    if particle.target_A is not None:
+    if particle.target_A is not None and particle.state != "EXCLUDED":
         entries.append(("forecast", _forecast(particle, look)))
     return entries
 
 
-def trust(particle: ParticleView) -> Part:
+def trust(particle: ParticleView) -> tuple[str, Style]:
     """Whether the map can be trusted, in words."""
     why = "; ".join(clean(words) for words in particle.trust_reasons)
     if particle.trusted is None:
-        return f"not judged yet{': ' if why else ''}{why}"
+        return (f"not judged yet{': ' if why else ''}{why}", NULL)
     if particle.trusted:
         return ("trusted: two independent accounts agree", GOOD)
     return (f"DO NOT TRUST{': ' if why else ''}{why}", BAD)
@@ -98,10 +88,10 @@ def _forecast(particle: ParticleView, look: Look) -> str:
 
 def _metrics(particle: ParticleView) -> list[Entry]:
     words = []
-    for name, label, digits, unit in _METRICS:
+    for name, text, factor in _METRICS:
         value = particle.metrics.get(name)
         if value is not None and math.isfinite(value):
-            words.append(f"{label} {value * (100 if unit == '%' else 1):.{digits}f}{unit}")
+            words.append(text.format(factor * value))
     return [("views", ", ".join(words))] if words else []
 
 
@@ -117,36 +107,41 @@ def _rejected(particle: ParticleView) -> str:
 
 
 def essentials(particle: ParticleView, width: int, height: int = 2, look: Look = LOOK) -> Block:
-    """Two lines for low terminals: verdict and forecast, or the course of the resolution; then remarks."""
-    first: list[Part] = [" "]
+    """Two lines for low terminals: verdict, forecast and why, or the course of the resolution; then remarks."""
+    parts: list[tuple[str, Style]] = []
     if particle.verdict:
-        first.append((clean(particle.verdict) + "  ", style_of(particle.verdict)))
-        if particle.target_A is not None:
+        parts.append((clean(word_of(particle)), style_of(word_of(particle))))
+        if particle.target_A is not None and particle.state != "EXCLUDED":
             until = span(particle.forecast_low_s, particle.forecast_high_s)
-            first.append(f"{angstrom(particle.target_A, look)} in {until or 'a time not known yet'}  ")
-        why = "; ".join(clean(words) for words in particle.verdict_reasons)
-        used = sum(len(part if isinstance(part, str) else part[0]) for part in first)
-        first.append((cut(why, max(0, width - used), look.ellipsis), DIM))
+            parts.append((f"{angstrom(particle.target_A, look)} in {until or 'a time not known yet'}", NULL))
+        parts += [trust(particle)] if particle.trusted is False else []
+        parts.append(("; ".join(_why(particle)), NULL))
     else:
-        first += _course(particle, look)
-    each = [] if particle.step_deg is None else [f"{particle.step_deg:.1f} deg"]
-    each += [f"{sum(particle.ms_per_frame.values()):.1f} ms"] if particle.ms_per_frame else []
-    if each and not particle.verdict:
-        first.append((f"   {' and '.join(each)} per frame", DIM))
-    second: list[Part] = [" "]
-    if particle.trusted is False:
-        second += [trust(particle), "  "]
-    if particle.note:
-        second += [(clean(particle.note) + "  ", WARN)]
-    second += [("not used ", DIM), clean(reasons(particle.frames_rejected)) or "none"]
-    return fit(block(width, [row(width, *first), row(width, *second)]), width, height)
+        parts += _course(particle, look)
+        each = [] if particle.step_deg is None else [f"{particle.step_deg:.1f} deg"]
+        each += [f"{sum(particle.ms_per_frame.values()):.1f} ms"] if particle.ms_per_frame else []
+        parts.append((f"{' and '.join(each)} per frame" if each else "", DIM))
+    parts.append((clean(particle.note), WARN))
+    unused = clean(reasons(particle.frames_rejected))
+    parts.append((f"not used: {unused}" if unused else "", DIM))
+    return fit(block(width, flow([part for part in parts if part[0]], width, height, look.ellipsis)), width, height)
 
 
-def _course(particle: ParticleView, look: Look) -> list[Part]:
+def _why(particle: ParticleView) -> list[str]:
+    """The reasons of the verdict, without what is said beside them anyway: the forecast, and doubts of the map."""
+    if particle.state == "EXCLUDED":
+        return []
+    said = [clean(words) for words in particle.verdict_reasons]
+    if particle.target_A is not None and particle.forecast_low_s is not None:
+        said = [words for words in said if not words.startswith("target in ")]
+    return [words for words in said if particle.trusted is not False or not words.startswith("the map is not trusted")]
+
+
+def _course(particle: ParticleView, look: Look) -> list[tuple[str, Style]]:
     points = [(n, value) for n, value in particle.resolution_trend if math.isfinite(value) and value > 0]
     if len(points) < 2:
-        return [f"{count(particle.frames_seen)} frames seen"]
+        return [(f"{count(particle.frames_seen)} frames seen", NULL)]
     word = trend(particle.resolution_trend)
     frames, before = points[0]
     words = f"{angstrom(before, look)} at {short(frames)} frames, now {angstrom(particle.resolution_A, look)}"
-    return [words, " ", (f"{arrow(word, look)} {word}".rstrip(), BOLD)]
+    return [(words, NULL), (f"{arrow(word, look)} {word}".strip(), BOLD)]

@@ -9,7 +9,7 @@ from .block import Block, beside, block, cut, fit, row, stack
 from .detail import find, fsc_panel, slice_panel, slices_panel, trend_panel, views_panel
 from .facts import essentials, facts
 from .look import BOLD, NULL, Look
-from .panels import LOOK, header, keys_line, log_panel, overview, rule, stream_lines, stream_panel
+from .panels import LOOK, fits_beside, header, keys_line, log_panel, overview, rule, stream_lines, stream_panel
 
 SMALLEST = (40, 10)
 PLANES = ("xy", "xz", "yz", "all")
@@ -63,8 +63,9 @@ def _tiny(snapshot: Snapshot, width: int, height: int) -> Block:
 def _narrow(snapshot: Snapshot, width: int, height: int, look: Look, state: ViewState) -> Block:
     """80 x 24 and the like: everything in full width, the pictures of the selected particle side by side."""
     particle = find(snapshot, state.selected)
-    list_height = 2 + max(1, min(len(snapshot.particles), 3 if height < 30 else 8))
-    log_height = 3 if height >= 24 else 2 if height >= 18 else 0
+    apart = bool(snapshot.particles) and height >= 24 and not fits_beside(snapshot, width)  # the verdict takes a line
+    list_height = 2 + max(1, min(len(snapshot.particles), 3 if height < 30 else 8)) + apart
+    log_height = 3 - apart if height >= 24 else 2 if height >= 18 else 0
     parts = [header(snapshot, width, 1, look, state.notice), stream_lines(snapshot, width, 2, look)]
     parts.append(overview(snapshot, width, list_height, look, state.selected))
     room = height - 3 - list_height - log_height - 1
@@ -103,8 +104,9 @@ def _wide(snapshot: Snapshot, width: int, height: int, look: Look, state: ViewSt
     """From about 110 x 32 on: stream beside overview, two rows of pictures, facts and log."""
     particle = find(snapshot, state.selected)
     least = 9 if height >= 40 else 8
-    top_height = min(max(least, 2 + len(snapshot.particles)), max(least, height // 3 - 2))
     stream_width = max(44, min(60, width * 3 // 10))
+    apart = not fits_beside(snapshot, width - stream_width - 1)
+    top_height = min(max(least, 2 + len(snapshot.particles) + apart), max(least, height // 3 - 2))
     top = beside(
         overview(snapshot, width - stream_width - 1, top_height, look, state.selected),
         stream_panel(snapshot, stream_width, top_height, look),

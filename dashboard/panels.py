@@ -8,12 +8,13 @@ from __future__ import annotations
 from rich.style import Style
 
 from ..daemon.snapshot import ParticleView, Snapshot, StreamHealth
-from .block import Block, Line, Part, block, clean, cut, fit, length, row, spread
+from .block import Block, Line, Part, block, clean, cut, fit, flow, length, row, spread, wrap
 from .look import BAD, BOLD, CHOSEN, DIM, GOOD, NULL, TITLE, WARN, Look
 from .words import angstrom, arrow, clock, count, mebibytes, percent, reasons, seconds, short, span, trend
 
 LOOK = Look()
 LAG_LIMIT_S = 2.0  # beyond this the operator looks at the past
+LOG_LINES = 3  # that one line of the log may take
 _PHASES = {"WAITING": WARN, "RUNNING": GOOD, "FINISHING": WARN, "DONE": GOOD, "FAILED": BAD}
 DISK_LIMIT_MiB = 10 * 1024  # a minute or so of a fast detector
 _STATES = {
@@ -230,7 +231,8 @@ def milliseconds(steps: dict[str, float]) -> str:
 def overview(snapshot: Snapshot, width: int, height: int, look: Look = LOOK, selected: str = "") -> Block:
     """All particles, one line each; scrolls so that the selected one is visible."""
     title = f"Particles {len(snapshot.particles)}"
-    room = max(0, height - 2)
+    apart = height - 3 >= min(len(snapshot.particles), 3) and not fits_beside(snapshot, width)
+    room = max(0, height - 2 - apart)
     if not snapshot.particles:
         words = clean(snapshot.verdict) or "no particle yet"
         return fit(titled(title, block(width, [row(width, f"   {words}")]), look), width, height)
@@ -244,8 +246,17 @@ def overview(snapshot: Snapshot, width: int, height: int, look: Look = LOOK, sel
         title += f", {first + 1}-{first + room} shown"
     shown = snapshot.particles[first : first + room]
     lines += [_overview_line(particle, width, look, particle.name == names[chosen]) for particle in shown]
-    note = cut(clean(snapshot.verdict), max(0, width - length(title) - 12), look.ellipsis)
+    words = clean(snapshot.verdict)
+    if apart:
+        lines += flow([(words, BOLD)], width, max(1, height - 1 - len(lines)), look.ellipsis)
+    note = "" if apart else cut(words, max(0, width - length(title) - 12), look.ellipsis)
     return fit(titled(title, block(width, lines), look, note), width, height)
+
+
+def fits_beside(snapshot: Snapshot, width: int) -> bool:
+    """Whether the verdict of the session has room in the line that opens the list of particles."""
+    number = len(snapshot.particles)
+    return length(clean(snapshot.verdict)) <= width - (24 if number <= 3 else 36)
 
 
 def word_of(particle: ParticleView) -> str:
@@ -264,6 +275,8 @@ def style_of(word: str) -> Style:
 
 def remark(particle: ParticleView) -> str:
     """The most important thing that the daemon says in words about a particle."""
+    if particle.state == "EXCLUDED":
+        return clean(particle.note)
     doubts = particle.trust_reasons if particle.trusted is False else ()
     for said in (*doubts, *particle.verdict_reasons, particle.note, particle.forecast_words):
         if said:
@@ -325,8 +338,12 @@ def symbol(state: str, look: Look) -> str:
 def log_panel(snapshot: Snapshot, width: int, height: int, look: Look = LOOK) -> Block:
     """The newest lines of the daemon's log, newest last."""
     room = max(0, height - 1)
-    texts = snapshot.log[-room:] if room else ()
-    lines = [row(width, " ", cut(clean(text).strip(), width - 1, look.ellipsis)) for text in texts]
+    lines: list[Line] = []
+    for text in reversed(snapshot.log[-room:] if room else ()):
+        first, *more = wrap(clean(text).strip(), width - 3, min(LOG_LINES, room - len(lines)), look.ellipsis)
+        lines = [row(width, " ", first), *(row(width, "   ", piece) for piece in more), *lines]
+        if len(lines) >= room:
+            break
     lines = lines or [row(width, "   nothing yet")]
     return fit(titled("Log", block(width, lines), look), width, height)
 
@@ -339,7 +356,7 @@ def keys_line(width: int, paused: bool = False) -> Block:
         ("?", "help"),
         ("Tab", "next particle"),
         ("s", "slices"),
-        ("p", "go on" if paused else "pause"),
+        ("p", "go on" if paused else "freeze"),
     )
     for key, word in words:
         parts += [(key, BOLD), f" {word}   "]

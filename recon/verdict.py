@@ -23,6 +23,7 @@ PATIENCE = 2  # milestones in a row that must say one of these
 TOO_LONG = 8.0  # times the frames so far: a target that far away is out of reach
 UNSURE = 0.15  # share of unsure poses from which they are the limit
 FADING_A2 = 25.0  # B-factor from which the image, not the number of views, is the limit
+MOST_NAMES = 3  # that are listed one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,18 +225,24 @@ def session_verdict(verdicts: dict[str, Verdict], *, final: bool = False) -> str
     words = f"{done} of {len(verdicts)} {'particles have' if len(verdicts) > 1 else 'particle has'} enough"
     if final:
         return words
-    steps = [_NEXT[word].format(", ".join(found)) for word, found in names.items() if found and _NEXT[word]]
+    steps = [_NEXT[word][len(found) > 1].format(_named(found)) for word, found in names.items() if found]
     if not going:
         steps.append("move on: more of this movie will not help" if done < len(verdicts) else "stop here")
-    return words + "".join(f"; {step}" for step in steps)
+    return words + "".join(f"; {step}" for step in steps if step)
 
 
+def _named(names: list[str]) -> str:
+    """A few names, or how many there are."""
+    return ", ".join(names) if len(names) <= MOST_NAMES else f"{len(names)} particles"
+
+
+# what to do about one particle, and about several
 _NEXT = {
-    "ENOUGH": "",
-    "CHANGING": "{} is changing: look at it, lower the dose",
-    "CONTINUE": "go on for {}",
-    "SEARCHING": "wait for a map of {}",
-    "STARVED": "{} shows nothing new: stir, or take another",
-    "PLATEAU": "{} will not get better like this",
-    "LOST": "{} is lost",
+    "ENOUGH": ("", ""),
+    "CHANGING": ("{} is changing: look at it, lower the dose", "{} are changing: look at them, lower the dose"),
+    "CONTINUE": ("go on for {}", "go on for {}"),
+    "SEARCHING": ("wait for a map of {}", "wait for maps of {}"),
+    "STARVED": ("{} shows nothing new: stir, or take another", "{} show nothing new: stir, or take others"),
+    "PLATEAU": ("{} will not get better like this", "{} will not get better like this"),
+    "LOST": ("{} is lost", "{} are lost"),
 }

@@ -5,10 +5,10 @@
 Boxes of one small crystal as the front end would cut them (`truth_cases.py`: images of atoms on graphene in water,
 counts, errors of the track) go through the whole reconstruction, second map and trust included. After every map the
 atoms are compared with the true ones. A map is right when recall and precision within 0.6 A are both at least 0.95, it
-resolves the target, and half of the used frames at least have the right pose. The truth says *enough* at the first frame
-at which the true views leave no more than a twentieth of the directions empty and at or before which a right map was
-made: the void is known to the frame, the map only where the program makes one. A case that stands in the file is not
-run again.
+resolves the target, and half of the used frames at least have the right pose. The truth says *enough* at the first
+frame at which the true views leave no more than a twentieth of the directions empty and at or before which a right map
+was made: the void is known to the frame, the map only where the program makes one. A case that stands in the file is
+not run again.
 """
 
 from __future__ import annotations

@@ -187,7 +187,8 @@ class Reconstruction:
         # each coefficient but those of x = 0 stands for two in the real map
         error = np.sqrt(2 * (variance * matched**2).sum()) / EDGE**3 / level
         found = found / level
-        occupation = Occupation(found - np.median(found), np.full(len(found), error))
+        nowhere = np.zeros(0)  # no places beside the crystal
+        occupation = Occupation(found - np.median(found), np.full(len(found), error), nowhere, nowhere)
         return Change(int(occupation.gone.sum()), 0, len(found), self.frames - 200)
 
     def halves(self) -> tuple[Floats, Floats]:

@@ -1,4 +1,7 @@
-"""Draw the dashboard of a past session as SVG, for the README: ``python tests/dashboard/capture.py SESSION OUT.svg``.
+"""Draw the dashboard as SVG, for the README: a terminal as it was, or a moment of a past session.
+
+    tmux capture-pane -e -p -t PANE > screen.txt; python tests/dashboard/capture.py screen.txt OUT.svg
+    python tests/dashboard/capture.py SESSION OUT.svg [--size 112x34] [--last]
 
 Braille dots and block elements are drawn as shapes, because fonts disagree about them or lack them.
 """
@@ -11,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from rich.ansi import AnsiDecoder
 from rich.color import Color
 from rich.console import Console
 from rich.segment import Segment
@@ -105,11 +109,22 @@ class Drawing:
             )
 
 
-def svg(snapshot: Snapshot, width: int, height: int) -> str:
-    """Return the dashboard of `snapshot` in a terminal of width x height cells."""
+def of_session(snapshot: Snapshot, width: int, height: int) -> list[list[Segment]]:
+    """Return the dashboard of `snapshot` in a terminal of width x height cells, line by line."""
     console = Console(width=width, height=height, force_terminal=True, color_system="truecolor", legacy_windows=False)
+    return console.render_lines(screen(snapshot, width, height, Look()), pad=False)
+
+
+def of_terminal(text: str) -> list[list[Segment]]:
+    """Return what a terminal showed, with its escape codes, line by line."""
+    console = Console(width=1000, force_terminal=True, color_system="truecolor", legacy_windows=False)
+    return [list(line.render(console)) for line in AnsiDecoder().decode(text)]
+
+
+def svg(lines: list[list[Segment]], width: int, height: int) -> str:
+    """Return a picture of lines in a terminal of width x height cells."""
     drawing = Drawing()
-    for number, line in enumerate(console.render_lines(screen(snapshot, width, height, Look()), pad=False)):
+    for number, line in enumerate(lines):
         x = 0
         for segment in line:
             drawing.segment(segment, x * CELL_X, number * CELL_Y)
@@ -125,15 +140,19 @@ def svg(snapshot: Snapshot, width: int, height: int) -> str:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("session", type=Path)
+    parser.add_argument("source", type=Path, help="session folder, or what tmux printed")
     parser.add_argument("out", type=Path)
     parser.add_argument("--size", default="112x34", help="columns x rows")
     parser.add_argument("--last", action="store_true", help="the last snapshot, not the last with frames coming")
     words = parser.parse_args()
-    width, height = (int(part) for part in words.size.split("x"))
-    snapshots = read(words.session / "timeline.jsonl")
-    shown = snapshots[-1] if words.last else busiest(snapshots)
-    words.out.write_text(svg(shown, width, height), encoding="utf-8")
+    if words.source.is_file():
+        lines = of_terminal(words.source.read_text(encoding="utf-8"))
+        width, height = max(sum(len(segment.text) for segment in line) for line in lines), len(lines)
+    else:
+        width, height = (int(part) for part in words.size.split("x"))
+        snapshots = read(words.source / "timeline.jsonl")
+        lines = of_session(snapshots[-1] if words.last else busiest(snapshots), width, height)
+    words.out.write_text(svg(lines, width, height), encoding="utf-8")
 
 
 if __name__ == "__main__":

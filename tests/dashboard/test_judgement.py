@@ -6,13 +6,15 @@ from dataclasses import replace
 from types import ModuleType
 
 import pytest
+from rich.style import Style
 
 from tumble.daemon.snapshot import Snapshot
 from tumble.dashboard.app import Viewer
-from tumble.dashboard.facts import essentials, facts, wrap
+from tumble.dashboard.block import flow, wrap
+from tumble.dashboard.facts import essentials, facts
 from tumble.dashboard.layout import PLANES, ViewState, screen
 from tumble.dashboard.look import Look
-from tumble.dashboard.panels import overview, stream_lines
+from tumble.dashboard.panels import log_panel, overview, stream_lines
 from tumble.dashboard.plain import PlainLines
 from tumble.dashboard.words import mebibytes, span
 
@@ -132,6 +134,62 @@ def test_reasons_are_wrapped_where_there_is_room(fakes: ModuleType) -> None:
     tall = text(facts(view, 50, 20))
     assert "agree on 61 % of" in " ".join(tall.split())
     assert len(essentials(view, 80).plain()) == 2
-    assert wrap("one two three", 7, 2, FULL) == ["one two", "three"]
-    assert wrap("one two three", 7, 1, FULL) == ["one tw…"]
-    assert wrap("averyverylongword", 7, 3, FULL) == ["averyv…"]
+    assert wrap("one two three", 7, 2, "…") == ["one two", "three"]
+    assert wrap("one two three", 7, 1, "…") == ["one tw…"]
+    assert wrap("averyverylongword", 7, 3, "…") == ["averyv…"]
+
+
+def test_styled_words_flow_over_lines() -> None:
+    def flown(width: int, lines: int) -> list[str]:
+        made = flow([("one two", Style(bold=True)), ("three four", Style.null())], width, lines, "…")
+        return ["".join(segment.text for segment in line) for line in made]
+
+    assert flown(20, 2) == [" one two  three four"]
+    assert flown(15, 2) == [" one two  three", " four          "]
+    assert flown(11, 1) == [" one two  …"]
+    assert flown(4, 9) == [" one", " two", " th…", " fo…"]
+
+
+def test_a_long_verdict_of_the_session_gets_a_line_of_its_own(fakes: ModuleType) -> None:
+    words = "0 of 2 particles have enough; go on for P001; P002 shows nothing new: stir, or take another"
+    said = replace(fakes.snapshot(12.0, 2), verdict=words)
+    for width, height in ((80, 24), (132, 36)):
+        shown = text(screen(said, width, height, FULL))
+        assert "P002 shows nothing new: stir" in shown
+    assert words in text(screen(said, 160, 48, FULL))
+
+
+def test_reasons_are_whole_at_80_by_24(fakes: ModuleType) -> None:
+    shown = text(screen(fakes.snapshot(12.0, 2), 80, 24, FULL, ViewState("P001")))
+    assert "4 % of the directions are unseen" in " ".join(shown.split())
+
+
+def test_what_is_excluded_says_so_instead_of_its_last_verdict(fakes: ModuleType) -> None:
+    first, second = fakes.snapshot(12.0, 2).particles
+    out = replace(second, state="EXCLUDED", note="excluded by the operator")
+    said = replace(fakes.snapshot(12.0, 2), particles=(first, out))
+    for width, height in ((80, 24), (160, 48)):
+        shown = text(screen(said, width, height, ASCII, ViewState("P002")))
+        assert "EXCLUDED" in shown
+        assert "excluded by the operator" in shown
+        assert "STARVED" not in shown
+        assert "turned about one axis" not in shown
+
+
+def test_the_forecast_and_doubts_are_said_once(fakes: ModuleType) -> None:
+    view = fakes.particle(2, 6000)
+    why = ("1.10 A of 0.80 A", "the map is not trusted: two accounts disagree", "target in 7 min to never")
+    shown = text(facts(replace(view, verdict_reasons=why), 80, 20))
+    assert "1.10 A of 0.80 A" in shown
+    assert "DO NOT TRUST" in shown
+    assert "not trusted" not in shown
+    assert "target in" not in shown
+
+
+def test_long_lines_of_the_log_are_wrapped(fakes: ModuleType) -> None:
+    said = replace(fakes.snapshot(12.0, 1), log=("first", "one two three four five six"))
+    assert text(log_panel(said, 20, 4)).splitlines()[1:] == [
+        " first".ljust(20),
+        " one two three".ljust(20),
+        "   four five six".ljust(20),
+    ]

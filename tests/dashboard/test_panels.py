@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import ModuleType
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tumble.daemon.snapshot import StreamHealth, from_json
@@ -105,6 +105,7 @@ def test_resample_keeps_the_mean_and_the_place() -> None:
     assert flat == [[0.0] * 9] * 3
 
 
+@settings(deadline=None)
 @given(size=st.integers(1, 40), width=st.integers(1, 60), height=st.integers(1, 30), share=st.floats(0.05, 1.0))
 def test_slices_of_any_size(size: int, width: int, height: int, share: float) -> None:
     picture = tuple(bytes((x * y) % 256 for x in range(size)) for y in range(size))

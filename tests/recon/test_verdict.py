@@ -189,6 +189,8 @@ def test_the_session_in_words() -> None:
     stuck = session_verdict({"P001": Verdict("ENOUGH"), "P002": Verdict("STARVED"), "P003": Verdict("PLATEAU")})
     assert "P002 shows nothing new" in stuck
     assert stuck.endswith("move on: more of this movie will not help")
+    crowd = session_verdict({f"P{n:03}": Verdict("LOST") for n in range(1, 10)})
+    assert crowd.startswith("0 of 9 particles have enough; 9 particles are lost; move on")
 
 
 def test_a_forecast_in_words() -> None:
