@@ -26,6 +26,7 @@ from .tilt_options import (
     PosesOption,
     TiltsOption,
     WideOption,
+    element_settings,
     replayed_tilts,
     tilt_settings,
 )
@@ -54,7 +55,7 @@ SessionOption = Annotated[
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file; options on the command line win.")]
 HeadlessOption = Annotated[bool, typer.Option("--headless", help="Plain log lines instead of the dashboard.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the session that is in the folder.")]
-ElementOption = Annotated[str | None, typer.Option("--element", help="Element of the crystals, as in Pt.")]
+ElementOption = Annotated[str | None, typer.Option("--element", help="Element, as in Pt; of an alloy Pd,Pt.")]
 LatticeOption = Annotated[float | None, typer.Option("--lattice-constant", help="Lattice constant to start from, A.")]
 PixelOption = Annotated[float | None, typer.Option("--pixel-size", help="Pixel size at the specimen, A.")]
 BootstrapOption = Annotated[
@@ -343,7 +344,7 @@ def _known(
     threads: int | None,
 ) -> dict[str, Any]:
     return {
-        "element": element,
+        **element_settings(element),
         "lattice_constant_A": lattice,
         "pixel_size_A": pixel,
         "target_resolution_A": target,

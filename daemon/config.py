@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .errors import UsageError
 
@@ -54,6 +54,7 @@ class ReconstructionSettings(_Strict):
     """What the operator knows of the specimen, and how much work is done. ``None``: measured or chosen by Tumble."""
 
     element: Annotated[str, Field(pattern="^[A-Z][a-z]?$")] | None = None
+    elements: tuple[str, ...] | None = None  # of an alloy; every atom is given one, with a confidence
     lattice_constant_A: Annotated[float, Field(gt=1, lt=20)] | None = None
     pixel_size_A: Annotated[float, Field(gt=0, lt=100)] | None = None
     bootstrap_frames: Annotated[int, Field(ge=50)] | None = None
@@ -64,6 +65,15 @@ class ReconstructionSettings(_Strict):
     target_resolution_A: Annotated[float, Field(gt=0.3, lt=10)] | None = None  # what ENOUGH means; 1.0 if not given
     threads: Annotated[int, Field(ge=1)] | None = None
     device: Literal["auto", "cpu"] = "auto"  # auto: a GPU when one works
+
+    @field_validator("elements")
+    @classmethod
+    def _lightest_first(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        from ..recon.symbols import lightest_first
+
+        if value is not None and len(value) < 2:
+            raise ValueError("an alloy has at least two elements; a single one is reconstruction.element")
+        return None if value is None else lightest_first(value)
 
 
 class OpticsSettings(_Strict):

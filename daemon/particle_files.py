@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import shutil
 import time
@@ -73,13 +74,18 @@ def write_map(path: Path, volume: NDArray[np.float32], voxel_A: float, label: st
 
 
 def atoms_text(atoms: Iterable[Atom]) -> str:
-    """Extended XYZ: element, x y z in A in the body frame, confidence 0..1, standard error per axis in A."""
+    """Extended XYZ: element, x y z in A in the body frame, confidence 0..1, standard error per axis in A; of an alloy
+    the confidence in the element, too.
+    """
+    listed = tuple(atoms)
+    alloy = any(math.isfinite(atom.element_confidence) for atom in listed)
     lines = [
         f"{atom.element} {x:.4f} {y:.4f} {z:.4f} {atom.confidence:.4f} {atom.error_A:.4f}"
-        for atom in atoms
+        + (f" {atom.element_confidence:.4f}" if alloy else "")
+        for atom in listed
         for x, y, z in [atom.position_A]
     ]
-    columns = "species:S:1:pos:R:3:confidence:R:1:error_A:R:1"
+    columns = "species:S:1:pos:R:3:confidence:R:1:error_A:R:1" + (":element_confidence:R:1" if alloy else "")
     return "\n".join([str(len(lines)), f'Properties={columns} pbc="F F F"', *lines]) + "\n"
 
 
@@ -179,6 +185,7 @@ def summary(status: ParticleStatus, extra: dict[str, Any]) -> dict[str, Any]:
         "rotation_per_frame_deg": finite(status.step_deg),
         "resolution_A": finite(status.resolution_A),
         "atoms": status.atoms,
+        "elements": status.elements,
         "target_resolution_A": finite(status.target_A),
         "verdict": None if status.verdict is None else status.verdict.word,
         "verdict_reasons": [] if status.verdict is None else list(status.verdict.reasons),

@@ -158,6 +158,7 @@ class RealParts:
                 known.lattice_constant_A,
                 known.target_resolution_A,
                 tilts.wide,
+                known.elements,
             )
             series: ParticleLike = TiltReconstruction(number, pixel_size_A, options, self._ready())
             return series

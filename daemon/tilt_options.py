@@ -1,4 +1,4 @@
-"""Options of the command line for tilt series, and what they mean."""
+"""Options of the command line for tilt series and alloys, and what they mean."""
 
 from __future__ import annotations
 
@@ -50,6 +50,13 @@ def tilt_settings(
         if len(corners) != 4:
             raise UsageError(f"--tilt-box {box}: give four whole numbers X,Y,WIDTH,HEIGHT in pixels")
     return {"poses": poses or ("file" if file else None), "file": file, "axis_deg": axis, "box": corners, "wide": wide}
+
+
+def element_settings(words: str | None) -> dict[str, Any]:
+    """What `--element` says of the section `reconstruction`: one element, or those of an alloy, `Pd,Pt`."""
+    if words is None or "," not in words:
+        return {"element": words}
+    return {"elements": tuple(word.strip() for word in words.split(","))}
 
 
 def replayed_tilts(file: Path, tilts: str | None, dataset: str | None) -> tuple[dict[int, Any] | None, str | None]:

@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 SUM_STEP_A = 0.25
 NEIGHBOURS = 40  # atoms that tell how bright a neighbourhood is
 LOCAL_ROUNDS = 4
+LEAST_ATOMS = 10  # for each element: fewer make no group
 MIXTURE_ROUNDS = 200
 SETTLED = 1e-6
 NARROWEST = 0.02  # of the spread of all intensities: no group shrinks onto one atom
@@ -77,9 +78,9 @@ def assign_elements(intensities: Floats, positions_A: Floats, count: int = 2) ->
     ------
     ValueError : fewer atoms than ten per element, or one element only.
     """
-    if count < 2 or len(intensities) < 10 * count:
+    if count < 2 or len(intensities) < LEAST_ATOMS * count:
         raise ValueError(
-            f"{len(intensities)} atoms for {count} elements: at least two elements, and ten atoms for each"
+            f"{len(intensities)} atoms for {count} elements: at least two elements, and {LEAST_ATOMS} atoms for each"
         )
     near = cKDTree(positions_A).query(positions_A, k=min(NEIGHBOURS, len(positions_A)))[1]
     brightness = np.ones(len(intensities))

@@ -72,6 +72,7 @@ class MapperOptions:
     lag_frames: int
     shift_sd_px: float
     lens: Lens = field(default_factory=Lens)
+    elements: tuple[str, ...] = ()  # of an alloy
 
 
 class Mapper:
@@ -323,9 +324,8 @@ class Mapper:
         with self.clock("solve"):
             solved = solve(ledger.sums)
         with self.clock("atoms"):
-            self.published = publish(
-                solved, self.pixel_size_A, self.lattice_constant_A or 3.97, self.options.element, self.device
-            )
+            known, start_A = self.options, self.lattice_constant_A or 3.97
+            self.published = publish(solved, self.pixel_size_A, start_A, known.element, self.device, known.elements)
         with self.clock("scoring map"):
             grid = Grid(box_px, self.limits.score_grid)
             self._filled, self._centre = scoring_map(

@@ -9,7 +9,8 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy.ndimage import fourier_shift
 
-from .atoms import Smooth, find_peaks, guess_element, nearest_neighbour_constant, position_errors, select_atoms
+from .alloy import PHASE, named, select
+from .atoms import Smooth, find_peaks, guess_element, nearest_neighbour_constant, position_errors
 from .buffer import FrameBuffer
 from .device import Device
 from .maps import SolvedMap
@@ -61,20 +62,26 @@ def central_layer(volume: NDArray[np.float32], voxel_A: float, axis: int = 0) ->
 
 
 def publish(
-    solved: SolvedMap, pixel_size_A: float, lattice_constant_A: float, element: str | None, device: Device
+    solved: SolvedMap,
+    pixel_size_A: float,
+    lattice_constant_A: float,
+    element: str | None,
+    device: Device,
+    elements: tuple[str, ...] = (),
 ) -> Published:
-    """Trace atoms and move everything to their centroid."""
+    """Trace atoms and move everything to their centroid; `elements`, lightest first, are those of an alloy."""
     neighbour_A = lattice_constant_A / np.sqrt(2)
     maps = solved.joint, solved.half1, solved.half2
     steps = (lambda v: find_peaks(v, pixel_size_A, neighbour_A), *2 * (lambda v: Smooth.of(v, pixel_size_A),))
     peaks, half1, half2 = device.each(lambda _, i: steps[i](maps[i]), range(3))
-    positions, confidence = select_atoms(peaks, neighbour_A)
+    positions, confidence = select(peaks, neighbour_A, elements, PHASE)
     centre = positions.mean(axis=0) if len(positions) >= 13 else np.zeros(3)
     errors = position_errors((half1, half2), positions, pixel_size_A)
-    symbol = element or guess_element(lattice_constant_A)
+    symbols = elements or (element or guess_element(lattice_constant_A),)
+    names, sure = named(solved.joint, pixel_size_A, positions, neighbour_A, symbols, PHASE)
     atoms = tuple(
-        Atom(symbol, (float(p[0]), float(p[1]), float(p[2])), float(c), float(e))
-        for p, c, e in zip(positions - centre, confidence, errors, strict=True)
+        Atom(name, (float(p[0]), float(p[1]), float(p[2])), float(c), float(e), float(s))
+        for name, p, c, e, s in zip(names, positions - centre, confidence, errors, sure, strict=True)
     )
     box_A = solved.joint.shape[0] * pixel_size_A
     first = round(SIGNAL_FROM * np.sqrt(3) / lattice_constant_A * box_A)

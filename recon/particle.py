@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from .alloy import counted, untold
 from .coverage import CELLS, view_directions
 from .device import Device
 from .geometry import box_size_px, half_plane
@@ -44,7 +45,9 @@ def _unfit(box: NDArray[np.float32], box_px: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ReconstructionOptions:
-    """What the operator may set; everything has a default that needs no knowledge of the sample."""
+    """What the operator may set; everything has a default that needs no knowledge of the sample. `elements`, lightest
+    first, are those of an alloy.
+    """
 
     element: str | None = None
     lattice_constant_A: float | None = None
@@ -55,6 +58,7 @@ class ReconstructionOptions:
     shift_sd_px: float = 1.5
     target_resolution_A: float = 1.0
     lens: Lens = field(default_factory=Lens)
+    elements: tuple[str, ...] = ()
 
 
 class ParticleReconstruction:
@@ -100,7 +104,7 @@ class ParticleReconstruction:
         least = options.lag_frames + 3 * options.batch_frames
         sizes = MapperOptions(
             options.element, options.lattice_constant_A, max(options.buffer_frames, self._wanted, least),
-            options.lag_frames, options.shift_sd_px, options.lens,
+            options.lag_frames, options.shift_sd_px, options.lens, options.elements,
         )  # fmt: skip
         plane = half_plane(self.box_px, radii.largest)
         self._mapper = Mapper(plane, radii, pixel_size_A, diameter_A, sizes, device)
@@ -262,6 +266,7 @@ class ParticleReconstruction:
         if mapper and placed and mapper.frames > used:
             rejected["unsure pose"] += mapper.frames - used
         published = mapper.published if mapper else None
+        atoms = published.atoms if published else ()
         measured = mapper.lattice_constant_A if mapper else None
         layers = (
             [central_layer(published.map, mapper.pixel_size_A, i) for i in range(3)] if mapper and published else []
@@ -282,7 +287,7 @@ class ParticleReconstruction:
             slice_xy=layers[0] if layers else None,
             atoms=len(published.atoms) if published else None,
             ms_per_frame={k: 1e3 * v / max(mapper.frames, 1) for k, v in mapper.clock.wall.items()} if mapper else {},
-            note=self._note or self._alarm or self._remark(),
+            note=self._note or self._alarm or self._remark() or untold(atoms, self.options.elements),
             trust=self._trust(),
             slice_xz=layers[1] if layers else None,
             slice_yz=layers[2] if layers else None,
@@ -290,6 +295,7 @@ class ParticleReconstruction:
             milestone=self._progress.history[-1] if self._progress and self._progress.history else None,
             forecast=self._progress.ahead(self._newest_s) if self._progress else None,
             verdict=self._judge(used),
+            elements=counted(atoms),
         )
 
     def _judge(self, used: int) -> Verdict | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -71,13 +71,15 @@ class TrackedParticle:
 @dataclass(frozen=True, slots=True, eq=False)
 class Atom:
     """One atom of a model: element symbol, position (x, y, z) in A in the body frame, confidence 0..1, and the standard
-    error of the position per axis, in A, as far as the half maps tell it.
+    error of the position per axis, in A, as far as the half maps tell it. Of an alloy, `element_confidence` is
+    the probability that it is that element; NaN where that was not measured.
     """
 
     element: str
     position_A: tuple[float, float, float]
     confidence: float
     error_A: float = float("nan")
+    element_confidence: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -240,6 +242,7 @@ class ParticleStatus:
     milestone: Milestone | None = None  # of the newest map
     forecast: Forecast | None = None  # counted from the newest frame
     verdict: Verdict | None = None
+    elements: dict[str, int] = field(default_factory=dict)  # atoms of each, of an alloy
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .atoms import Smooth, find_peaks, position_errors, select_atoms
+from .alloy import DARK_FIELD, UNKNOWN, counted, named, select, untold
+from .atoms import Smooth, find_peaks, position_errors
 from .clock import StepClock
 from .coverage import CELLS, view_counts, view_directions
 from .device import Device
@@ -45,7 +46,7 @@ class TiltOptions:
     axis_deg : direction of the tilt axis in the image, from x (columns) towards y (rows).
     align : match shifts and small turns of the tilts.
     wide : how many fields wide the specimen is across the axis, see `tilts.TiltVolume`.
-    element, lattice_constant_A : where atoms may be; any when not given.
+    element, lattice_constant_A : where atoms may be; any when not given. elements : of an alloy, lightest first.
     target_resolution_A : what the operator wants.
     """
 
@@ -55,11 +56,13 @@ class TiltOptions:
     lattice_constant_A: float | None = None
     target_resolution_A: float = 1.0
     wide: float = 1.0
+    elements: tuple[str, ...] = ()
 
     @property
     def neighbour_A(self) -> float:
         """Distance between neighbouring atoms."""
-        known = self.lattice_constant_A or FCC_METALS.get(self.element or "")
+        metals = [FCC_METALS[name] for name in (self.element, *self.elements) if name in FCC_METALS]
+        known = self.lattice_constant_A or (metals and float(np.mean(metals)))
         return known / float(np.sqrt(2)) if known else NEIGHBOUR_A
 
 
@@ -225,14 +228,16 @@ class TiltReconstruction:
         return max(self.options.target_resolution_A, 2 * self._pixel_size_A)
 
     def _trace(self, maps: TiltMaps) -> tuple[Atom, ...]:
-        peaks = find_peaks(maps.joint, self._pixel_size_A, self.options.neighbour_A)
-        positions, confidence = select_atoms(peaks, self.options.neighbour_A)
+        elements, distance_A = self.options.elements, self.options.neighbour_A
+        peaks = find_peaks(maps.joint, self._pixel_size_A, distance_A)
+        positions, confidence = select(peaks, distance_A, elements, DARK_FIELD)
         halves = Smooth.of(maps.half1, self._pixel_size_A), Smooth.of(maps.half2, self._pixel_size_A)
         errors = position_errors(halves, positions, self._pixel_size_A)
-        symbol = self.options.element or "X"
+        symbols = elements or (self.options.element or UNKNOWN,)
+        names, sure = named(maps.joint, self._pixel_size_A, positions, distance_A, symbols, DARK_FIELD)
         return tuple(
-            Atom(symbol, (float(p[0]), float(p[1]), float(p[2])), float(c), float(e))
-            for p, c, e in zip(positions, confidence, errors, strict=True)
+            Atom(name, (float(p[0]), float(p[1]), float(p[2])), float(c), float(e), float(s))
+            for name, p, c, e, s in zip(names, positions, confidence, errors, sure, strict=True)
         )
 
     def _geometry(self) -> TiltGeometry | None:
@@ -251,7 +256,7 @@ class TiltReconstruction:
 
     def _remark(self) -> str:
         if self._note or self._state != "COLLECTING":
-            return self._note
+            return self._note or untold(self._atoms, self.options.elements)
         return f"{len(self._taken)} of {LEAST_TILTS} tilts for the first map"
 
     def status(self) -> ParticleStatus:
@@ -286,6 +291,7 @@ class TiltReconstruction:
             target_A=self._target_A,
             milestone=self._milestone,
             verdict=self._verdict,
+            elements=counted(self._atoms),
         )
 
     def drain_poses(self) -> tuple[PoseRow, ...]:

@@ -13,11 +13,12 @@ import h5py
 import mrcfile
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from tumble.daemon.config import Settings, load
 from tumble.daemon.errors import UsageError
 from tumble.daemon.parts import RealParts
-from tumble.daemon.tilt_options import replayed_tilts, tilt_settings
+from tumble.daemon.tilt_options import element_settings, replayed_tilts, tilt_settings
 from tumble.stream.frame import Frame, SeriesEnd, SeriesStart
 from tumble.stream.poses import tilt_deg, tilted
 from tumble.stream.readers import open_recording
@@ -26,23 +27,28 @@ ANGLES = np.arange(-50.0, 51.0, 20.0)
 PIXEL_A = 0.7
 
 
-def images() -> np.ndarray:
-    """Projections (m, 24, 28) float32 of a few balls; the axis is along y."""
-    balls = np.array([[5.0, -4, 2], [-6, 3, 1], [1, 6, -5], [-2, -7, 4]])
-    rows, columns = np.arange(24)[:, None] - 12, np.arange(28) - 14
+BALLS = np.array([[5.0, -4, 2], [-6, 3, 1], [1, 6, -5], [-2, -7, 4]])
+
+
+def images(balls=BALLS, heights=(1, 1, 1, 1), angles=ANGLES, shape=(24, 28), spread=4.0) -> np.ndarray:
+    """Projections (m, h, w) float32 of a few balls; the axis is along y."""
+    rows, columns = np.arange(shape[0])[:, None] - shape[0] // 2, np.arange(shape[1]) - shape[1] // 2
     made = []
-    for angle in np.radians(ANGLES):
-        x, z = balls[:, 0] * np.cos(angle) + balls[:, 2] * np.sin(angle), balls[:, 1]
-        made.append(sum(np.exp(-((columns - a) ** 2 + (rows - b) ** 2) / 4) for a, b in zip(x, z, strict=True)))
+    for angle in np.radians(angles):
+        x, y = balls[:, 0] * np.cos(angle) + balls[:, 2] * np.sin(angle), balls[:, 1]
+        places = zip(x, y, heights, strict=True)
+        made.append(sum(h * np.exp(-((columns - a) ** 2 + (rows - b) ** 2) / spread) for a, b, h in places))
     return np.array(made, np.float32)
 
 
-def events(**of_start):
+def events(stack=None, angles=ANGLES, **of_start):
+    stack = images() if stack is None else stack
+    _, height, width = stack.shape
     yield SeriesStart(
-        1, width=28, height=24, dtype=np.dtype(np.float32), number_of_images=len(ANGLES), pixel_size_A=PIXEL_A,
+        1, width=width, height=height, dtype=np.dtype(np.float32), number_of_images=len(stack), pixel_size_A=PIXEL_A,
         user_data={"tumble": {"pixel_size_angstrom": PIXEL_A}}, **of_start,
     )  # fmt: skip
-    for index, (image, angle) in enumerate(zip(images(), ANGLES, strict=True)):
+    for index, (image, angle) in enumerate(zip(stack, angles, strict=True)):
         yield Frame(1, index, image, index * 0.1, None if of_start else tilted(angle))
     yield SeriesEnd(1)
 
@@ -88,6 +94,35 @@ def test_the_same_map_from_a_tilt_file_and_from_the_goniometer(publish, run_serv
     np.testing.assert_allclose(np.degrees(2 * np.arcsin(poses_of(done.folder)[:, 2])), ANGLES, atol=1e-3)
 
 
+def test_every_atom_of_an_alloy_has_an_element(publish, run_service):
+    """A core of palladium in a shell of platinum, asked for as on the command line."""
+    line = 4.0 * np.arange(-2, 3)  # px, as far apart as atoms of these metals are
+    atoms = np.stack(np.meshgrid(line, line, line), axis=-1).reshape(-1, 3)
+    core = np.abs(atoms).max(axis=1) < 5
+    angles = np.arange(-70.0, 71.0, 10.0)
+    stack = images(atoms, np.where(core, 0.41, 1.0), angles, (36, 36), 1.5)
+    stack += np.random.default_rng(1).normal(0, 0.02 * stack.max(), stack.shape).astype(np.float32)
+    known = {
+        "reconstruction": {**element_settings("Pt,Pd"), "device": "cpu"},
+        "tilts": {"poses": "stream", "align": False},
+    }
+    with publish(events(stack, angles)) as uri:
+        done = run_service(uri, RealParts(load(None, known)), timeout_s=60.0)
+    assert done.code == 0, done.text
+    folder = done.folder / "particles" / "P001"
+    head, *rows = (folder / "atoms.xyz").read_text().splitlines()[1:]
+    assert ":element_confidence:R:1" in head
+    found = np.array([[float(word) for word in row.split()[1:]] for row in rows])
+    names = np.array([row.split()[0] for row in rows])
+    distance, index = cKDTree(atoms * PIXEL_A).query(found[:, :3])
+    assert (len(rows) - len(atoms)) / len(atoms) == pytest.approx(0, abs=0.2)
+    assert distance.max() < 0.9
+    assert (names == np.where(core, "Pd", "Pt")[index]).mean() > 0.97
+    assert found[:, 5].min() >= 0.5
+    told = json.loads((folder / "summary.json").read_text())["elements"]
+    assert told == {"Pd": (names == "Pd").sum(), "Pt": (names == "Pt").sum()}
+
+
 def test_frames_without_a_pose_are_counted(publish, run_service):
     some = [replace(event, pose=None) if isinstance(event, Frame) and event.index == 2 else event for event in events()]
     with publish(some) as uri:
@@ -103,6 +138,11 @@ def test_a_box_that_does_not_fit_is_a_wrong_setting(publish, run_service):
 
 
 def test_settings_of_the_command_line(tmp_path):
+    assert element_settings("Pt") == {"element": "Pt"}
+    assert load(None, {"reconstruction": element_settings("Pt, Fe")}).reconstruction.elements == ("Fe", "Pt")
+    for wrong, words in (("Pt,Px", "Px is no element"), ("Pt,Pt", "named twice")):
+        with pytest.raises(UsageError, match=words):
+            load(None, {"reconstruction": element_settings(wrong)})
     chosen = tilt_settings(file="a.tlt", axis=0.0, box="1,2,30,40")
     assert load(None, {"tilts": chosen}).tilts.box == (1, 2, 30, 40)
     assert (chosen["poses"], tilt_settings()["poses"]) == ("file", None)

@@ -50,3 +50,10 @@ def density(atoms_A, edge, pixel_size_A=0.6):
 def likeness(first, second):
     """Pearson correlation of two arrays."""
     return float(np.corrcoef(np.ravel(first), np.ravel(second))[0, 1])
+
+
+def core_in_shell(atoms: int = 150) -> tuple[np.ndarray, np.ndarray]:
+    """The same crystal (n, 3), and which of its atoms (n,) are of the heavy shell, not of the light core."""
+    places = crystal_A(atoms)
+    radius = np.linalg.norm(places - places.mean(axis=0), axis=1)
+    return places, radius > np.quantile(radius, 0.4)
