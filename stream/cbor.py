@@ -8,8 +8,9 @@ word of the sender.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import WireError
 
@@ -53,6 +54,28 @@ def loads(payload: bytes | bytearray | memoryview) -> Any:
     if at != view.nbytes:
         raise WireError(f"not a CBOR message: {view.nbytes - at} bytes left over")
     return value
+
+
+class Head(NamedTuple):
+    """The head of one item: its major type, its number (-1: of no known length), where it begins and where it ends."""
+
+    major: int
+    number: int
+    begin: int
+    end: int
+
+
+def heads(whole: bytes) -> Iterator[Head]:
+    """Heads of all items of a message that `loads` has read, in the order in which they stand there."""
+    view, at = memoryview(whole), 0
+    while at < len(whole):
+        begin, major, info = at, whole[at] >> 5, whole[at] & 31
+        if major == 7:
+            number, at = info, _read_simple(view, at + 1, info)[1]
+        else:
+            number, at = _read_number(view, at + 1, info, major)
+        yield Head(major, number, begin, at)
+        at += max(number, 0) if major in (2, 3) else 0
 
 
 def _read(view: memoryview, at: int, depth: int) -> tuple[Any, int]:

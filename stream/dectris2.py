@@ -20,6 +20,7 @@ from . import cbor
 from .compression import Buffer
 from .encoded import EncodedFrame, check_geometry, encode_frame
 from .errors import WireError
+from .form import Form, form_of
 from .frame import Event, Frame, SeriesEnd, SeriesStart
 from .poses import goniometer, pose_from
 
@@ -33,6 +34,7 @@ _TYPED_ARRAYS: Final = {
 _TAG_OF_TYPE: Final = {np.dtype(name): tag for tag, name in reversed(_TYPED_ARRAYS.items())}
 _MAX_NUMBER = 2**63
 _LOWEST_BEAM_EV = 20_000  # below it, an energy in the header belongs to an X-ray beam line, not to a TEM
+_TRIES = 8  # to make a form of an image message, in a series: where none fits, every message is read in full
 
 
 def decode(payload: Buffer, channel: str | None = None) -> SeriesStart | EncodedFrame | SeriesEnd | None:
@@ -64,6 +66,34 @@ def decode(payload: Buffer, channel: str | None = None) -> SeriesStart | Encoded
     if kind == "end":
         return SeriesEnd(_number(message, "series_id"))
     return None
+
+
+class Decoder:
+    """Reads the messages of one sender. Images like the one before are read by their form, which takes a third."""
+
+    def __init__(self, channel: str | None = None) -> None:
+        self._channel = channel
+        self._form: Form | None = None
+        self._tries = _TRIES
+
+    def known(self, payload: Buffer) -> EncodedFrame | None:
+        """The frame of a message of the form that is known; ``None``: `decode` has to look at it."""
+        return None if self._form is None else self._form.read(payload)
+
+    def decode(self, payload: Buffer) -> SeriesStart | EncodedFrame | SeriesEnd | None:
+        """Read one message in full, as `dectris2.decode` does, and remember its form.
+
+        Raises
+        ------
+        WireError : see `dectris2.decode`.
+        """
+        event = decode(payload, self._channel)
+        if isinstance(event, SeriesStart):
+            self._tries = _TRIES
+        elif isinstance(event, EncodedFrame) and self._tries:
+            self._tries -= 1
+            self._form = form_of(payload, event) or self._form
+        return event
 
 
 def encode(event: Event | EncodedFrame, compression: str = "bslz4", channel: str = "threshold_1") -> bytes:

@@ -9,7 +9,7 @@ import contextlib
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Literal, Self
 
@@ -21,15 +21,15 @@ from .counters import Cut, SourceCounters
 from .encoded import EncodedFrame
 from .errors import CompressionError, WireError
 from .frame import Event, Frame, SeriesEnd, SeriesStart
+from .handover import Handover
 from .series import SeriesTracker, Tally, WireEvent
 
 Policy = Literal["block", "drop"]
 _MANNERS = {"": zmq.PULL, "sub+": zmq.SUB, "req+": zmq.REQ}
 SCHEMES = tuple(f"zmq+{manner}{transport}" for manner in _MANNERS for transport in ("tcp", "ipc"))
 _POLL_S = 0.05
-_CONTROL_ROOM = 16  # starts and ends that still fit into a full queue: they are never dropped
 _TOLD_MALFORMED = 3
-_BURST = 32  # messages handed over together at most
+_BURST = 32  # messages that are read, booked and handed over together at most
 
 
 class SourceError(WireError):
@@ -70,6 +70,7 @@ class PullSource:
     channel : which channel of a multi-channel detector; default is the first.
     high_water_mark : messages ZeroMQ may hold before the sender has to wait.
     resume : a series that runs already, and the number of the frame that is awaited; its start is not delivered.
+    present : told the socket before it connects, to show a key to a tee that wants one.
 
     Attributes
     ----------
@@ -93,36 +94,35 @@ class PullSource:
         channel: str | None = None,
         high_water_mark: int = 64,
         resume: tuple[SeriesStart, int] | None = None,
+        present: Callable[[zmq.Socket[bytes]], None] | None = None,
     ) -> None:
         self.uri = uri
         self._endpoint = zmq_endpoint(uri)
-        self._capacity, self._capacity_bytes, self._policy = capacity, capacity_bytes, policy
-        self._end_timeout_s = end_timeout_s
-        self._encoded, self._channel, self._high_water_mark = encoded, channel, high_water_mark
-        self._queue: deque[WireEvent] = deque()
-        self._arrivals: deque[float] = deque()
+        self._policy, self._end_timeout_s = policy, end_timeout_s
+        self._encoded, self._high_water_mark = encoded, high_water_mark
+        self._queue = Handover(capacity, capacity_bytes)
         self._tallies: deque[Tally] = deque()  # of the ends that are not yet in the queue
         self._cuts: deque[Cut] = deque()  # of the ends that are
         self.arrived_s = 0.0
         self.ended = Cut()
-        self._changed = threading.Condition()
+        self._books = threading.Lock()
         self._stopping = threading.Event()
-        self._finished = False
         self._failure: BaseException | None = None
         self._tracker = SeriesTracker(dealt=not uri.startswith("zmq+sub+"))
         if resume is not None:
             self._tracker.resume(*resume)
+        self._dectris = dectris2.Decoder(channel)
         self._simplon = simplon1.Decoder()
         self._karabo = karabo.Decoder()
-        self._messages = self._malformed = self._unknown = self._queued = self._queued_bytes = self._delivered = 0
+        self._messages = self._malformed = self._unknown = self._unusable = 0
         self._dropped: Counter[str] = Counter()
         prepare()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._connect()
+        self._socket = self._connect(present)
         self._thread = threading.Thread(target=self._run, name="tumble-receiver", daemon=True)
         self._thread.start()
 
-    def _connect(self) -> zmq.Socket[bytes]:
+    def _connect(self, present: Callable[[zmq.Socket[bytes]], None] | None) -> zmq.Socket[bytes]:
         manner = self.uri.removeprefix("zmq+").partition("://")[0].removesuffix("tcp").removesuffix("ipc")
         socket = self._context.socket(_MANNERS[manner])
         self._asks = manner == "req+"
@@ -134,6 +134,8 @@ class PullSource:
         socket.setsockopt(zmq.RCVHWM, self._high_water_mark)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_RAW_BYTES + (1 << 20))
+        if present is not None:
+            present(socket)
         try:
             socket.connect(self._endpoint)
         except zmq.ZMQError as error:
@@ -170,31 +172,30 @@ class PullSource:
 
     def count_rejected(self, reason: str, frames: int = 1) -> None:
         """Book frames that were delivered but turned out to be unusable, as a damaged `EncodedFrame` does."""
-        with self._changed:
-            self._delivered -= frames
+        with self._books:
+            self._unusable += frames
             self._tracker.rejected[reason] += frames
 
     @property
     def finished(self) -> bool:
         """Whether the source was stopped and everything queued was delivered."""
-        with self._changed:
-            return self._finished and not self._queue
+        return self._queue.finished
 
     @property
     def queued(self) -> int:
         """Frames in the queue."""
-        return self._queued
+        return self._queue.placed - self._queue.taken
 
     @property
     def counters(self) -> SourceCounters:
         """The books at this moment."""
-        with self._changed:
-            tracker = self._tracker
+        with self._books:
+            tracker, taken = self._tracker, self._queue.taken
             return SourceCounters(
                 self._messages,
                 tracker.received,
-                self._delivered,
-                self._queued,
+                taken - self._unusable,
+                self._queue.placed - taken,
                 tracker.missing,
                 self._malformed,
                 tracker.ignored + self._unknown,
@@ -206,7 +207,7 @@ class PullSource:
     @property
     def cut(self) -> Cut:
         """What has been counted up to now."""
-        with self._changed:
+        with self._books:
             return self._cut(self._tracker.tally())
 
     def _cut(self, tally: Tally) -> Cut:
@@ -215,8 +216,7 @@ class PullSource:
     def stop(self) -> None:
         """Stop receiving, from any thread; an iteration ends once it has delivered what is queued."""
         self._stopping.set()
-        with self._changed:
-            self._changed.notify_all()
+        self._queue.wake()
 
     def close(self) -> None:
         """Stop, and wait until the socket is closed."""
@@ -232,33 +232,22 @@ class PullSource:
         self.close()
 
     def _take(self, deadline: float | None) -> WireEvent | None:
-        with self._changed:
-            while not self._queue:
-                if self._failure is not None:
-                    raise SourceError(f"the receiver of {self.uri} failed: {self._failure!r}") from self._failure
-                if self._finished:
-                    return None
-                remaining = None if deadline is None else deadline - time.monotonic()
-                if remaining is not None and remaining <= 0:
-                    return None
-                self._changed.wait(remaining)
-            event = self._queue.popleft()
-            self.arrived_s = self._arrivals.popleft()
-            if isinstance(event, EncodedFrame):
-                self._queued -= 1
-                self._queued_bytes -= len(event.blob)
-                self._delivered += 1
-            elif isinstance(event, SeriesEnd):
-                self.ended = self._cuts.popleft()
-            self._changed.notify_all()
-            return event
+        taken = self._queue.take(deadline)
+        if taken is None:
+            if self._failure is not None:
+                raise SourceError(f"the receiver of {self.uri} failed: {self._failure!r}") from self._failure
+            return None
+        event, self.arrived_s = taken
+        if isinstance(event, SeriesEnd):
+            self.ended = self._cuts.popleft()
+        return event
 
     def _decode(self, event: EncodedFrame) -> Frame | None:
         try:
             return event.decode()
         except CompressionError as error:
             self.count_rejected("damaged payload")
-            with self._changed:
+            with self._books:
                 self._tracker.warn(f"frame {event.index} of series {event.series_id}: {error}")
             return None
 
@@ -272,9 +261,7 @@ class PullSource:
         finally:
             self._socket.close(0)
             self._context.term()
-            with self._changed:
-                self._finished = True
-                self._changed.notify_all()
+            self._queue.close()
 
     def _receive(self) -> None:
         last_message = time.monotonic()
@@ -284,7 +271,7 @@ class PullSource:
                 self._put(self._burst())
                 last_message = time.monotonic()  # after the queue had room again: waiting for it is not silence
             elif time.monotonic() - last_message > self._end_timeout_s:
-                with self._changed:
+                with self._books:
                     ended = self._noted(self._tracker.time_out())
                 self._put(ended)
                 self._ask()
@@ -293,90 +280,94 @@ class PullSource:
 
     def _burst(self) -> list[WireEvent]:
         """What has come, up to a bound: handing every single message over would cost more than reading it."""
-        events = self._read()
+        messages = [self._next()]
         self._ask()
-        for _ in range(0 if self._asks else _BURST - 1):
-            try:
-                events += self._read(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-        return events
+        if not self._asks:
+            with contextlib.suppress(zmq.Again):
+                while len(messages) < _BURST:
+                    messages.append(self._next(zmq.NOBLOCK))
+        return self._booked(messages)
 
     def _ask(self) -> None:
         if self._asks:
             with contextlib.suppress(zmq.Again):
                 self._socket.send(karabo.REQUEST, zmq.NOBLOCK)
 
-    def _read(self, flags: int = 0) -> list[WireEvent]:
-        """Receive one message and return what it amounts to. Decoding is done outside the lock, booking inside."""
-        parts = [part.buffer for part in self._socket.recv_multipart(flags, copy=False)]
-        try:
-            events, problem = self._decode_message(parts), None
-        except WireError as error:
-            events, problem = [], error
-        with self._changed:
-            self._messages += 1
-            if problem is not None:
-                self._malformed += 1
-                if self._malformed <= _TOLD_MALFORMED:
-                    size = sum(part.nbytes for part in parts)
-                    self._tracker.warn(f"message {self._messages} ({size} bytes) cannot be read: {problem}")
-            elif not events and not self._simplon.waiting:
-                self._unknown += 1
-            return [delivered for event in events for delivered in self._noted(self._tracker.feed(event))]
+    def _next(self, flags: int = 0) -> list[memoryview]:
+        """The parts of the next message, not copied."""
+        parts = [self._socket.recv(flags, copy=False)]
+        while parts[-1].more:
+            parts.append(self._socket.recv(copy=False))
+        return [part.buffer for part in parts]
+
+    def _booked(self, messages: list[list[memoryview]]) -> list[WireEvent]:
+        """What messages amount to. Decoding is done outside the lock, booking inside."""
+        decoded = [self._decode_message(parts) for parts in messages]
+        delivered: list[WireEvent] = []
+        with self._books:
+            for parts, found in zip(messages, decoded, strict=True):
+                self._messages += 1
+                if found is None:
+                    self._unknown += 1
+                elif isinstance(found, WireError):
+                    self._count_malformed(parts, found)
+                else:
+                    for event in found:
+                        delivered += self._noted(self._tracker.feed(event))
+        return delivered
+
+    def _count_malformed(self, parts: list[memoryview], problem: WireError) -> None:
+        self._malformed += 1
+        if self._malformed <= _TOLD_MALFORMED:
+            size = sum(part.nbytes for part in parts)
+            self._tracker.warn(f"message {self._messages} ({size} bytes) cannot be read: {problem}")
 
     def _noted(self, events: list[WireEvent]) -> list[WireEvent]:
         """`events` of one step of the tracker; what it had counted at an end among them is kept for that end."""
-        if any(isinstance(event, SeriesEnd) for event in events):
-            self._tallies.append(self._tracker.at_end)
+        for event in events:
+            if isinstance(event, SeriesEnd):
+                self._tallies.append(self._tracker.at_end)
         return events
 
-    def _decode_message(self, parts: list[memoryview]) -> list[WireEvent]:
-        if simplon1.looks_like(parts[0]):
-            return self._simplon.decode(parts)
-        if karabo.looks_like(parts[0]):
-            return self._karabo.decode(parts)
-        events = (dectris2.decode(part, self._channel) for part in parts)  # one by the book, several were seen
-        return [event for event in events if event is not None]
+    def _decode_message(self, parts: list[memoryview]) -> list[WireEvent] | WireError | None:
+        """What is in a message; ``None``: nothing that concerns us."""
+        first = parts[0]
+        if len(parts) == 1 and (frame := self._dectris.known(first)) is not None:
+            return [frame]
+        try:
+            if simplon1.looks_like(first):
+                events = self._simplon.decode(parts)
+            elif karabo.looks_like(first):
+                events = self._karabo.decode(parts)
+            else:  # one by the book, several were seen
+                events = [event for event in map(self._dectris.decode, parts) if event is not None]
+        except WireError as error:
+            return error
+        return events if events or self._simplon.waiting else None
 
     def _put(self, events: list[WireEvent]) -> None:
         arrived_s = time.monotonic()  # before any waiting for room
-        with self._changed:
-            for event in events:
-                if isinstance(event, EncodedFrame):
-                    while self._full(event) and self._policy == "block" and not self._stopping.is_set():
-                        self._await_room()
-                    if self._full(event) and self._policy == "drop":
+        queue = self._queue
+        for event in events:
+            if queue.full(event):
+                if self._policy == "drop" and isinstance(event, EncodedFrame):
+                    with self._books:
                         self._dropped["queue full"] += 1
-                        continue
-                    self._queued += 1
-                    self._queued_bytes += len(event.blob)
-                else:
-                    while len(self._queue) >= self._capacity + _CONTROL_ROOM and not self._stopping.is_set():
-                        self._await_room()
-                    if isinstance(event, SeriesEnd):
-                        self._cuts.append(self._cut(self._tallies.popleft()))
-                self._queue.append(event)
-                self._arrivals.append(arrived_s)
-            self._changed.notify_all()
-
-    def _await_room(self) -> None:
-        self._changed.notify_all()  # the consumer may wait for what is in the queue by now
-        self._changed.wait(_POLL_S)
-
-    def _full(self, frame: EncodedFrame) -> bool:
-        if len(self._queue) >= self._capacity:
-            return True
-        return self._queued > 0 and self._queued_bytes + len(frame.blob) > self._capacity_bytes
+                    continue
+                queue.await_room(event, self._stopping)
+            if isinstance(event, SeriesEnd):
+                self._cuts.append(self._cut(self._tallies.popleft()))
+            queue.put(event, arrived_s)
+        queue.announce()
 
     def _count_abandoned(self) -> None:
         """Frames ZeroMQ had already taken from the sender when we were stopped: nobody else will get them."""
         for _ in range(0 if self._asks else self._high_water_mark):
             try:
-                events = self._read(zmq.NOBLOCK)
+                events = self._booked([self._next(zmq.NOBLOCK)])
             except zmq.Again:
                 return
             frames = sum(isinstance(event, EncodedFrame) for event in events)
-            with self._changed:
+            with self._books:
                 if frames:
                     self._dropped["stopped"] += frames
