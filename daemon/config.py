@@ -37,7 +37,7 @@ class StreamSettings(_Strict):
     ring_MiB: Annotated[float, Field(gt=0)] = 256.0  # shared memory between receiver and reconstruction
     when_full: Literal["drop", "block"] = "drop"  # without a recording; with one, frames wait on disk
     channel: str | None = None  # of a detector with several; None: the first
-    tee: str | None = None  # address on this machine where others may look at the stream, tcp://127.0.0.1:31002
+    tee: str | None = None  # where others may look at the stream, tcp://127.0.0.1:31002; beyond loopback with keys
     tee_every: Annotated[int, Field(ge=1)] = 1  # every n-th frame goes there
 
 

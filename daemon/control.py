@@ -42,7 +42,8 @@ NOT_ALLOWED = b'{"error":"this key is not allowed"}'
 
 def check_sockets(settings: Settings) -> None:
     """Whether the daemon may listen where it is configured to: see `check_listening`."""
-    for endpoint in (settings.status.endpoint, settings.control.endpoint):
+    tee = (settings.stream.tee or "").removeprefix("zmq+")
+    for endpoint in filter(None, (settings.status.endpoint, settings.control.endpoint, tee)):
         check_listening(endpoint, KeyFolder(settings.keys.folder))
 
 

@@ -78,6 +78,7 @@ class Intake:
         recorded and not handed over.
     resume : series that were interrupted, and their folders: they are worked off first, and what follows is added to
         the last one.
+    keys : folder of the keys with which the stream is handed on and fetched from elsewhere; ``None``: that of the user.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Intake:
         record: bool,
         scaled: bool = True,
         resume: tuple[tuple[Path, SeriesStart], ...] = (),
+        keys: Path | None = None,
     ) -> None:
         self._ring = FrameRing.create(settings.ring_MiB)
         self._series_id = self._series = 0  # as the source counts them, and as we do
@@ -110,6 +112,7 @@ class Intake:
             channel=settings.channel,
             tee=settings.tee,
             tee_every=settings.tee_every,
+            keys=keys,
             resume=resume,
         )
         self._process = context.Process(

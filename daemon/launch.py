@@ -132,7 +132,10 @@ def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], 
             )
         )
         scaled = settings.reconstruction.pixel_size_A is not None
-        intake = stack.enter_context(Intake(settings.stream, folder, record=record, scaled=scaled, resume=resumed))
+        keys = settings.keys.folder
+        intake = stack.enter_context(
+            Intake(settings.stream, folder, record=record, scaled=scaled, resume=resumed, keys=keys)
+        )
         opened(control.endpoint)
         # A source without a pace of its own is made to wait: otherwise all of it would come to lie on the disk.
         spools = job.plan is None or job.plan.speed != "max"

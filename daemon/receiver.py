@@ -24,8 +24,11 @@ from ..stream.frame import Frame, SeriesEnd, SeriesStart
 from ..stream.source import PullSource
 from ..stream.tee import Tee
 from .books import IntakeBooks
+from .doorkeeper import Doorkeeper, presenting
+from .endpoints import is_local
 from .errors import TumbleError
 from .folders import next_folder
+from .keys import KeyFolder
 from .reception import RING_FULL, Reception
 from .ring import FrameRing
 from .threads import single_threaded
@@ -56,6 +59,7 @@ class ReceiverPlan:
     channel: str | None = None
     tee: str | None = None
     tee_every: int = 1
+    keys: Path | None = None  # of the tee, where it listens beyond this machine, and of the source; None: of the user
     # Series that a killed process has left recordings of, with their folders. The last one may go on.
     resume: tuple[tuple[Path, SeriesStart], ...] = ()
 
@@ -97,6 +101,7 @@ class _Receiver:
         self._ring = ring
         self._announce = announce
         self._commands = commands
+        keys = KeyFolder(plan.keys)
         self._source = PullSource(
             plan.uri,
             capacity=plan.queue,
@@ -106,8 +111,11 @@ class _Receiver:
             encoded=True,
             channel=plan.channel,
             resume=awaited,
+            present=presenting(plan.uri, keys),
         )
-        self._tee = None if plan.tee is None else Tee(plan.tee, every=plan.tee_every)
+        guarded = plan.tee is not None and not is_local(plan.tee.removeprefix("zmq+"))
+        door = Doorkeeper(keys) if guarded else None
+        self._tee = None if plan.tee is None else Tee(plan.tee, every=plan.tee_every, door=door)
         self._free = 0  # slots that may be written
         self._next = 0  # slot number, counted on for ever
         self._pending: list[bytes] = []
