@@ -69,6 +69,10 @@ class ParticleView:
     slice_width_A: float = 0.0
     atoms: int | None = None
     ms_per_frame: dict[str, float] = field(default_factory=dict)
+    elements: dict[str, int] = field(default_factory=dict)  # atoms of each, of an alloy
+    tilts: dict[str, float] = field(
+        default_factory=dict
+    )  # of a tilt series: angles, wedge, next tilt, resolution by axis
     note: str = ""
     verdict: str = ""  # SEARCHING, CONTINUE, ENOUGH, PLATEAU, STARVED, LOST or CHANGING; empty: not judged
     verdict_reasons: tuple[str, ...] = ()  # in words

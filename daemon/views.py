@@ -53,6 +53,8 @@ def particle_view(entry: ParticleEntry, pixel_size_A: float) -> ParticleView:
         slice_yz=pictures[2],
         slice_width_A=round(width_A, 2),
         atoms=None if status.atoms is None else int(status.atoms),
+        elements=dict(status.elements),
+        tilts={name: round(float(value), 3) for name, value in status.tilts.items()},
         ms_per_frame={
             str(step): round(float(spent), 3) for step, spent in status.ms_per_frame.items() if math.isfinite(spent)
         },

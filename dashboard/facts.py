@@ -10,6 +10,7 @@ from ..daemon.snapshot import ParticleView
 from .block import Block, Part, block, clean, fit, flow, row, wrap
 from .look import BAD, BOLD, DIM, GOOD, NULL, WARN, Look
 from .panels import LOOK, milliseconds, style_of, titled, word_of
+from .tilts import tilt_lines
 from .words import about, angstrom, arrow, count, reasons, seconds, short, span, trend
 
 Entry = tuple[str, Part]
@@ -30,13 +31,16 @@ def facts(particle: ParticleView, width: int, height: int, look: Look = LOOK) ->
     turn = "-" if particle.step_deg is None else f"{particle.step_deg:.1f} deg per frame"
     word = trend(particle.resolution_trend)
     atoms = "" if particle.atoms is None else f", {count(particle.atoms)} atoms"
+    atoms += f" ({clean(reasons(particle.elements))})" if particle.elements else ""
+    lattice = ("lattice", f"{angstrom(particle.lattice_constant_A, look, 3)}, rotation {turn}")
     entries = [
         *_judgement(particle, look),
         ("resolution", f"{angstrom(particle.resolution_A, look)} {arrow(word, look)} {word}".rstrip() + atoms),
+        *tilt_lines(particle.tilts, look.angstrom),
         *_metrics(particle),
         ("frames", _frames(particle)),
         ("rejected", _rejected(particle)),
-        ("lattice", f"{angstrom(particle.lattice_constant_A, look, 3)}, rotation {turn}"),
+        *(() if particle.tilts else (lattice,)),
         ("place", f"({x:.0f}, {y:.0f}) px, diameter {angstrom(particle.diameter_A, look, 1)}"),
         ("ms/frame", milliseconds(particle.ms_per_frame)),
         ("note", clean(particle.note) or "-"),
@@ -63,7 +67,7 @@ def _judgement(particle: ParticleView, look: Look) -> list[Entry]:
         entries.append(("verdict", (text, style_of(said))))
     if particle.trusted is not None or particle.trust_reasons:
         entries.append(("map", trust(particle)))
-    if particle.target_A is not None and particle.state != "EXCLUDED":
+    if particle.target_A is not None and particle.state != "EXCLUDED" and not particle.tilts:
         entries.append(("forecast", _forecast(particle, look)))
     return entries
 
@@ -111,7 +115,7 @@ def essentials(particle: ParticleView, width: int, height: int = 2, look: Look =
     parts: list[tuple[str, Style]] = []
     if particle.verdict:
         parts.append((clean(word_of(particle)), style_of(word_of(particle))))
-        if particle.target_A is not None and particle.state != "EXCLUDED":
+        if particle.target_A is not None and particle.state != "EXCLUDED" and not particle.tilts:
             until = span(particle.forecast_low_s, particle.forecast_high_s)
             parts.append((f"{angstrom(particle.target_A, look)} in {until or 'a time not known yet'}", NULL))
         parts += [trust(particle)] if particle.trusted is False else []

@@ -243,6 +243,9 @@ class ParticleStatus:
     forecast: Forecast | None = None  # counted from the newest frame
     verdict: Verdict | None = None
     elements: dict[str, int] = field(default_factory=dict)  # atoms of each, of an alloy
+    tilts: dict[str, float] = field(
+        default_factory=dict
+    )  # of a tilt series: see `tilt_series.TiltReconstruction.geometry`
 
 
 @dataclass(frozen=True, slots=True, eq=False)

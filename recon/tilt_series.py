@@ -6,7 +6,7 @@ States: COLLECTING (too few tilts for two halves), MAPPING, DONE, FAILED (with a
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -292,6 +292,7 @@ class TiltReconstruction:
             milestone=self._milestone,
             verdict=self._verdict,
             elements=counted(self._atoms),
+            tilts={name: value for name, value in self.geometry().items() if value is not None and np.isfinite(value)},
         )
 
     def drain_poses(self) -> tuple[PoseRow, ...]:
@@ -311,7 +312,7 @@ class TiltReconstruction:
             voxel_A=self._pixel_size_A,
             atoms=self._atoms,
             poses=self._pose_rows(volume),
-            extra={"tilts": self._facts(maps, volume)},
+            extra={"tilts": {**self.geometry(), **self._alignment(maps, volume)}},
         )
 
     def _pose_rows(self, volume: TiltVolume) -> tuple[PoseRow, ...]:
@@ -322,20 +323,21 @@ class TiltReconstruction:
             rows.append(PoseRow(seen.frame, seen.time_s, (w, x, y, z), place, 0.0, used=True))
         return tuple(rows)
 
-    def _facts(self, maps: TiltMaps, volume: TiltVolume) -> dict[str, Any]:
-        """What summary.json says of the geometry."""
-        geometry = tilt_geometry(self._angles_deg())
-        axis, across, beam = self._main_A
-        shifts = volume.shifts_px
+    def geometry(self) -> dict[str, float | None]:
+        """The series in numbers: `TiltGeometry`, with the resolutions along the tilt axis, across it and along the beam
+        (``axis_A``, ``across_A``, ``beam_A``), where something is resolved. Empty before the first map.
+        """
+        geometry = self._geometry()
+        if geometry is None:
+            return {}
+        known = {item.name: getattr(geometry, item.name) for item in fields(geometry) if item.name != "gap"}
+        names = ("axis_A", "across_A", "beam_A")
+        return {"axis_deg": self.options.axis_deg, **known, **dict(zip(names, self._main_A, strict=True))}
+
+    @staticmethod
+    def _alignment(maps: TiltMaps, volume: TiltVolume) -> dict[str, Any]:
+        """What summary.json says besides."""
         return {
-            "axis_deg": self.options.axis_deg,
-            "low_deg": geometry.low_deg,
-            "high_deg": geometry.high_deg,
-            "step_deg": geometry.step_deg,
-            "wedge_deg": geometry.wedge_deg,
-            "elongation": geometry.elongation,
-            "next_deg": geometry.next_deg,
-            "resolution_A": {"along the axis": axis, "across": across, "along the beam": beam},
             "left_out_correlation": [round(float(value), 4) for value in maps.predicted],
-            "shift_rms_px": float(np.sqrt((shifts**2).sum(axis=1).mean())),
+            "shift_rms_px": float(np.sqrt((volume.shifts_px**2).sum(axis=1).mean())),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from html import escape
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ from .directions import sphere
 from .material import Facts, Moment, Particle, number
 from .motion import around, field, nice_bar, score_chart, time_scale, turning_chart, typical_turn_deg
 from .png import data_uri
+from .tilts import HALVES, tilt_numbers, tilts_of
 from .words import box, count, duration, figure, numbers, quantity, tag, tone
 
 NICE_A = (20.0, 10.0, 5.0, 3.0, 2.0, 1.5, 1.2, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
@@ -74,7 +76,7 @@ def section(
     kind = "bad" if facts.get("trusted") is False else "warn" if facts.get("note") else tone(word)
     parts += [box("The daemon says", reasons(facts), kind), box("What is missing", particle.missing)]
     parts.append(numbers(_headline(particle)))
-    parts.append(numbers(_metrics(facts)))
+    parts += [numbers(tilt_numbers(facts)), numbers(_metrics(facts))]
     if density is not None:
         parts.append(_map_rows(particle, density, portrait))
     quality = [_fsc_figure(particle), _sphere_figure(particle)]
@@ -158,7 +160,9 @@ def _map_rows(particle: Particle, density: maps.Density, portrait: str) -> str:
             for name in views()
         )
         total = len(particle.positions_A)
-        words = f"{total} atoms ({', '.join(sorted(set(particle.elements)))}), exactly along the axes"
+        kinds = Counter(particle.elements)
+        named = ", ".join(f"{name} {kinds[name]}" for name in sorted(kinds)) if len(kinds) > 1 else "".join(kinds)
+        words = f"{total} atoms ({named}), exactly along the axes"
         parts += [
             '<h3 class="part">Atoms</h3>',
             f'<div class="row">{drawn}</div>{scale()}',
@@ -206,9 +210,10 @@ def _fsc_figure(particle: Particle) -> str:
             x_ticks=room,
         )
     )
+    halves = HALVES if tilts_of(particle.facts) else "The halves are separate blocks of time."
     caption = (
-        "The halves are separate blocks of time. The curve says what detail they agree on; it does not prove that the "
-        "map is right, and a side that was never seen does not lower it."
+        f"{halves} The curve says what detail they agree on; it does not prove that the map is right, and a side that "
+        "was never seen does not lower it."
     )
     return figure(drawn, caption, "Fourier shell correlation")
 
@@ -304,7 +309,7 @@ def _forecast_figure(name: str, timeline: list[Moment]) -> str:
 
 
 def _path_figure(particle: Particle, series: Facts) -> str:
-    if len(particle.poses) < 2:
+    if len(particle.poses) < 2 or tilts_of(particle.facts):
         return ""
     path, pixel_size_A = particle.poses[:, 6:8], number(series.get("pixel_size_A"))
     diameter_A = number(particle.facts.get("diameter_A"))
@@ -316,7 +321,7 @@ def _path_figure(particle: Particle, series: Facts) -> str:
 
 
 def _motion_figures(particle: Particle) -> list[str]:
-    if len(particle.poses) < 3:
+    if len(particle.poses) < 3 or tilts_of(particle.facts):
         return []
     typical = typical_turn_deg(particle.poses)
     words = "" if typical is None else f" Median {typical:.1f}°."

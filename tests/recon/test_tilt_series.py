@@ -55,6 +55,10 @@ def test_a_map_after_every_tilt_and_the_atoms_at_the_end():
     assert status.coverage.sum() == len(angles)
     facts = result.extra["tilts"]
     assert (facts["wedge_deg"], facts["low_deg"], facts["high_deg"]) == (36, -72, 72)
+    assert status.tilts["next_deg"] == facts["next_deg"]
+    assert abs(facts["next_deg"]) == 78
+    assert 1.2 < status.tilts["elongation"] < 1.4
+    assert status.tilts["axis_A"] <= status.tilts["beam_A"]
     found = np.array([atom.position_A for atom in result.atoms])
     distance = cKDTree(found).query(crystal_A())[0]
     assert (distance < 0.6).mean() > 0.9
