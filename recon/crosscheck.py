@@ -6,14 +6,15 @@ A map that knows nothing of some frames can judge their branches, though, even i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .branches import Path, Shortlist, lattice_position, score_branches
-from .rotations import C2Z, from_matrix, multiply, to_matrix
+from .compare import SAME_POSE_DEG
+from .rotations import C2Z, angle_deg, from_matrix, multiply, to_matrix
 from .site import Site
 from .whitened import Whitened
 
@@ -21,6 +22,8 @@ Floats = NDArray[np.float64]
 STRETCH_FRAMES = 50  # whose branch is judged together
 MOST_FRAMES = 800  # that are tried, or a few more
 CLIPPED = 60.0  # no frame counts for more
+DECIDED = 5.0  # log-likelihood by which a pose must beat another one to prove it wrong: odds of 150 to 1
+MOST_DISPUTED = 0.5  # share of the common frames; with more the two accounts are not of one crystal
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +34,7 @@ class Scorer:
     ----------
     volume : filled map in kernel layout. centre_px, middle_px : (3,) x, y, z of its lattice centre and of the centroid
         of its atoms, pixels from its origin. site : its lattice sites. k_max : cycles per box.
+    number, path : frame numbers (t,), ascending, and sure poses of the frames that it is made of.
     """
 
     volume: Any
@@ -38,6 +42,8 @@ class Scorer:
     middle_px: Floats
     site: Site
     k_max: float
+    number: NDArray[np.int64]
+    path: Path
 
 
 def carried_over(path: Path, middle_px: Floats, turn: Floats, shift_px: Floats, to: Scorer) -> tuple[Floats, Floats]:
@@ -76,10 +82,12 @@ class Trial:
     ----------
     upheld : share of the stretches of frames whose branch wins. margin : log-likelihood per frame by which it beats its
         best alternative, in the stretch where that is least.
+    erred : numbers of frames whose pose in the other account both maps refute, see `refuted`.
     """
 
     upheld: float
     margin: float
+    erred: tuple[int, ...] = ()
 
 
 def sampled(rows: NDArray[np.int64], number: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -97,3 +105,45 @@ def judged(lead: Floats, number: NDArray[np.int64]) -> Trial | None:
     stretch = number // STRETCH_FRAMES
     least = [float(lead[stretch == s].mean(axis=0).min()) for s in np.unique(stretch)]
     return Trial(float(np.mean(np.array(least) > 0)), min(least)) if least else None
+
+
+def refuted(
+    data: Whitened, rows: NDArray[np.int64], own: Scorer, turn: Floats, shift_px: Floats, other: Scorer
+) -> tuple[int, ...]:
+    """Numbers of the frames that have other poses in two accounts, and where both maps together are for the own one.
+
+    The poses are refined on either map. Each map holds the frame as its own account has it, so that neither has an
+    advantage; where the own one is wrong, the other map is against it and its own, made of many frames, hardly for it.
+
+    Parameters
+    ----------
+    data, rows : the boxes of `own.number`. turn, shift_px : ``own = turn @ other + shift`` about the atoms' centroids.
+    """
+    _, mine, theirs = np.intersect1d(own.number, other.number, return_indices=True)
+    first, second = _part(own.path, mine), _part(other.path, theirs)
+    over = carried_over(first, own.middle_px, turn, shift_px, other)
+    apart = np.flatnonzero(angle_deg(over[0], second.poses) >= SAME_POSE_DEG)
+    if len(apart) == 0 or len(apart) > MOST_DISPUTED * len(mine):
+        return ()
+    back = carried_over(second, other.middle_px, turn.T, -turn.T @ shift_px, own)
+    frames, lead = rows[mine[apart]], np.zeros(len(apart))
+    for scorer, ours, others in (
+        (own, (first.poses, first.shifts), back), (other, over, (second.poses, second.shifts)),
+    ):  # fmt: skip
+        for sign, (poses, shifts) in ((1, ours), (-1, others)):
+            lead += sign * data.refine(scorer.volume, frames, poses[apart], shifts[apart], scorer.k_max)[2]
+    return tuple(int(number) for number in own.number[mine[apart[lead > DECIDED]]])
+
+
+def _part(path: Path, rows: NDArray[np.int64]) -> Path:
+    return Path(path.poses[rows], path.shifts[rows], path.score[rows], path.used[rows])
+
+
+def tried(
+    data: Whitened, rows: NDArray[np.int64], own: Scorer, turn: Floats, shift_px: Floats, other: Scorer
+) -> Trial | None:
+    """The sure poses of one account tried on the map of another; None without frames. Arguments as of `refuted`."""
+    picked = sampled(np.arange(len(rows)), own.number)
+    lead = leads(data, rows[picked], _part(own.path, picked), own.middle_px, turn, shift_px, other)
+    trial = judged(lead, own.number[picked])
+    return replace(trial, erred=refuted(data, rows, own, turn, shift_px, other)) if trial else None

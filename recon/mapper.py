@@ -20,7 +20,7 @@ from .chain import path_modulo, step_per_axis_deg
 from .change import Change, find_change
 from .clock import StepClock
 from .coverage import CELLS, view_counts
-from .crosscheck import Scorer, Trial, judged, leads, sampled
+from .crosscheck import Scorer, Trial, tried
 from .device import Device
 from .geometry import HalfPlane
 from .indexing import exchanged, grid_candidates, index_lattice, local_candidates
@@ -350,19 +350,18 @@ class Mapper:
         """The map, for the poses of others to be tried on; None before it is."""
         if self.published is None:
             return None
-        middle = self.published.centre_A / self.pixel_size_A
-        return Scorer(self._filled, self._centre, middle, self._site, self.limits.score)
+        buffer, middle = self.buffer, self.published.centre_A / self.pixel_size_A
+        rows = buffer.rows[buffer.used[buffer.rows]]
+        return Scorer(
+            self._filled, self._centre, middle, self._site, self.limits.score, buffer.number[rows], buffer.path(rows)
+        )
 
     def tried_on(self, other: Scorer, turn: Floats, shift_A: Floats) -> Trial | None:
         """The branches of the used frames on another map, ``own = turn @ other + shift`` about the atoms' centroids."""
-        if self.published is None:
+        own, rows = self.scorer, self.buffer.rows
+        if own is None:
             return None
-        buffer = self.buffer
-        used = buffer.rows[buffer.used[buffer.rows]]
-        rows = sampled(used, buffer.number[used])
-        middle, shift = self.published.centre_A / self.pixel_size_A, shift_A / self.pixel_size_A
-        lead = leads(self._data, rows, buffer.path(rows), middle, turn, shift, other)
-        return judged(lead, buffer.number[rows])
+        return tried(self._data, rows[self.buffer.used[rows]], own, turn, shift_A / self.pixel_size_A, other)
 
     def change(self) -> Change | None:
         """Atoms that the newest settled frames lack or have beside what the oldest had; None with too few frames."""

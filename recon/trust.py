@@ -65,6 +65,11 @@ class Account:
     number: NDArray[np.int64]
     poses: Floats
 
+    def without(self, number: tuple[int, ...]) -> Account:
+        """The same but for the poses of some frames."""
+        kept = ~np.isin(self.number, number)
+        return Account(self.atoms_A, self.number[kept], self.poses[kept])
+
 
 def _gauge_angle_deg(turn: Floats, frame: Floats, *, inverted: bool) -> float:
     """Angle between the gauge of the atoms, ``first = turn second``, and of the poses, ``first = second frame``."""

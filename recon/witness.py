@@ -120,12 +120,16 @@ class Witness:
             self._trust = replace(numbers, trusted=False, reasons=(f"no second map: {self._failure}",))
             return
         neighbour_A = mapper.published.lattice_constant_A / np.sqrt(2)
-        numbers, found = compare_accounts(numbers, _account(mapper), self._other, neighbour_A, self._gauges)
+        mine = _account(mapper)
+        numbers, found = compare_accounts(numbers, mine, self._other, neighbour_A, self._gauges)
         if branches and found.gauge >= 0 and self._scorer is not None:
             trial = mapper.tried_on(self._scorer, found.turn, found.shift_A)
             numbers = replace(
                 numbers, upheld=trial.upheld if trial else None, second_margin=trial.margin if trial else None
             )
+            if trial and trial.erred:  # a witness of few frames errs in some of its own poses; they are no evidence
+                self._other = self._other.without(trial.erred)
+                numbers, found = compare_accounts(numbers, mine, self._other, neighbour_A, found.ranked)
         self._trust = judge(numbers)
         self._gauges = found.ranked if self._trust.trusted else None
 

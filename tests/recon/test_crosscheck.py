@@ -9,11 +9,18 @@ import pytest
 
 from tumble.recon.branches import Path
 from tumble.recon.compare import GAUGES
-from tumble.recon.crosscheck import Scorer, judged, leads, sampled
+from tumble.recon.crosscheck import Scorer, judged, leads, refuted, sampled, tried
 from tumble.recon.device import Device
 from tumble.recon.geometry import box_size_px, half_plane
 from tumble.recon.maps import Accumulator
-from tumble.recon.rotations import equivalents, random_rotations, to_matrix
+from tumble.recon.rotations import (
+    equivalents,
+    from_matrix,
+    from_rotation_vector,
+    multiply,
+    random_rotations,
+    to_matrix,
+)
 from tumble.recon.site import Site
 from tumble.recon.spectra import box_coefficients
 from tumble.recon.volume import Grid, as_kernel_volume
@@ -45,6 +52,21 @@ def about_a_site(atoms: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray
     return atoms - site, site
 
 
+def account(
+    device: Device, data: Whitened, poses: np.ndarray, shifts: np.ndarray, place: np.ndarray, start: int
+) -> Scorer:
+    """The map of all boxes with these poses, its origin at `place` (A, from the centroid of the atoms)."""
+    count = len(poses)
+    sums = Accumulator(Grid(SIZE, K_MAX), 1, device)
+    data.insert(sums, np.zeros(count, np.int64), np.arange(count), poses, shifts, np.ones(count))
+    numerator, denominator = sums.sums(0)
+    volume = as_kernel_volume(numerator / (denominator + 0.5), device)
+    path = Path(poses, shifts, np.zeros(count), np.ones(count, np.bool_))
+    site = Site(place / PIXEL_A, CONSTANT_A / PIXEL_A)
+    number = np.arange(start, start + count)
+    return Scorer(volume, np.zeros(3), -place / PIXEL_A, site, float(K_MAX), number, path)
+
+
 @pytest.mark.parametrize("gauge", [0, 9, 31])
 def test_branches_on_another_map(synthetic: ModuleType, device: Device, gauge: int) -> None:
     rng = np.random.default_rng(gauge)
@@ -52,12 +74,7 @@ def test_branches_on_another_map(synthetic: ModuleType, device: Device, gauge: i
     other, place = about_a_site(crystal @ turn, 2)  # crystal = turn @ other
     poses, shifts = random_rotations(300, rng), rng.normal(0, 1, (300, 2))
     theirs = exposed(synthetic, device, other, poses, shifts, 1)
-    grid = Grid(SIZE, K_MAX)
-    sums = Accumulator(grid, 1, device)
-    theirs.insert(sums, np.zeros(300, np.int64), np.arange(300), poses, shifts, np.ones(300))
-    numerator, denominator = sums.sums(0)
-    volume = as_kernel_volume(numerator / (denominator + 0.5), device)
-    scorer = Scorer(volume, np.zeros(3), -place / PIXEL_A, Site(place / PIXEL_A, CONSTANT_A / PIXEL_A), float(K_MAX))
+    scorer = account(device, theirs, poses, shifts, place, 1000)
     own, site = about_a_site(crystal, 0)
     poses = random_rotations(FRAMES, rng)
     middle = rng.normal(0, 0.5, (FRAMES, 2))  # where the crystal is
@@ -79,6 +96,27 @@ def test_branches_on_another_map(synthetic: ModuleType, device: Device, gauge: i
     assert trial is not None
     assert trial.upheld == pytest.approx(2 / 3)
     assert trial.margin < -1.0
+
+
+def test_whose_error_it_is(synthetic: ModuleType, device: Device) -> None:
+    """Two maps of the same boxes, each with errors of its own: either account is refuted in its own errors alone."""
+    rng = np.random.default_rng(5)
+    crystal, turn = synthetic.fcc_crystal(CONSTANT_A, DIAMETER_A), GAUGES[9]
+    own, site = about_a_site(crystal, 0)
+    _, place = about_a_site(crystal @ turn, 2)
+    poses, middle = random_rotations(FRAMES, rng), rng.normal(0, 0.5, (FRAMES, 2))
+    data = exposed(synthetic, device, own, poses, middle + to_matrix(poses)[:, :2] @ site / PIXEL_A, 3)
+    others = multiply(poses, from_matrix(turn))
+    poses[:6] = equivalents(poses[:6])[:, 7]  # another branch
+    others[20:30] = multiply(from_rotation_vector(np.array([0.0, 0.25, 0.0])), others[20:30])  # off by 14 degrees
+    first = account(device, data, poses, middle + to_matrix(poses)[:, :2] @ site / PIXEL_A, site, 0)
+    second = account(device, data, others, middle + to_matrix(others)[:, :2] @ place / PIXEL_A, place, 0)
+    number = np.arange(FRAMES)
+    assert refuted(data, number, first, turn, np.zeros(3), second) == tuple(range(20, 30))
+    assert refuted(data, number, second, turn.T, np.zeros(3), first) == tuple(range(6))
+    trial = tried(data, number, first, turn, np.zeros(3), second)
+    assert trial is not None
+    assert trial.erred == tuple(range(20, 30))
 
 
 def test_no_frames() -> None:
