@@ -20,6 +20,7 @@ from types import TracebackType
 
 import zmq
 
+from .allowance import Allowance
 from .config import Settings
 from .endpoints import any_port, from_here, is_local, write_card
 from .errors import TumbleError, UsageError
@@ -34,8 +35,10 @@ NO_SNAPSHOT = "no snapshot yet"
 ANY_PORT = "tcp://127.0.0.1:0"
 REPEAT_S = 1.0  # a snapshot is sent again after this long, so that viewers know that the daemon lives
 MAX_WAITING = 256  # viewers that wait for the next snapshot; more are answered at once
-AT_ONCE = 32  # requests answered before the thread pauses: whoever floods it must not take the processor away
-PAUSE_S = 0.005
+AT_ONCE = 32  # requests read before the thread pauses: whoever floods it must not take the processor away
+PAUSE_S = 0.02
+EACH = 64  # requests of one client that are answered in a second; a viewer asks for every snapshot once
+LAST_TURNS = 8  # after the end, for those who still ask
 NOT_UNDERSTOOD = b'{"error":"unknown request: ask for snapshot, next or hello"}'
 NOT_ALLOWED = b'{"error":"this key is not allowed"}'
 
@@ -114,6 +117,7 @@ class ControlServer:
         self._known: frozenset[str] | None = None  # names of the particles
         self._fresh = False
         self._lock = threading.Lock()
+        self._allowance = Allowance(EACH)
         self._waiting: dict[bytes, zmq.Frame] = {}
         self.refresh: Callable[[], Snapshot | None] = lambda: None
         self._closing = False
@@ -186,8 +190,10 @@ class ControlServer:
         for socket in (self._gate.socket, self._status, self._control):
             poller.register(socket, zmq.POLLIN)
         repeat_at = 0.0
-        while True:
+        last_turns = LAST_TURNS
+        while last_turns:
             closing = self._closing
+            last_turns -= closing
             if self._due(repeat_at):
                 repeat_at = time.monotonic() + REPEAT_S
                 for identity, question in self._waiting.items():
@@ -228,11 +234,13 @@ class ControlServer:
                 continue
             if len(parts) < 2 or len(parts) > MAX_PARTS:
                 continue
+            identity = parts[0].bytes
+            if not self._allowance.spend(identity):
+                continue
             try:
                 words = parts[-1].bytes.decode()
             except UnicodeDecodeError:
                 words = ""
-            identity = parts[0].bytes
             reply = answer(parts[-1], words)
             if reply is None:
                 self._waiting[identity] = parts[-1]

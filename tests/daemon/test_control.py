@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
 import time
 
 import pytest
 import zmq
 
-from tumble.daemon.control import AT_ONCE, ControlServer
+from tumble.daemon.allowance import MOST_CLIENTS, Allowance
+from tumble.daemon.control import AT_ONCE, EACH, ControlServer
 from tumble.daemon.endpoints import check_loopback, find, from_here, running, runtime_folder
 from tumble.daemon.errors import TumbleError, UsageError
 from tumble.daemon.snapshot import SCHEMA_VERSION, Snapshot, StreamHealth
@@ -142,3 +146,62 @@ def test_what_listens_everywhere_is_reached_from_here():
     assert from_here("tcp://[::]:5") == "tcp://[::1]:5"
     assert from_here("tcp://10.0.0.1:5") == "tcp://10.0.0.1:5"
     assert from_here("ipc:///run/x") == "ipc:///run/x"
+
+
+FLOOD = """
+import select, sys, time, zmq
+context = zmq.Context()
+sockets = [context.socket(zmq.DEALER) for _ in range(4)]
+for socket in sockets:
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.connect(sys.argv[1])
+answers, begun = 0, time.monotonic()
+while not select.select([sys.stdin], [], [], 0)[0]:
+    for socket in sockets:
+        try:
+            for _ in range(500):
+                socket.send_multipart([b"", b"snapshot"], zmq.NOBLOCK)
+        except zmq.Again:
+            pass
+        while socket.poll(0):
+            socket.recv_multipart()
+            answers += 1
+            if answers == 1:
+                print("begun", flush=True)
+print(answers, time.monotonic() - begun, flush=True)
+"""
+
+
+def test_a_flood_from_outside_stops_neither_snapshots_nor_the_end_and_gets_few_answers():
+    """From a process of its own, over several connections, as fast as it can."""
+    server = ControlServer("tcp://127.0.0.1:0", "here")
+    command = [sys.executable, "-c", FLOOD, server.endpoint]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as flood:
+        patience = threading.Timer(120.0, flood.kill)
+        patience.start()
+        with server:
+            server.publish(snapshot(0))
+            assert flood.stdout.readline() == "begun\n"
+            with Viewer(server.endpoint) as viewer:
+                for sequence in range(1, 30):
+                    server.publish(snapshot(sequence))
+                    while viewer.poll(30.0).sequence != sequence:
+                        pass
+        assert flood.poll() is None  # it goes on, and the daemon could end all the same
+        patience.cancel()
+        answers, seconds = flood.communicate("\n", timeout=60)[0].split()
+    assert 0 < int(answers) <= 4 * EACH * (float(seconds) + 2)
+
+
+def test_an_allowance_is_for_each_client_and_second(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("tumble.daemon.allowance.time.monotonic", lambda: clock[0])
+    allowance = Allowance(3)
+    assert [allowance.spend(b"a") for _ in range(5)] == [True, True, True, False, False]
+    assert allowance.spend(b"b")
+    for number in range(2 * MOST_CLIENTS):  # those that are not counted any more get nothing, and take no memory
+        allowance.spend(number.to_bytes(4, "big"))
+    assert not allowance.spend(b"c")
+    assert allowance.spend(b"b")
+    clock[0] = 1.0
+    assert all(allowance.spend(client) for client in (b"a", b"b", b"c"))
