@@ -167,3 +167,24 @@ def index_lattice(
         model = LatticeModel(volume, as_kernel_volume(volume, data.device), model.indexer, grid)
         found = local_candidates(model, data, frames, found, sigma_deg, neighbours=2)
     return found, lattice_model(model.volume, grid, data, poses, band_k, least_shell=SHARP_SHELL)
+
+
+def contrast_sign(
+    data: Whitened,
+    frames: NDArray[np.int64],
+    template: Any,
+    grid: Grid,
+    poses: PoseGrid,
+    band_k: tuple[float, float],
+    sigma_deg: float,
+) -> int:
+    """Whether atoms are bright (1) or dark (-1): the sign of the template on which frames are indexed better.
+
+    Poses that are refined tell far better than the search for the lattice constant on its coarse grid, and take longer:
+    at 25 e/A^2 30 +- 2 units of log-likelihood per frame where that found 0.3 +- 1.1.
+    """
+    bright, dark = (
+        index_lattice(data, frames, template * np.float32(sign), grid, poses, band_k, sigma_deg)[0].score[:, 0].mean()
+        for sign in (1, -1)
+    )
+    return 1 if bright >= dark else -1

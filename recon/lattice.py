@@ -281,11 +281,14 @@ def search_range_A(element: str | None, known_A: float | None) -> tuple[float, f
 
 
 class LatticeFit(NamedTuple):
-    """Lattice constant in A, how sharply it wins in standard errors, and whether atoms are bright (1) or dark (-1)."""
+    """Lattice constant in A, how sharply it wins in standard errors, whether atoms are bright (1) or dark (-1), and by
+    how many standard errors that sign leads (infinity where no other was tried).
+    """
 
     constant_A: float
     sharpness: float
     sign: int
+    lead: float = math.inf
 
 
 def measure_lattice_constant(
@@ -333,6 +336,7 @@ def measure_lattice_constant(
     both = np.array([frame_scores(a) for a in coarse]).swapaxes(0, 1)
     chosen = int(both.mean(axis=2).max(axis=1).argmax())
     scores = both[chosen]
+    lead = both[chosen, scores.mean(axis=1).argmax()] - both[-1 - chosen, both[-1 - chosen].mean(axis=1).argmax()]
     centre = coarse[scores.mean(axis=1).argmax()]
     fine = centre + np.arange(-2, 3) * 0.02
     values = np.array([frame_scores(a)[chosen].mean() for a in fine])
@@ -342,4 +346,9 @@ def measure_lattice_constant(
     winner = scores[scores.mean(axis=1).argmax()]
     others = np.median(scores, axis=0)
     gain = winner - others
-    return LatticeFit(best, float(gain.mean() / (gain.std() / math.sqrt(len(gain)) + 1e-12)), signs[chosen])
+    return LatticeFit(best, _sureness(gain), signs[chosen], _sureness(lead) if len(signs) > 1 else math.inf)
+
+
+def _sureness(gain: Floats) -> float:
+    """Mean of a gain (n,) in standard errors."""
+    return float(gain.mean() / (gain.std() / math.sqrt(len(gain)) + 1e-12))

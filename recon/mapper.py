@@ -6,6 +6,7 @@ now and then re-decide everything buffered, refine and solve. Old frames leave t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ from .coverage import CELLS, view_counts
 from .crosscheck import Scorer, Trial, tried
 from .device import Device
 from .geometry import HalfPlane
-from .indexing import exchanged, grid_candidates, index_lattice, local_candidates
+from .indexing import contrast_sign, exchanged, grid_candidates, index_lattice, local_candidates
 from .ledger import Ledger
 from .lens import Lens
 from .limits import Limits
@@ -45,6 +46,7 @@ NO_LATTICE = 2.0  # standard errors by which a lattice constant must win to be t
 NO_CRYSTAL = 15.0  # log-likelihood per frame, against maps without it, that a crystal must reach; pure noise gave 5
 LEAST_USED = 0.2  # share of frames of the first map whose pose must be sure
 LATTICE_FRAMES = 60  # frames on which the constant is measured
+SURE_SIGN, SIGN_FRAMES = 6.0, 150  # standard errors by which bright or dark must lead there; else so many are indexed
 SETTLED = 0.004  # share of changed frames below which a re-decision has converged
 NEARLY_SETTLED = 0.02  # the same while frames stream in and another re-decision will come
 GRID_SPACING_DEG = 3.1  # for a crystal of 25 A; the width of a lattice spot in angle goes with 1 / diameter
@@ -130,7 +132,8 @@ class Mapper:
         weight = noise_weights(noise, self.plane)
         grid = Grid(self.plane.box_px, self.limits.index)
         with self.clock("lattice constant"):
-            self.lattice_constant_A = self._measure_lattice(weight, rows, grid)
+            fit = self._measure_lattice(weight, rows, grid)
+            self.lattice_constant_A = fit.constant_A
         low, high = self._band
         inside = (self.plane.radius >= low) & (self.plane.radius <= high)
         self._data = data = Whitened(
@@ -150,7 +153,11 @@ class Mapper:
             template = lattice.match_contrast(
                 ball, excess, self.plane, grid, self.pixel_size_A, self._band, poses.poses[::40], self.device
             )
-            found, self._model = index_lattice(data, rows, template, grid, poses, self._band, self.step_deg)
+            how = template, grid, poses, self._band, self.step_deg
+            sign = fit.sign if fit.lead > SURE_SIGN else contrast_sign(data, rows[:SIGN_FRAMES], *how)
+            self.lens = self.lens.of_sign(sign)
+            self._coefficients(rows)[...] *= sign
+            found, self._model = index_lattice(data, rows, *how)
         self.buffer.remember(rows, found)
         path, site = first_path(found, self.step_deg, self.lattice_constant_A / self.pixel_size_A)
         self.step_deg = max(step_per_axis_deg(path.poses), LEAST_STEP_DEG)
@@ -162,10 +169,8 @@ class Mapper:
         self.redecide(rounds=MOST_ROUNDS, thorough=True)
         share = float(self.buffer.used[rows].mean())
         if share < LEAST_USED or self.likelihood < NO_CRYSTAL:
-            raise NoLatticeError(
-                f"the frames do not agree on one crystal (poses sure in {100 * share:.0f} % of them, "
-                f"likelihood {self.likelihood:.0f} per frame)"
-            )
+            numbers = f"poses sure in {100 * share:.0f} % of them, likelihood {self.likelihood:.0f} per frame"
+            raise NoLatticeError(f"the frames do not agree on one crystal ({numbers})")
         self.publish(thorough=True)
 
     @property
@@ -176,10 +181,10 @@ class Mapper:
     def _coefficients(self, rows: Rows, step: int = 1) -> Any:
         return self.buffer.coefficients[rows[0] : rows[-1] + 1 : step]
 
-    def _measure_lattice(self, weight: NDArray[np.float32], rows: Rows, grid: Grid) -> float:
+    def _measure_lattice(self, weight: NDArray[np.float32], rows: Rows, grid: Grid) -> lattice.LatticeFit:
         known = self.options.lattice_constant_A
         if known is not None and len(self.lens.signs_tried) == 1:
-            return known
+            return lattice.LatticeFit(known, math.inf, 1)
         sample = self._coefficients(rows, max(1, len(rows) // LATTICE_FRAMES))
         found = lattice.measure_lattice_constant(
             sample, self.plane, weight, self.diameter_A, self.pixel_size_A, grid, lattice.pose_grid(4.2, 3.0),
@@ -187,10 +192,7 @@ class Mapper:
         )  # fmt: skip
         if found.sharpness < NO_LATTICE and known is None:
             raise NoLatticeError("no fcc lattice stands out of the noise")
-        self.lens = self.lens.of_sign(found.sign)
-        if found.sign < 0:
-            self._coefficients(rows)[...] *= -1
-        return known or found.constant_A
+        return found if known is None else found._replace(constant_A=known)
 
     # ---------------------------------------------------------------- streaming
 
@@ -324,8 +326,8 @@ class Mapper:
         with self.clock("solve"):
             solved = solve(ledger.sums)
         with self.clock("atoms"):
-            known, start_A = self.options, self.lattice_constant_A or 3.97
-            self.published = publish(solved, self.pixel_size_A, start_A, known.element, self.device, known.elements)
+            told, start_A = self.options, self.lattice_constant_A or 3.97
+            self.published = publish(solved, self.pixel_size_A, start_A, told.element, self.device, told.elements)
         with self.clock("scoring map"):
             grid = Grid(box_px, self.limits.score_grid)
             self._filled, self._centre = scoring_map(
