@@ -40,7 +40,7 @@ def views_panel(particle: ParticleView, width: int, height: int, look: Look = LO
     if not particle.coverage:
         return _empty(f"{_name(particle)} views", "no views yet", width, height, look)
     known = summary(particle.coverage)
-    words: list[Part] = [f"{percent(known.seen, known.cells)} of sides seen"]
+    words: list[Part] = [f"seen from {percent(known.seen, known.cells)} of sides"]
     if known.missing and known.gap_deg >= 5:
         words += ["  ", (f"gap {known.gap_deg:.0f} deg", WARN if known.gap_deg > 15 else NULL)]
     text = sum(len(part if isinstance(part, str) else part[0]) for part in words)
@@ -91,7 +91,7 @@ def _trend_points(particle: ParticleView) -> list[tuple[float, float]]:
 
 
 def trend_panel(particle: ParticleView, width: int, height: int, look: Look = LOOK, rate_hz: float = 0.0) -> Block:
-    """Resolution against the number of frames used; lower is better. With a forecast, its fan to the target.
+    """Resolution against the number of frames used; lower is better; the target dotted, the forecast as a fan to it.
 
     Parameters
     ----------
@@ -101,11 +101,12 @@ def trend_panel(particle: ParticleView, width: int, height: int, look: Look = LO
     if len(points) < 2:
         return _empty("Resolution", "needs two maps", width, height, look)
     fan = _fan(particle, points[-1], rate_hz)
-    ahead = [fan.target] if fan else []
-    low, high = min([*ahead, *(value for _, value in points)]), max(value for _, value in points)
+    target = [] if particle.target_A is None else [particle.target_A]
+    values = [*target, *(value for _, value in points)]
+    low, high = min(values), max(values)
     pad = max(0.02, 0.08 * (high - low))
     bottom, top = max(0.0, low - pad), high + pad
-    middle = (bottom + top) / 2
+    middle = particle.target_A or (bottom + top) / 2
     first, last = points[0][0], max(frames for frames, _ in points)
     end = min(max(last, fan.latest), last + 1.5 * (last - first)) if fan else last
     names = ((first, short(first)), ((first + end) / 2, short((first + end) / 2)), (end, short(end) + " frames"))
@@ -115,7 +116,7 @@ def trend_panel(particle: ParticleView, width: int, height: int, look: Look = LO
         (bottom, top),
         x_ticks=names,
         y_ticks=tuple((value, _axis_number(value)) for value in (bottom, middle, top)),
-        limit=particle.target_A if fan else None,
+        limit=particle.target_A,
         fan=fan,
     )
     word = trend(particle.resolution_trend)

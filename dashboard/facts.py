@@ -18,10 +18,10 @@ _SHORT = ("ms/frame",)  # takes one line and is cut off, so that words have room
 # metrics an operator can use, in the order in which they are shown: name, words, factor
 _METRICS = (
     ("efficiency", "evenness {:.2f} of 1", 1),
-    ("empty_fraction", "{:.0f} % of Fourier space unseen", 100),
-    ("area_ratio", "isotropy {:.2f} of 1", 1),
+    ("empty_fraction", "{:.0f} % of the map's directions unmeasured", 100),
+    ("weakest_cone", "weakest side {:.0f} % of the middle one", 100),
     ("effective_views", "worth {:.0f} even views", 1),
-    ("fresh_views_per_s", "{:+.0f} a second", 1),
+    ("fresh_views_per_s", "{:.0f} more a second", 1),
 )
 
 
@@ -39,12 +39,12 @@ def facts(particle: ParticleView, width: int, height: int, look: Look = LOOK) ->
         *tilt_lines(particle.tilts, look.angstrom),
         *_metrics(particle),
         ("frames", _frames(particle)),
-        ("rejected", _rejected(particle)),
         *(() if particle.tilts else (lattice,)),
         ("place", f"({x:.0f}, {y:.0f}) px, diameter {angstrom(particle.diameter_A, look, 1)}"),
         ("ms/frame", milliseconds(particle.ms_per_frame)),
-        ("note", clean(particle.note) or "-"),
     ]
+    if particle.note:
+        entries.append(("note", (clean(particle.note), WARN)))
     room = max(1, width - 12)
     spare = height - 1 - len(entries)
     lines = []
@@ -94,7 +94,7 @@ def _metrics(particle: ParticleView) -> list[Entry]:
     words = []
     for name, text, factor in _METRICS:
         value = particle.metrics.get(name)
-        if value is not None and math.isfinite(value):
+        if value is not None and math.isfinite(value) and value >= 0:
             words.append(text.format(factor * value))
     return [("views", ", ".join(words))] if words else []
 
@@ -102,12 +102,9 @@ def _metrics(particle: ParticleView) -> list[Entry]:
 def _frames(particle: ParticleView) -> str:
     waiting = f", {count(particle.frames_in_flight)} in flight" if particle.frames_in_flight else ""
     behind = f", {seconds(particle.lag_s)} behind" if particle.frames_waiting and particle.lag_s > 0 else ""
-    return f"{count(particle.frames_used)} used of {count(particle.frames_seen)}{waiting}{behind}"
-
-
-def _rejected(particle: ParticleView) -> str:
-    rejected = sum(particle.frames_rejected.values())
-    return f"{count(rejected)} ({clean(reasons(particle.frames_rejected))})" if rejected else "0"
+    unused = clean(reasons(particle.frames_rejected))
+    said = f"{count(particle.frames_used)} used of {count(particle.frames_seen)}{waiting}{behind}"
+    return f"{said}; not used: {unused}" if unused else said
 
 
 def essentials(particle: ParticleView, width: int, height: int = 2, look: Look = LOOK) -> Block:

@@ -124,7 +124,7 @@ def _wide(snapshot: Snapshot, width: int, height: int, look: Look, state: ViewSt
 def _detail(snapshot: Snapshot, particle: ParticleView, width: int, height: int, look: Look, state: ViewState) -> Block:
     """Sphere and slice as large squares, the two curves, below them facts and log."""
     known = (particle.verdict, particle.trusted is not None or particle.trust_reasons, particle.target_A)
-    wanted = 9 + sum(map(bool, (*known, particle.metrics, particle.tilts)))
+    wanted = 9 + sum(map(bool, (*known, particle.metrics, particle.note, particle.tilts)))
     foot = wanted if height >= 26 else 6
     pictures = height - foot
     half = (width - 1) // 2
@@ -165,12 +165,12 @@ States COLLECTING its first frames   INDEXING lattice and path   MAPPING
 Verdict CONTINUE  ENOUGH target reached, map trusted   PLATEAU more of the same
        will not help   STARVED too few fresh views   CHANGING   SEARCHING
        "! doubt": there is evidence that the map is wrong.
-Views  Hemisphere of viewing directions (a view and its opposite are the same),
-       equal areas drawn equal. Blank: never seen; denser: seen more often.
-       "gap" is the radius of the widest patch without a view.
-FSC    Agreement of the two half maps; dotted: 0.143. It never stands alone:
-       a side that was never seen does not lower it.
-Resolution against frames used, lower is better; the fan leads to the target.
+Views  Hemisphere of directions of view; blank: never seen; denser: more often.
+       "gap": radius of the widest patch without a view.
+FSC    Agreement of the half maps; dotted: 0.143. A void does not lower it.
+Resolution against frames used, lower is better; dotted: the target; the fan
+       leads to it. One view measures all directions across it, so a map is
+       whole long before the crystal was seen from all sides.
 Map    The brightest density within the layer of atoms about the centre.
 Stream received = used + rejected + dropped + in flight, always. Missing were
        lost before they came here. Lag: age of the newest frame worked in;

@@ -14,6 +14,7 @@ from .words import angstrom, arrow, clock, count, mebibytes, percent, reasons, s
 
 LOOK = Look()
 LAG_LIMIT_S = 2.0  # beyond this the operator looks at the past
+REMARKS = 112  # cells from which there is a column for them
 LOG_LINES = 3  # that one line of the log may take
 _PHASES = {"WAITING": WARN, "RUNNING": GOOD, "FINISHING": WARN, "DONE": GOOD, "FAILED": BAD}
 DISK_LIMIT_MiB = 10 * 1024  # a minute or so of a fast detector
@@ -245,7 +246,11 @@ def overview(snapshot: Snapshot, width: int, height: int, look: Look = LOOK, sel
         first = min(max(0, chosen - room // 2), len(names) - room)
         title += f", {first + 1}-{first + room} shown"
     shown = snapshot.particles[first : first + room]
-    lines += [_overview_line(particle, width, look, particle.name == names[chosen]) for particle in shown]
+    roomy = width < REMARKS and 2 * len(shown) <= room  # a line below each one for what is said of it
+    for particle in shown:
+        lines.append(_overview_line(particle, width, look, particle.name == names[chosen]))
+        if roomy:
+            lines.append(row(width, " " * 10, (cut(remark(particle), width - 10, look.ellipsis), DIM)))
     words = clean(snapshot.verdict)
     if apart:
         lines += flow([(words, BOLD)], width, max(1, height - 1 - len(lines)), look.ellipsis)
@@ -277,7 +282,7 @@ def remark(particle: ParticleView) -> str:
     """The most important thing that the daemon says in words about a particle."""
     if particle.state == "EXCLUDED":
         return clean(particle.note)
-    doubts = particle.trust_reasons if particle.trusted is False else ()
+    doubts = [f"do not trust: {why}" for why in particle.trust_reasons] if particle.trusted is False else []
     for said in (*doubts, *particle.verdict_reasons, particle.note, particle.forecast_words):
         if said:
             return clean(said)
@@ -292,7 +297,7 @@ def _overview_head(width: int, label: str) -> Line:
         head += f" {'diameter':>9}"
     if width >= 96:
         head += f" {'rotation':>9}"
-    if width >= 112:
+    if width >= REMARKS:
         head += f"{'to target':>18}" if width >= 140 else ""
         head += "  remark"
     return row(width, (head, DIM))
@@ -324,7 +329,7 @@ def _overview_line(particle: ParticleView, width: int, look: Look, chosen: bool)
         parts.append(f" {turn:>9}  ")
     if width >= 140:
         parts.append(f"{span(particle.forecast_low_s, particle.forecast_high_s) or '-':>16}  ")
-    if width >= 112:
+    if width >= REMARKS:
         parts.append(cut(remark(particle), width - (97 if width < 140 else 115), look.ellipsis))
     return row(width, *parts)
 

@@ -6,6 +6,7 @@ Fed when a map is made and when frames leave the buffer; depends on frames only,
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from .chain import step_per_axis_deg
 from .coverage import view_directions
 from .forecast import Curve, b_factor_A2, debye_power, forecast, needed_views
-from .metrics import cones, efficiency, surface
+from .metrics import cones, efficiency
 from .metrics.sampling import FourierSampling
 from .outlook import Sighting
 from .output import SIGNAL_FROM
@@ -30,9 +31,7 @@ Floats = NDArray[np.float64]
 Item = TypeVar("Item")
 
 MOST_MILESTONES = 64  # kept; then every other one of the older half is forgotten
-NULL_DRAWS = 2
 DUE_FRAMES = 100  # from one map to the next, at least, however near the target
-GROWTH = 1.25  # of the frames, before the metrics by direction, which change slowly, are measured again
 AXES = 128
 STEP_FRAMES = 250  # on which the rotation per frame is measured
 UNSEEN = np.array([0.0, 0.0, 1.0])  # view of a particle before it was seen
@@ -86,7 +85,6 @@ class Progress:
         self._sample = np.zeros((0, 3))
         self._sightings: tuple[Sighting, ...] = ()
         self._stride, self._skipped = 1, 0
-        self._measured_at = 0  # frames in the map when the metrics by direction were measured
         self._reached: float | None = None
         self._b_factor_A2: float | None = None
 
@@ -139,27 +137,10 @@ class Progress:
         milestone = replace(milestone, efficiency=even)
         if new.halves is None:
             return milestone
-        if milestone.frames_used < GROWTH * self._measured_at:
-            before = self.history[-1]
-            return replace(milestone, area_ratio=before.area_ratio, sphericity=before.sphericity)
-        self._measured_at = milestone.frames_used
         first, second = new.halves
-        last = min(len(new.fsc) - 1, first.shape[0] // 2)
-        conical = cones.conical_correlation(first, second, last, AXES)
-        null = cones.isotropic_area_ratios(
-            new.fsc[: last + 1], first.shape[0], np.random.default_rng(milestone.frames_used), draws=NULL_DRAWS,
-            power=symmetric_power(first + second), axes=AXES,
-        )  # fmt: skip
-        level = float(np.median(null))
-        try:
-            roundness = surface.sphericity(cones.resolved_body(conical))
-        except ValueError:  # nothing is resolved in any direction
-            roundness = None
-        return replace(
-            milestone,
-            area_ratio=min(conical.area_ratio / level, 1.0) if level > 0 else None,
-            sphericity=roundness,
-        )
+        shells = (new.first, min(math.floor(self.box_A / self.target_A), len(new.fsc) - 1))
+        weakest = cones.weakest_cone(first, second, symmetric_power(first + second) / 4, shells, AXES)
+        return replace(milestone, weakest_cone=weakest)
 
     def ahead(self, time_s: float) -> Forecast | None:
         """The forecast counted from `time_s`, the time of the particle's newest frame."""

@@ -155,8 +155,8 @@ class Milestone:
     step_deg : rotation per frame, rms per axis, since the milestone before.
     scf : sampling compensation factor; it ignores what `empty_fraction` counts.
     efficiency : E_od as a share of what perfectly even views give, 0 to 1.
-    area_ratio : cFAR as a share of what isotropic data of the same quality give; 1 is isotropic.
-    sphericity : of the surface up to which each direction is resolved.
+    weakest_cone : signal in the weakest cone of directions, of what the middle one has, see `metrics.cones`.
+    sphericity : of the surface up to which each direction is resolved, of a tilt series.
     novelty_per_s : share of the directions that became measured, per second, since the milestone before.
     fresh_views_per_s : effective views gained per second since the milestone before.
     """
@@ -170,7 +170,7 @@ class Milestone:
     step_deg: float | None = None
     scf: float = 0.0
     efficiency: float | None = None
-    area_ratio: float | None = None
+    weakest_cone: float | None = None
     sphericity: float | None = None
     novelty_per_s: float = 0.0
     fresh_views_per_s: float = 0.0

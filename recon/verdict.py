@@ -14,7 +14,7 @@ from .records import Forecast, Milestone, Trust, Verdict
 SURE = 0.75  # probability, from the signal of all shells, from which a target counts as reached
 CROSSING = 1.05  # one shell may dip below the threshold this near to the target; twice that does not take ENOUGH back
 VOID_SLACK = 1.5  # the same for the empty share
-LEAST_AREA = 0.3  # cFAR against isotropic data: a band of views has 0.6, a wedge of +-70 degrees 0.1
+LEAST_CONE = 0.15  # of the middle cone: 0.3 with a void of a twentieth, 0.06 with a tenth, 0.8 with none
 LEAST_FRESH = 0.12  # effective views a frame below which a crystal shows nothing new
 WATCHED_FRAMES = 600  # before which nobody says that more will not help
 SHRINKING = 0.85  # a void that is still larger than this share of what it was does not fill
@@ -120,14 +120,14 @@ def _enough(previous: Verdict | None, evidence: Evidence) -> tuple[bool, tuple[s
         return False, ()
     return True, (
         f"{evidence.target_A:.2f} A reached (halves cross at {newest.resolution_A:.2f} A)",
-        f"{100 * (1 - newest.empty_fraction):.0f} % of the directions seen",
+        f"{100 * (1 - newest.empty_fraction):.0f} % of the map's directions measured",
         "the map is trusted",
     )
 
 
 def _one_sided(newest: Milestone, said: bool = False) -> bool:
     """Whether some direction is resolved so much worse than others that the one number of the FSC misleads."""
-    return newest.area_ratio is not None and newest.area_ratio < LEAST_AREA / (VOID_SLACK if said else 1.0)
+    return newest.weakest_cone is not None and newest.weakest_cone < LEAST_CONE / (VOID_SLACK if said else 1.0)
 
 
 def _starved(evidence: Evidence) -> tuple[str, ...]:
@@ -151,7 +151,8 @@ def _plateau(evidence: Evidence) -> tuple[str, ...]:
     stuck = newest.empty_fraction > VOID and newest.empty_fraction > SHRINKING * before.empty_fraction
     if stuck and frames >= WATCHED_FRAMES // 2:
         share = 100 * newest.empty_fraction
-        return (f"coverage: {share:.0f} % of the directions are never seen; it turns about one axis or within limits",)
+        void = f"{share:.0f} % of the map's directions stay unmeasured"
+        return (f"coverage: {void}; it turns about one axis or within limits",)
     forecast = evidence.forecast
     if forecast is None or forecast.low_s is None or evidence.reached is None or evidence.reached >= 0.5:
         return ()
@@ -180,7 +181,7 @@ def _continue(evidence: Evidence) -> tuple[str, ...]:
         here = "no resolution" if newest.resolution_A is None else f"{newest.resolution_A:.2f} A"
         reasons.append(f"{here} of {evidence.target_A:.2f} A")
     if newest.empty_fraction > VOID:
-        reasons.append(f"{100 * newest.empty_fraction:.0f} % of the directions not seen yet")
+        reasons.append(f"{100 * newest.empty_fraction:.0f} % of the map's directions not measured yet")
     if _one_sided(newest):
         reasons.append("some directions are resolved far worse than others: it has to be seen from more sides")
     trust = evidence.trust
@@ -199,8 +200,9 @@ def in_words(forecast: Forecast) -> str:
         return forecast.words
     if forecast.median_s is None:
         return forecast.words or "the target is out of reach"
-    high = "never" if forecast.high_s is None else _duration(forecast.high_s)
-    return f"target in {_duration(forecast.low_s)} to {high}"
+    if forecast.high_s is None:
+        return f"target in {_duration(forecast.low_s)} or later, perhaps never"
+    return f"target in {_duration(forecast.low_s)} to {_duration(forecast.high_s)}"
 
 
 def _duration(seconds: float) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from html import escape
 
 Range = tuple[float, float]
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 30, 46
 STRIP = 22
-LEGEND = 18
+NAMES = 12  # the line above the curves: what they show on the left, which is which on the right
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class _Frame:
         self.y_range = chart.y_range or spread(ys)
         self.right = chart.width - RIGHT
         self.bottom = chart.height - BOTTOM
-        self.top = TOP + LEGEND if len(_named(chart)) > 1 else TOP
+        self.top = TOP
 
     def x(self, value: float) -> float:
         low, high = self.x_range
@@ -142,14 +142,10 @@ def _axes(chart: Chart, frame: _Frame) -> list[str]:
             f'<text class="tick" x="{x:.1f}" y="{frame.bottom + 18}" text-anchor="middle">{escape(words)}</text>'
         )
     parts.append(f'<path class="axis" d="M{LEFT} {frame.top}V{frame.bottom}H{frame.right}"/>')
-    middle = (frame.top + frame.bottom) / 2
-    parts.append(
-        f'<text class="name" transform="translate(14 {middle:.0f}) rotate(-90)" text-anchor="middle">'
-        f"{escape(chart.y_label)}</text>"
-    )
+    parts.append(f'<text class="name" x="4" y="{NAMES + 4}">{escape(chart.y_label)}</text>')
     across = (LEFT + frame.right) / 2
     parts.append(
-        f'<text class="name" x="{across:.0f}" y="{frame.bottom + 37}" text-anchor="middle">'
+        f'<text class="name" x="{across:.0f}" y="{frame.bottom + 39}" text-anchor="middle">'
         f"{escape(chart.x_label)}</text>"
     )
     return parts
@@ -214,17 +210,18 @@ def _legend(chart: Chart, frame: _Frame) -> list[str]:
         return parts
     x = float(frame.right)
     for series in reversed(_named(chart)):
-        x -= 7.0 * len(series.label) + 38
+        x -= 9.2 * len(series.label) + 36
         kind = "dots" if series.kind == "dots" else "curve"
-        stroke = f"M{x + 4:.0f} {TOP}h0m7 0h0m7 0h0" if kind == "dots" else f"M{x:.0f} {TOP}h22"
+        stroke = f"M{x + 4:.0f} {NAMES}h0m7 0h0m7 0h0" if kind == "dots" else f"M{x:.0f} {NAMES}h22"
         parts.append(f'<path class="{kind} c{series.colour}" d="{stroke}"/>')
-        parts.append(f'<text class="note" x="{x + 28:.0f}" y="{TOP + 4}">{escape(series.label)}</text>')
+        parts.append(f'<text class="note" x="{x + 28:.0f}" y="{NAMES + 4}">{escape(series.label)}</text>')
     return parts
 
 
 def _strip(strip: Strip, frame: _Frame, top: float) -> list[str]:
     """A row of states; a word stands in a segment when it fits, and always in the segment's title."""
-    parts = [f'<text class="tick" x="{LEFT - 7}" y="{top + 13:.0f}" text-anchor="end">{escape(strip.label)}</text>']
+    label_at = f'x="{LEFT - 7}" y="{top + 13:.0f}" text-anchor="end"'
+    parts = [f'<text class="tick row-name" {label_at}>{escape(strip.label)}</text>']
     for begin, end, words, tone in strip.segments:
         x0, x1 = max(LEFT, frame.x(begin)), min(frame.right, frame.x(end))
         if x1 <= x0:
@@ -233,7 +230,7 @@ def _strip(strip: Strip, frame: _Frame, top: float) -> list[str]:
             f'<rect class="state {tone}" x="{x0:.1f}" y="{top:.0f}" width="{x1 - x0:.1f}" height="{STRIP - 4}">'
             f"<title>{escape(words)}: {label(begin)} to {label(end)}</title></rect>"
         )
-        if x1 - x0 > 7.2 * len(words) + 6:
+        if x1 - x0 > 8.6 * len(words) + 6:
             parts.append(
                 f'<text class="state-name" x="{(x0 + x1) / 2:.1f}" y="{top + 13:.0f}" text-anchor="middle">'
                 f"{escape(words)}</text>"

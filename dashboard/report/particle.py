@@ -98,7 +98,7 @@ def _headline(particle: Particle) -> list[tuple[str, str]]:
         ("resolution (FSC 0.143)", quantity(facts.get("resolution_A"), "Å", 2)),
         ("atoms", count(facts.get("atoms"))),
         ("lattice constant", quantity(facts.get("lattice_constant_A"), "Å", 3)),
-        ("directions seen", sides),
+        ("sides seen", sides),
         ("frames used", f"{count(facts.get('frames_used'))}"),
         ("of frames seen", count(facts.get("frames_seen"))),
         ("rotation per frame and axis", quantity(turn, "°", 1)),
@@ -108,9 +108,9 @@ def _headline(particle: Particle) -> list[tuple[str, str]]:
 
 # name in the snapshot, words, share in per cent, digits
 _METRICS = (
-    ("efficiency", "efficiency of the views (1: even)", False, 2),
-    ("empty_fraction", "of Fourier directions unseen", True, 0),
-    ("area_ratio", "isotropy of the map (1: isotropic)", False, 2),
+    ("efficiency", "evenness of the views, 1 at best", False, 2),
+    ("empty_fraction", "of the map's directions not measured", True, 0),
+    ("weakest_cone", "of the middle signal in the weakest cone", True, 0),
     ("sphericity", "sphericity of the resolution", False, 2),
     ("effective_views", "even views it is worth", False, 0),
 )

@@ -65,7 +65,8 @@ svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, Arial, san
 .pole { fill: #fff; stroke: #000; stroke-width: .4; } .sphere .pole-name { font-size: 8px; font-weight: 650;
   text-anchor: middle;
   fill: #fff; stroke: #000; stroke-width: 1.6; paint-order: stroke; }
-.scale { display: flex; align-items: center; justify-content: center; gap: 6px; color: var(--soft); font-size:
+.scale { display: flex; flex-wrap: wrap; white-space: nowrap;
+  align-items: center; justify-content: center; gap: 6px; color: var(--soft); font-size:
   13px; margin: 4px 0; }
 .ramp { display: inline-block; width: 130px; height: 11px; border-radius: 3px; }
 .never { display: inline-block; width: 16px; height: 11px; border-radius: 3px;
@@ -79,7 +80,8 @@ svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, Arial, san
 .bar .dropped { background: var(--bad); } .bar .flight { background: var(--c1); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; } td, th { padding: 3px 16px 3px 0;
   text-align: left;
-  vertical-align: top; border-bottom: 1px solid var(--grid); font-weight: 400; } th { color: var(--soft); }
+  vertical-align: top; border-bottom: 1px solid var(--grid); font-weight: 400; }
+tr:has(td) > th, td:last-child:not(.n) { overflow-wrap: anywhere; } th { color: var(--soft); }
 td.n, th.n { text-align: right; } tr.sum td { font-weight: 650; }
 .wide { overflow-x: auto; } code, pre { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 pre { background: var(--plain-back); padding: 8px 12px; border-radius: 6px; overflow-x: auto; margin: 6px 0;
@@ -87,7 +89,8 @@ pre { background: var(--plain-back); padding: 8px 12px; border-radius: 6px; over
 details summary { cursor: pointer; color: var(--soft); margin-top: 10px; }
 @media screen and (max-width: 760px) { .pair { grid-template-columns: 1fr; } main { padding: 16px 10px; } section {
   padding: 14px 12px; }
-  .numbers b { font-size: 18px; } }
+  .numbers b { font-size: 18px; } .chart .tick, .chart .note { font-size: 16px; } .chart .name { font-size: 17px; }
+  .state-name { font-size: 13px; } .chart .row-name { font-size: 13px; } .black text { font-size: 10px; } }
 @media print { :root { color-scheme: light;
   --page: #fff; --card: #fff; --ink: #000; --soft: #444; --line: #bbb; --grid: #e4e4e4; --c1: #0b67b2; --c2: #b3541e;
   --c3: #2f7d4f; --c4: #7b4fa6; --limit: #a14a00; --mark: #8d2a7a; --good: #1d5c37; --warn: #7a5200; --bad: #9a1c12;

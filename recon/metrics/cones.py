@@ -1,4 +1,8 @@
-"""Resolution by direction: Fourier correlation within cones, and what isotropic data of the same quality would give."""
+"""Resolution by direction: Fourier correlation within cones, and what isotropic data of the same quality would give.
+
+Correlation shell by shell needs signal everywhere. A small crystal has reflections, and between them every cone crosses
+0.143 long before the resolution ends; for it there is `weakest_cone`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ Floats = NDArray[np.float64]
 
 AXES = 256
 HALF_ANGLE_DEG = 20.0
+WIDE_DEG = 30.0  # half-angle of cones that always hold reflections of an fcc crystal
 LEAST_SAMPLES = 20  # coefficients of a cone and shell below which its correlation says nothing
 
 
@@ -160,6 +165,39 @@ def conical_correlation(
     return half.correlate(
         scipy.fft.rfftn(first)[half.inside], scipy.fft.rfftn(second)[half.inside], axes, half_angle_deg
     )
+
+
+def weakest_cone(
+    first: Map, second: Map, power: NDArray[np.floating], shells: tuple[int, int], axes: int = AXES
+) -> float:
+    """Signal that the halves of a crystal's map share in the weakest wide cone, of what the middle cone has; 0 to 1.
+
+    The shared signal, Re F1 F2*, of the reflections in a cone is counted against what equivalent directions of the
+    lattice hold, so neither their number nor their strength matters, nor whether it reaches from one to the next. Where
+    no view has measured there is none; where few have, the Wiener solve has damped it.
+
+    Parameters
+    ----------
+    first, second : (n, n, n) real maps ``[z, y, x]``.
+    power : (n, n, n // 2 + 1), of the coefficients of ``rfftn`` of their sum, as of the symmetrised map.
+    shells : first and last one, cycles per box, each with the same weight.
+    """
+    edge = first.shape[0]
+    half = _Half.within(edge, min(shells[1], edge // 2))
+    one, two = (scipy.fft.rfftn(part)[half.inside] for part in (first, second))
+    totals = np.zeros((axes, int(half.shells.max()) + 1, 4))
+    expected = np.ascontiguousarray(np.asarray(power)[half.inside], np.float64)
+    _sums(
+        view_grid(axes), math.cos(math.radians(WIDE_DEG)), half.directions, half.shells,
+        np.ascontiguousarray((one * two.conj()).real, np.float64), expected, expected, half.weight, totals,
+    )  # fmt: skip
+    level = np.bincount(half.shells, expected * half.weight)
+    level[: shells[0]] = 0.0
+    weight = np.divide(1.0, level, out=np.zeros(len(level)), where=level > 0)
+    held = totals[:, :, 1] @ weight
+    share = np.divide(totals[:, :, 0] @ weight, held, out=np.zeros(axes), where=held > 0)
+    middle = float(np.median(share))
+    return float(np.clip(share.min() / middle, 0.0, 1.0)) if middle > 0 else 0.0
 
 
 def isotropic_area_ratios(

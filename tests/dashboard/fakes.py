@@ -128,7 +128,7 @@ def _judged(number: int, used: int) -> dict[str, Any]:
         }
     return {
         "verdict": "CONTINUE",
-        "verdict_reasons": ("the resolution still improves", "4 % of the directions are unseen"),
+        "verdict_reasons": ("the resolution still improves", "4 % of the map's directions not measured yet"),
         "trusted": True,
         "metrics": known,
         "target_A": 0.8,

@@ -161,7 +161,7 @@ def test_a_long_verdict_of_the_session_gets_a_line_of_its_own(fakes: ModuleType)
 
 def test_reasons_are_whole_at_80_by_24(fakes: ModuleType) -> None:
     shown = text(screen(fakes.snapshot(12.0, 2), 80, 24, FULL, ViewState("P001")))
-    assert "4 % of the directions are unseen" in " ".join(shown.split())
+    assert "4 % of the map's directions not measured yet" in " ".join(shown.split())
 
 
 def test_what_is_excluded_says_so_instead_of_its_last_verdict(fakes: ModuleType) -> None:
@@ -178,7 +178,11 @@ def test_what_is_excluded_says_so_instead_of_its_last_verdict(fakes: ModuleType)
 
 def test_the_forecast_and_doubts_are_said_once(fakes: ModuleType) -> None:
     view = fakes.particle(2, 6000)
-    why = ("1.10 A of 0.80 A", "the map is not trusted: two accounts disagree", "target in 7 min to never")
+    why = (
+        "1.10 A of 0.80 A",
+        "the map is not trusted: two accounts disagree",
+        "target in 7 min or later, perhaps never",
+    )
     shown = text(facts(replace(view, verdict_reasons=why), 80, 20))
     assert "1.10 A of 0.80 A" in shown
     assert "DO NOT TRUST" in shown

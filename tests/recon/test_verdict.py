@@ -63,12 +63,12 @@ def test_enough_needs_trust_coverage_and_resolution() -> None:
 
 def test_a_map_resolved_from_one_side_is_not_enough() -> None:
     done = {"trust": GOOD, "reached": 0.9}
-    wedge = replace(_at(1000, 0.97), area_ratio=0.1)
+    wedge = replace(_at(1000, 0.97), weakest_cone=0.02)
     held_back = update(None, _evidence(wedge, **done))
     assert held_back.word == "CONTINUE"
     assert "more sides" in " | ".join(held_back.reasons)
-    assert update(None, _evidence(replace(wedge, area_ratio=0.6), **done)).word == "ENOUGH"
-    words = [v.word for v in _play(*[_evidence(replace(wedge, area_ratio=a), **done) for a in (0.35, 0.25, 0.1)])]
+    assert update(None, _evidence(replace(wedge, weakest_cone=0.5), **done)).word == "ENOUGH"
+    words = [v.word for v in _play(*[_evidence(replace(wedge, weakest_cone=a), **done) for a in (0.2, 0.12, 0.05)])]
     assert words == ["ENOUGH", "ENOUGH", "CONTINUE"]
 
 
@@ -76,7 +76,7 @@ def test_the_reasons_say_what_is_missing() -> None:
     distrust = Trust(False, ("two maps disagree",))
     reasons = " | ".join(update(None, _evidence(_at(900, 1.31, empty=0.2), trust=distrust)).reasons)
     assert "1.31 A of 1.00 A" in reasons
-    assert "20 % of the directions" in reasons
+    assert "20 % of the map's directions" in reasons
     assert "two maps disagree" in reasons
     assert "target in 1.0 s to 4.0 s" in reasons
 
@@ -111,7 +111,7 @@ def test_a_void_that_does_not_fill_is_a_plateau_of_coverage() -> None:
     history = [_at(n, 1.2, views=0.7 * n, empty=0.3) for n in (400, 600, 800, 1066, 1421, 1894)]
     said = _play(*[_evidence(*history[: n + 1]) for n in range(len(history))])
     assert said[-1].word == "PLATEAU"
-    assert "30 % of the directions are never seen" in said[-1].reasons[0]
+    assert "30 % of the map's directions stay unmeasured" in said[-1].reasons[0]
 
 
 @pytest.mark.parametrize(
@@ -195,5 +195,5 @@ def test_the_session_in_words() -> None:
 
 def test_a_forecast_in_words() -> None:
     assert in_words(Forecast(1.0, 3.0, 8.0, 400.0)) == "target in 3.0 s to 7 min"
-    assert in_words(Forecast(1.0, 3.0, 8.0, None)) == "target in 3.0 s to never"
+    assert in_words(Forecast(1.0, 3.0, 8.0, None)) == "target in 3.0 s or later, perhaps never"
     assert "not known" in in_words(Forecast(1.0, None, None, None, "the rate of fresh views is not known yet"))

@@ -102,7 +102,7 @@ def test_what_the_daemon_judged_is_shown(session: Path, fakes: ModuleType) -> No
         "DO NOT TRUST the map",
         "two independent accounts agree on 61 % of the atoms only",
         "target 0.8 Å",
-        "efficiency of the views",
+        "evenness of the views",
         "The forecast",
         "verdict",
     ):

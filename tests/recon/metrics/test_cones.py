@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tumble.recon.metrics.cones import conical_correlation, isotropic_area_ratios, resolved_body
+from tumble.recon.metrics.cones import conical_correlation, isotropic_area_ratios, resolved_body, weakest_cone
 from tumble.recon.metrics.reference import phantom_halves, view_sets
 from tumble.recon.metrics.shells import shell_correlation, shell_numbers
 from tumble.recon.metrics.surface import sphericity
@@ -66,6 +66,32 @@ def test_the_null_knows_that_a_crystal_has_few_spots() -> None:
     smooth = isotropic_area_ratios(curve, 32, np.random.default_rng(4), draws=3)
     spots = isotropic_area_ratios(curve, 32, np.random.default_rng(4), draws=3, power=power)
     assert spots.mean() < 0.8 * smooth.mean()
+
+
+def test_the_weakest_cone_of_a_crystal_tells_a_void_though_no_cone_is_resolved_throughout() -> None:
+    """Halves of a crystal of few reflections with noise: most of even views, nothing in a missing cone, and in between
+    where a cone is measured but damped.
+    """
+    rng = np.random.default_rng(6)
+    edge = 64
+    atoms = 32 + 6.0 * np.array([p for p in np.ndindex(4, 4, 4) if sum(p) % 2 == 0]) - 9.0
+    volume = np.zeros((edge,) * 3)
+    z, y, x = np.rint(atoms).astype(int).T
+    volume[z, y, x] = 1.0
+    signal = np.fft.rfftn(volume)
+    power = np.abs(signal) ** 2
+    k = np.fft.fftfreq(edge, 1 / edge)
+    along_z = np.abs(np.broadcast_to(k[:, None, None], signal.shape)) / np.maximum(shell_numbers(edge), 1)
+    found = {}
+    for name, kept in (("even", 1.0), ("damped", np.where(along_z > 0.85, 0.6, 1.0)), ("void", along_z < 0.85)):
+        halves = [
+            np.fft.irfftn(kept * (signal + np.fft.rfftn(0.02 * rng.normal(size=volume.shape))), s=volume.shape,
+                          axes=(0, 1, 2)) for _ in range(2)
+        ]  # fmt: skip
+        found[name] = weakest_cone(halves[0], halves[1], power, (6, 24), axes=100)
+    assert found["even"] > 0.6
+    assert found["void"] < 0.15
+    assert found["void"] + 0.1 < found["damped"] < found["even"] - 0.1
 
 
 def test_few_samples_lower_the_null() -> None:
