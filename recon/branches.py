@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
 from .chain import NOT_SCORED, decode, distinct_modulo
-from .device import Device
+from .device import Device, resident
 from .indexing import Candidates
 from .maps import Accumulator, Sums, filled_map, rough_map
 from .rotations import GROUP_ORDER, angle_deg, equivalents, midpoints, multiply, to_matrix
@@ -41,6 +42,7 @@ TWIN_REACH_PX = 2.5  # from the map centre to the site that both grains are coun
 STRETCH_FRAMES = 50  # long enough to tell a branch, short enough to find the stretch that went wrong
 CLIPPED = 60.0  # no frame counts for more in a margin
 DETOUR_DEG = 4.0  # off the midpoint of its neighbours: the midpoint becomes a candidate
+ALONG_AXES = np.array([step * np.eye(3, dtype=int)[axis] for axis in range(3) for step in (-1, 0, 1)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +65,25 @@ def lattice_position(poses: Floats, shifts: Floats, centre_px: Floats) -> Floats
     return shifts + (to_matrix(poses)[..., :2, :] @ centre_px)
 
 
+@lru_cache(maxsize=8)
+def _shell_band(of: tuple[int, float, float]) -> NDArray[np.float32]:
+    """1 between two radii of a half spectrum: `of` is (samples, low, high), cycles per box."""
+    samples, low, high = of
+    axis = np.fft.fftfreq(samples) * samples
+    radius = np.sqrt(
+        axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + (np.arange(samples // 2 + 1) ** 2)[None, None]
+    )
+    return ((radius >= low) & (radius <= high)).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _near(of: tuple[int, float]) -> NDArray[np.bool_]:
+    """Places of a correlation that are near along every axis: `of` is (samples, reach in samples)."""
+    samples, reach = of
+    near = np.abs(np.fft.fftfreq(samples) * samples) <= reach
+    return np.asarray(near[:, None, None] & near[None, :, None] & near[None, None, :])
+
+
 def find_centre(
     rough: Any, lattice: Any, grid: Grid, low: float, high: float, device: Device, reach_px: float | None = None
 ) -> Floats:
@@ -71,27 +92,19 @@ def find_centre(
     `rough` and `lattice` are real maps of the same sampling; only radii between `low` and `high` cycles per box count,
     and with `reach_px` only centres as near as that.
     """
-    xp = device.xp
-    samples = rough.shape[0]
-    axis = np.fft.fftfreq(samples) * samples
-    radius = np.sqrt(
-        axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + (np.arange(samples // 2 + 1) ** 2)[None, None]
-    )
-    band = device.asarray(((radius >= low) & (radius <= high)).astype(np.float32))
+    xp, samples = device.xp, rough.shape[0]
+    band = resident(device, _shell_band, (samples, low, high))
     a = device.rfftn(xp.fft.ifftshift(rough))
     b = device.rfftn(xp.fft.ifftshift(lattice))
-    correlation = np.asarray(device.to_host(device.irfftn(a * b.conj() * band, rough.shape)))
+    correlation = allowed = device.irfftn(a * b.conj() * band, rough.shape)
     if reach_px is not None:
-        near = np.abs(axis) * grid.box_px / samples <= reach_px
-        inside = near[:, None, None] & near[None, :, None] & near[None, None, :]
-        allowed = np.where(inside, correlation, -np.inf)
-    else:
-        allowed = correlation
-    peak = np.array(np.unravel_index(allowed.argmax(), correlation.shape))
+        allowed = xp.where(resident(device, _near, (samples, reach_px * samples / grid.box_px)), correlation, -np.inf)
+    peak = np.array(np.unravel_index(int(allowed.argmax()), rough.shape))
+    around = np.ravel_multi_index(((peak + ALONG_AXES) % samples).T, rough.shape)
+    values = device.to_host(correlation.reshape(-1)[device.asarray(around)]).reshape(3, 3)
     offset = np.zeros(3)
     for i in range(3):
-        step = np.eye(3, dtype=int)[i]
-        left, middle, right = (correlation[tuple((peak + s * step) % samples)] for s in (-1, 0, 1))
+        left, middle, right = values[i]
         bend = left - 2 * middle + right
         offset[i] = np.clip(0.5 * (left - right) / bend, -0.5, 0.5) if bend < 0 else 0.0
     zyx = np.where(peak > samples // 2, peak - samples, peak) + offset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,9 @@ from typing import Any
 
 import numpy as np
 import scipy.fft
+from numpy.typing import NDArray
+
+ALIGNED = 16  # bytes, of arrays that share a copy: the largest type
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class Device:
     ----------
     name : "cpu" or "cuda:0".
     xp : numpy or cupy.
-    kernels : module with the launchers of `recon.kernels` (`cpu` or `cuda`).
+    kernels : module with the launchers of `recon.kernels` (`cpu` or `cuda`); those for frames are in its `pixels`.
     threads : of FFTs and of `each`, on the CPU.
     """
 
@@ -83,6 +87,12 @@ class Device:
             return scipy.fft.rfft2(array, workers=self.threads)
         return self.xp.fft.rfft2(array).astype(self.xp.complex64)
 
+    def ifft2(self, array: Any, shape: tuple[int, int]) -> Any:
+        """Inverse of `fft2` to (..., *shape); the input may be overwritten."""
+        if self.xp is np:
+            return scipy.fft.irfft2(array, s=shape, workers=self.threads, overwrite_x=True)
+        return self.xp.fft.irfft2(array, s=shape).astype(self.xp.float32)
+
     def asarray(self, array: Any, dtype: Any = None) -> Any:
         """Copy to the device when it is not there already."""
         return self.xp.asarray(array, dtype=dtype)
@@ -90,6 +100,34 @@ class Device:
     def to_host(self, array: Any) -> Any:
         """Copy to host memory as a numpy array."""
         return array if isinstance(array, np.ndarray) else array.get()
+
+    def up(self, *arrays: NDArray[Any]) -> tuple[Any, ...]:
+        """Several small host arrays on the device, by one copy; on the CPU themselves."""
+        if self.xp is np:
+            return arrays
+        parts = [np.ascontiguousarray(array) for array in arrays]
+        starts = list(itertools.accumulate((-(-part.nbytes // ALIGNED) * ALIGNED for part in parts), initial=0))
+        packed = np.empty(starts[-1], np.uint8)
+        for part, start in zip(parts, starts, strict=False):
+            packed[start : start + part.nbytes] = part.reshape(-1).view(np.uint8)
+        there = self.xp.asarray(packed)
+        return tuple(
+            there[start : start + part.nbytes].view(part.dtype).reshape(part.shape)
+            for part, start in zip(parts, starts, strict=False)
+        )
+
+    def down(self, *arrays: Any) -> tuple[Any, ...]:
+        """Several small arrays of the device as numpy arrays, by one copy that is waited for; on the CPU themselves."""
+        xp = self.xp
+        if xp is np:
+            return arrays
+        packed = xp.concatenate([xp.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in arrays])
+        here, result, start = self.to_host(packed), [], 0
+        for array in arrays:
+            size = array.size * array.dtype.itemsize
+            result.append(here[start : start + size].copy().view(array.dtype).reshape(array.shape))
+            start += size
+        return tuple(result)
 
 
 @lru_cache(maxsize=4)

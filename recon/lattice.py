@@ -200,7 +200,8 @@ class LatticeIndexer:
         angle = 2 * np.pi / plane.box_px * (shifts @ np.stack([kx, ky]).astype(np.float32))
         self.cosine = device.asarray(np.cos(angle).astype(np.float32))
         self.sine = device.asarray(np.sin(angle).astype(np.float32))
-        self.penalty = (0.25 * (shifts.astype(np.float64) ** 2).sum(axis=1) / shift_sd_px**2).astype(np.float32)
+        penalty = (0.25 * (shifts.astype(np.float64) ** 2).sum(axis=1) / shift_sd_px**2).astype(np.float32)
+        self.penalty = device.asarray(penalty)
 
     def cross(self, coefficients: Any) -> Any:
         """(t * shifts, g) cross terms of (t, n, 2) coefficients with every pose, one matrix product."""
@@ -220,9 +221,9 @@ class LatticeIndexer:
             if device.xp is np:
                 _best_shift(cross, len(self.shifts), self.energy, self.penalty, score[rows], which[rows])
             else:  # the same in array arithmetic, so that only the best shift of every pose leaves the device
-                cross = cross.reshape(-1, len(self.shifts), score.shape[1]) - device.asarray(self.penalty[:, None])
-                score[rows] = device.to_host(2 * cross.max(axis=1) - self.energy)
-                which[rows] = device.to_host(cross.argmax(axis=1))
+                cross = cross.reshape(-1, len(self.shifts), score.shape[1]) - self.penalty[:, None]
+                best = 2 * cross.max(axis=1) - self.energy
+                score[rows], which[rows] = device.down(best, cross.argmax(axis=1).astype(np.int8))
         return score, which
 
 

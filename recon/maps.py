@@ -177,8 +177,8 @@ def filled_map(
 
 def rough_map(numerator: Any, denominator: Any, grid: Grid, device: Device) -> Any:
     """Masked real map with a plain regularisation, for finding the lattice centre."""
-    measured = max(float((denominator > 0).sum()), 1.0)
-    level = 0.05 * float(denominator.sum()) / measured + 1e-9
+    measured, total = device.down((denominator > 0).sum(), denominator.sum())
+    level = 0.05 * float(total) / max(float(measured), 1.0) + 1e-9
     return masked_real(numerator / (denominator + np.float32(level)), grid, device)
 
 

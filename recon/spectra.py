@@ -25,6 +25,12 @@ def _places(plane: HalfPlane) -> tuple[NDArray[Any], ...]:
 
 
 @lru_cache(maxsize=16)
+def _ring_places(box_px: int) -> NDArray[np.intp]:
+    """Flat places of the ring of a box; a mask would make a GPU wait for their number."""
+    return np.flatnonzero(box_ring(box_px))
+
+
+@lru_cache(maxsize=16)
 def _window(box_px: int) -> NDArray[np.float32]:
     """Soft disc that keeps white noise of unit variance at unit variance per coefficient."""
     mask = box_mask(box_px)
@@ -47,7 +53,7 @@ def box_coefficients(
     """
     xp, n = device.xp, plane.box_px
     data = device.asarray(boxes, np.float32)
-    level = data[:, resident(device, box_ring, n)].mean(axis=1)
+    level = data.reshape(len(data), -1)[:, resident(device, _ring_places, n)].mean(axis=1)
     data = (data - level[:, None, None]) * resident(device, _window, n)
     spectrum = device.fft2(data)  # kx >= 0
     row, column, sign, mirrored = resident(device, _places, plane)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,15 +38,20 @@ class Whitened:
     band_weight: NDArray[np.float32]
     shift_sd_px: float
     device: Device
+    _there: tuple[Any, ...] = field(init=False, repr=False)  # kx, ky and both weights, on the device
+
+    def __post_init__(self) -> None:
+        """Bring to the device what every launch needs."""
+        kx, ky = resident(self.device, _components, self.plane)
+        weights = self.device.up(self.weight, self.band_weight)
+        object.__setattr__(self, "_there", (kx, ky, *weights))
 
     def _penalty(self, shift: Floats) -> Floats:
         return 0.5 * (shift**2).sum(axis=-1) / self.shift_sd_px**2
 
     def _arrays(self, band: bool) -> tuple[Any, Any, Any]:
-        device = self.device
-        weight = self.band_weight if band else self.weight
-        kx, ky = resident(device, _components, self.plane)
-        return kx, ky, device.asarray(weight)
+        kx, ky, weight, band_weight = self._there
+        return kx, ky, band_weight if band else weight
 
     def score_branches(
         self, volume: Any, frames: NDArray[np.int64], poses: Floats, starts: Floats, k_max: float
@@ -61,13 +66,13 @@ class Whitened:
         half = GROUP_ORDER // 2
         matrices = to_matrix(poses[:, :, :half]).astype(np.float32).reshape(t, k * half, 3, 3)
         pairs = starts.reshape(t, k, 2, half, 2).swapaxes(2, 3).reshape(t, k * half, 2, 2)
-        score, shift = device.kernels.score_pairs(
-            volume, PAD, device.asarray(frames), device.asarray(matrices),
-            device.asarray(np.ascontiguousarray(pairs, np.float32)), self.coefficients, kx, ky, weight,
-            self.plane.count(k_max), self.plane.box_px,
-        )  # fmt: skip
-        score = device.to_host(score).astype(np.float64).reshape(t, k, half, 2).swapaxes(2, 3)
-        shift = device.to_host(shift).astype(np.float64).reshape(t, k, half, 2, 2).swapaxes(2, 3)
+        given = device.up(frames, matrices, np.ascontiguousarray(pairs, np.float32))
+        found = device.kernels.score_pairs(
+            volume, PAD, *given, self.coefficients, kx, ky, weight, self.plane.count(k_max), self.plane.box_px
+        )
+        score, shift = device.down(*found)
+        score = score.astype(np.float64).reshape(t, k, half, 2).swapaxes(2, 3)
+        shift = shift.astype(np.float64).reshape(t, k, half, 2, 2).swapaxes(2, 3)
         shift = shift.reshape(t, k, GROUP_ORDER, 2)
         return score.reshape(t, k, GROUP_ORDER) - self._penalty(shift), shift
 
@@ -87,14 +92,16 @@ class Whitened:
         kx, ky, weight = self._arrays(band)
         shape = poses.shape[:-1]
         each = np.repeat(frames, shape[1]) if len(shape) == 2 else frames
-        matrices, moved, score = device.kernels.refine_poses(
-            volume, PAD, device.asarray(each), device.asarray(to_matrix(poses).astype(np.float32).reshape(-1, 3, 3)),
-            device.asarray(shifts.astype(np.float32).reshape(-1, 2)), self.coefficients, kx, ky, weight,
-            self.plane.count(k_max), self.plane.box_px, rounds,
-        )  # fmt: skip
-        moved = device.to_host(moved).astype(np.float64).reshape(*shape, 2)
-        likelihood = device.to_host(score).astype(np.float64).reshape(shape)
-        return from_matrix(device.to_host(matrices)).reshape(*shape, 4), moved, likelihood - self._penalty(moved)
+        given = device.up(
+            each, to_matrix(poses).astype(np.float32).reshape(-1, 3, 3), shifts.astype(np.float32).reshape(-1, 2)
+        )
+        found = device.kernels.refine_poses(
+            volume, PAD, *given, self.coefficients, kx, ky, weight, self.plane.count(k_max), self.plane.box_px, rounds
+        )
+        matrices, moved, score = device.down(*found)
+        moved = moved.astype(np.float64).reshape(*shape, 2)
+        likelihood = score.astype(np.float64).reshape(shape)
+        return from_matrix(matrices).reshape(*shape, 4), moved, likelihood - self._penalty(moved)
 
     def insert(
         self,
@@ -112,9 +119,10 @@ class Whitened:
             return
         device = self.device
         kx, ky, weight = self._arrays(band)
+        where, *given = device.up(
+            target, frames, to_matrix(poses).astype(np.float32), shifts.astype(np.float32), shares.astype(np.float32)
+        )
         device.kernels.insert_poses(
-            into.numerator, into.denominator, device.asarray(target), PAD, device.asarray(frames),
-            device.asarray(to_matrix(poses).astype(np.float32)), device.asarray(shifts.astype(np.float32)),
-            device.asarray(shares.astype(np.float32)), self.coefficients, kx, ky, weight,
+            into.numerator, into.denominator, where, PAD, *given, self.coefficients, kx, ky, weight,
             self.plane.count(into.grid.k_max), self.plane.box_px,
         )  # fmt: skip

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import scipy.fft
-from numba import njit
 from numpy.typing import NDArray
+
+from ..device import Device, cpu
 
 BIN_A = 1.432  # 4 px at 0.358 A/px
 BANDS_A = ((2.6, 1.8), (1.75, 1.12))  # (111) and (200); (220) to (222) and (400) of the fcc metals
@@ -93,38 +94,6 @@ def band_filters(rows: int, columns: int, sampling: Sampling) -> NDArray[np.floa
     return np.asarray(filters, np.float32).reshape(len(filters), *k.shape)
 
 
-@njit(cache=True)
-def bin_mean(field: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Mean over size x size bins; (rows, columns) float32 -> (rows // size, columns // size); a rest is left out."""
-    rows, columns = field.shape[0] // size, field.shape[1] // size
-    out = np.zeros((rows, columns), np.float32)
-    scale = np.float32(1.0 / (size * size))
-    for bin_row in range(rows):
-        for row in range(bin_row * size, (bin_row + 1) * size):
-            for bin_column in range(columns):
-                total = np.float32(0)
-                for column in range(bin_column * size, (bin_column + 1) * size):
-                    total += field[row, column]
-                out[bin_row, bin_column] += total * scale
-    return out
-
-
-@njit(cache=True)
-def bin_energy(field: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Mean square over size x size bins; shapes as in `bin_mean`."""
-    rows, columns = field.shape[0] // size, field.shape[1] // size
-    out = np.zeros((rows, columns), np.float32)
-    scale = np.float32(1.0 / (size * size))
-    for bin_row in range(rows):
-        for row in range(bin_row * size, (bin_row + 1) * size):
-            for bin_column in range(columns):
-                total = np.float32(0)
-                for column in range(bin_column * size, (bin_column + 1) * size):
-                    total += field[row, column] * field[row, column]
-                out[bin_row, bin_column] += total * scale
-    return out
-
-
 class MapMaker:
     """Makes energy and low maps of fields of one size; keeps the filters.
 
@@ -132,11 +101,12 @@ class MapMaker:
     ----------
     rows, columns : size of the fields, px.
     sampling : see `Sampling`.
-    notch : (rows_fft, columns_fft // 2 + 1) float32 multiplied into the filters, or None; `fft_shape` says the size.
+    device : where the fields lie; the processor when there is none.
     """
 
-    def __init__(self, rows: int, columns: int, sampling: Sampling) -> None:
+    def __init__(self, rows: int, columns: int, sampling: Sampling, device: Device | None = None) -> None:
         self.sampling = sampling
+        self.device = device = device or cpu(1)
         self.shape = (rows, columns)
         # Prime sizes are slow to transform and are padded, with shuffled pixels from the middle of the field, so that
         # the floor stays even up to the border: zeros lower it there, the periodic continuation correlates with it,
@@ -144,47 +114,48 @@ class MapMaker:
         self.fft_shape = (scipy.fft.next_fast_len(rows, real=True), scipy.fft.next_fast_len(columns, real=True))
         rng = np.random.default_rng(0)
         self._fill = (
-            rng.permutation((self.fft_shape[0] - rows) * columns),
-            rng.permutation((self.fft_shape[1] - columns) * self.fft_shape[0]),
+            device.asarray(rng.permutation((self.fft_shape[0] - rows) * columns)),
+            device.asarray(rng.permutation((self.fft_shape[1] - columns) * self.fft_shape[0])),
         )
-        self._plain = band_filters(*self.fft_shape, sampling)
+        self._plain = device.asarray(band_filters(*self.fft_shape, sampling))
         self.filters = self._plain
 
     def set_notch(self, notch: NDArray[np.float32] | None) -> None:
         """Multiply all bands by `notch`, (fft rows, fft columns // 2 + 1) float32; None takes it away."""
-        self.filters = self._plain if notch is None else self._plain * notch
+        self.filters = self._plain if notch is None else self._plain * self.device.asarray(notch)
 
-    def maps(self, contrast: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the maps of one field.
+    def maps(self, contrast: Any) -> Any:
+        """Return the maps of fields.
 
         Parameters
         ----------
-        contrast : (rows, columns) float32, counts / mean - 1.
+        contrast : (m, rows, columns) float32 on the device, counts / mean - 1.
 
         Returns
         -------
-        (bands + 1, bin rows, bin columns) float32: energy of every band, then the low map (binned contrast).
+        (m, bands + 1, bin rows, bin columns) float32: energy of every band, then the low map (binned contrast).
         """
+        device, pixels = self.device, self.device.kernels.pixels
         rows, columns = self.shape
         size = self.sampling.bin_px
-        spectrum = scipy.fft.rfft2(self._padded(contrast))
-        out = np.empty((len(self.filters) + 1, rows // size, columns // size), np.float32)
-        for band, band_filter in enumerate(self.filters):
-            passed = scipy.fft.irfft2(spectrum * band_filter, s=self.fft_shape, overwrite_x=True)
-            out[band] = bin_energy(passed[:rows, :columns], size)
-        out[-1] = bin_mean(contrast, size)
+        spectrum = device.fft2(self._padded(contrast))
+        out = device.xp.empty((len(contrast), len(self.filters) + 1, rows // size, columns // size), np.float32)
+        for band in range(len(self.filters)):
+            passed = device.ifft2(spectrum * self.filters[band], self.fft_shape)
+            out[:, band] = pixels.bin_energy(passed[:, :rows, :columns], size)
+        out[:, -1] = pixels.bin_mean(contrast, size)
         return out
 
-    def _padded(self, contrast: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Field filled up to `fft_shape`; the field itself where that is its own shape."""
+    def _padded(self, contrast: Any) -> Any:
+        """Fields filled up to `fft_shape`; the fields themselves where that is their own shape."""
         if self.fft_shape == self.shape:
             return contrast
-        (rows, columns), (all_rows, all_columns) = self.shape, self.fft_shape
-        padded = np.empty(self.fft_shape, np.float32)
-        padded[:rows, :columns] = contrast
+        count, (rows, columns), (all_rows, all_columns) = len(contrast), self.shape, self.fft_shape
+        padded = self.device.xp.empty((count, *self.fft_shape), np.float32)
+        padded[:, :rows, :columns] = contrast
         top, left = (2 * rows - all_rows) // 2, (2 * columns - all_columns) // 2
-        strip = contrast[top : top + all_rows - rows]
-        padded[rows:, :columns] = strip.ravel()[self._fill[0]].reshape(strip.shape)
-        strip = padded[:, left : left + all_columns - columns]
-        padded[:, columns:] = strip.ravel()[self._fill[1]].reshape(strip.shape)
+        strip = contrast[:, top : top + all_rows - rows]
+        padded[:, rows:, :columns] = strip.reshape(count, -1)[:, self._fill[0]].reshape(strip.shape)
+        strip = padded[:, :, left : left + all_columns - columns]
+        padded[:, :, columns:] = strip.reshape(count, -1)[:, self._fill[1]].reshape(strip.shape)
         return padded

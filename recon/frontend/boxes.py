@@ -1,4 +1,7 @@
-"""Cut boxes out of frames: particle boxes for the reconstruction and empty boxes for the noise spectrum."""
+"""Cut boxes out of frames: particle boxes for the reconstruction and empty boxes for the noise spectrum.
+
+Frames lie on the device of the front end, boxes on the host.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from ..device import Device, cpu
 from ..geometry import box_mask, box_ring
 from ..records import NoiseSpectrum
 
@@ -16,33 +20,52 @@ TRIES = 24
 LEAST_FREE = 0.12  # share of a box that must be free of particles when nothing better is to be had
 
 
-def cut_box(
-    data: NDArray[Any], corner: tuple[int, int], box_px: int, mean: float, dead: NDArray[np.bool_] | None = None
-) -> tuple[NDArray[np.float32], bool]:
-    """Cut a box of contrast on whole pixels.
+def contrasts(
+    device: Device,
+    data: Any,
+    corners: list[tuple[int, int]],
+    size: tuple[int, int],
+    means: list[float],
+    dead: Any | None = None,
+) -> Any:
+    """Parts of a frame on whole pixels, (m, *size) float32 on the device: counts / mean - 1, zero outside the frame.
 
     Parameters
     ----------
-    data : (rows, columns) raw counts.
-    corner : (x, y) of the first pixel of the box; may lie outside the frame.
-    mean : counts that stand for contrast 0.
-    dead : (rows, columns) bool, pixels to be set to contrast 0, or None.
-
-    Returns
-    -------
-    (box_px, box_px) float32, counts / mean - 1, zero outside the frame; and whether all of it lies inside.
+    data : (rows, columns) counts, on the device.
+    corners : m times (x, y) of the first pixel; may lie outside the frame.
+    means : m times the counts that stand for contrast 0.
+    dead : (rows, columns) bool on the device, pixels to be set to contrast 0, or None.
     """
+    scales = np.array([1 / mean for mean in means], np.float32)
+    places, scales = device.up(np.array(corners, np.int64).reshape(-1, 2), scales)
+    hidden = device.xp.zeros((0, 0), np.bool_) if dead is None else dead
+    return device.kernels.pixels.cut(data, places, scales, hidden, size)
+
+
+def inside(shape: tuple[int, int], corner: tuple[int, int], box_px: int) -> bool:
+    """Whether a box lies within a frame of `shape` (rows, columns); `corner` is (x, y)."""
     x, y = corner
-    rows, columns = data.shape
-    top, left, bottom, right = max(y, 0), max(x, 0), min(y + box_px, rows), min(x + box_px, columns)
-    box = np.zeros((box_px, box_px), np.float32)
-    if bottom > top and right > left:
-        target = box[top - y : bottom - y, left - x : right - x]
-        np.multiply(data[top:bottom, left:right], np.float32(1 / mean), out=target, casting="unsafe")
-        target -= np.float32(1)
-        if dead is not None:
-            target[dead[top:bottom, left:right]] = 0
-    return box, bool(top == y and left == x and bottom == y + box_px and right == x + box_px)
+    return x >= 0 and y >= 0 and x + box_px <= shape[1] and y + box_px <= shape[0]
+
+
+def cut_boxes(
+    device: Device,
+    data: Any,
+    corners: list[tuple[int, int]],
+    box_px: int,
+    means: list[float],
+    dead: Any | None = None,
+) -> NDArray[np.float32]:
+    """Boxes of contrast, (m, box_px, box_px) float32 on the host; arguments as in `contrasts`."""
+    if not corners:
+        return np.zeros((0, box_px, box_px), np.float32)
+    return np.asarray(device.to_host(contrasts(device, data, corners, (box_px, box_px), means, dead)))
+
+
+def cut_box(data: NDArray[Any], corner: tuple[int, int], box_px: int, mean: float) -> NDArray[np.float32]:
+    """One box of a frame on the host."""
+    return cut_boxes(cpu(1), data, [corner], box_px, [mean])[0]
 
 
 def masked_power(box: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,6 +13,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from ..device import Device, cpu
+from ..kernels.pixels import Tables
+
+NO_MASK = np.zeros((0, 0), np.bool_)
 _NEIGHBOURS = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column)
 
 
@@ -42,10 +46,11 @@ class Corrector:
     ----------
     rows, columns : frame size, px.
     calibration : tables of that size; None changes nothing.
+    device : where frames lie; the processor when there is none.
 
     Attributes
     ----------
-    bad : (rows, columns) bool, the pixels that are replaced; None when there are none.
+    bad : (rows, columns) bool on the host, the pixels that are replaced; None when there are none.
 
     Raises
     ------
@@ -53,43 +58,48 @@ class Corrector:
         If a table has another shape, or leaves no pixel.
     """
 
-    def __init__(self, rows: int, columns: int, calibration: Calibration | None = None) -> None:
-        known = calibration or Calibration()
+    def __init__(
+        self, rows: int, columns: int, calibration: Calibration | None = None, device: Device | None = None
+    ) -> None:
+        known, device = calibration or Calibration(), device or cpu(1)
         shape = (rows, columns)
         bad = np.zeros(shape, bool)
         if known.bad is not None:
             bad |= _fitting(known.bad, shape, "pixel mask") != 0
-        self._dark = _table(known.dark, shape, "dark", bad)
-        self._gain = _table(known.gain, shape, "gain", bad)
+        dark = _table(known.dark, shape, "dark", bad)
+        gain = _table(known.gain, shape, "gain", bad)
         if bad.all():
             raise ValueError("the calibration leaves no good pixel: check pixel mask and gain")
         self.bad = bad if bad.any() else None
-        self._starts = np.zeros(rows + 1, np.int64)
-        np.cumsum(bad.sum(axis=1), out=self._starts[1:])
-        self._columns = np.nonzero(bad)[1].astype(np.int64)
-        self._sources = _good_neighbours(bad)
-        self.active = self.bad is not None or self._dark.size > 0 or self._gain.size > 0
+        starts = np.zeros(rows + 1, np.int64)
+        np.cumsum(bad.sum(axis=1), out=starts[1:])
+        places = [np.ascontiguousarray(place, dtype=np.int64) for place in np.nonzero(bad)]
+        mask = NO_MASK if self.bad is None else bad
+        parts = (dark, gain, mask, *places, starts, _good_neighbours(bad))
+        self._tables = Tables(*(device.asarray(part) for part in parts))
+        self._bad_count, self._kernels = len(places[0]), device.kernels.pixels
+        self._real = dark.size > 0 or gain.size > 0
+        self.active = self.bad is not None or self._real
 
-    def dtype(self, data: NDArray[Any]) -> np.dtype[Any]:
+    def dtype(self, data: Any) -> np.dtype[Any]:
         """Type of a corrected frame."""
-        return np.dtype(np.float32) if self._dark.size or self._gain.size else data.dtype
+        return np.dtype(np.float32) if self._real else data.dtype
 
-    def apply(self, data: NDArray[Any], out: NDArray[Any]) -> float:
+    def apply(self, data: Any, out: Any) -> float:
         """Correct one frame.
 
         Parameters
         ----------
-        data : (rows, columns) counts of any integer or real type.
-        out : (rows, columns) of type `dtype`, written to.
+        data : (rows, columns) counts of any integer or real type, on the device.
+        out : (rows, columns) of type `dtype`, written to, on the device.
 
         Returns
         -------
         Mean over the good pixels of `out`.
         """
-        total = _correct(data, self._dark, self._gain, self._starts, self._columns, out)
-        mean = total / (data.size - len(self._columns))
-        if len(self._columns):
-            _fill(out, self._starts, self._columns, self._sources, mean)
+        mean = self._kernels.correct(data, self._tables, out) / (data.size - self._bad_count)
+        if self._bad_count:
+            self._kernels.fill(out, self._tables, mean)
         return float(mean)
 
 
@@ -122,66 +132,6 @@ def _good_neighbours(bad: NDArray[np.bool_]) -> NDArray[np.int64]:
         inside[inside] = ~bad[row[inside], column[inside]]
         sources[inside, number] = row[inside] * bad.shape[1] + column[inside]
     return sources
-
-
-@njit(nogil=True, cache=True)
-def _correct(
-    data: NDArray[Any],
-    dark: NDArray[np.float32],
-    gain: NDArray[np.float32],
-    starts: NDArray[np.int64],
-    bad_columns: NDArray[np.int64],
-    out: NDArray[Any],
-) -> float:
-    """Write the corrected frame with zeros at bad pixels; return its sum, taken while a row is in the cache."""
-    rows, columns = data.shape
-    total = 0.0
-    for row in range(rows):
-        if dark.size and gain.size:
-            for column in range(columns):
-                out[row, column] = (np.float32(data[row, column]) - dark[row, column]) * gain[row, column]
-        elif gain.size:
-            for column in range(columns):
-                out[row, column] = np.float32(data[row, column]) * gain[row, column]
-        elif dark.size:
-            for column in range(columns):
-                out[row, column] = np.float32(data[row, column]) - dark[row, column]
-        else:
-            for column in range(columns):
-                out[row, column] = data[row, column]
-        for place in range(starts[row], starts[row + 1]):
-            out[row, bad_columns[place]] = 0
-        first = second = third = fourth = 0.0  # four sums: one would wait for each addition
-        for column in range(0, columns - 3, 4):
-            first += out[row, column]
-            second += out[row, column + 1]
-            third += out[row, column + 2]
-            fourth += out[row, column + 3]
-        for column in range(columns // 4 * 4, columns):
-            first += out[row, column]
-        total += (first + second) + (third + fourth)
-    return total
-
-
-@njit(nogil=True, cache=True)
-def _fill(
-    out: NDArray[Any],
-    starts: NDArray[np.int64],
-    bad_columns: NDArray[np.int64],
-    sources: NDArray[np.int64],
-    mean: float,
-) -> None:
-    """Put the mean of the good neighbours into every bad pixel, `mean` where it has none (a gap between modules)."""
-    columns = out.shape[1]
-    for row in range(out.shape[0]):
-        for place in range(starts[row], starts[row + 1]):
-            total, count = 0.0, 0
-            for number in range(sources.shape[1]):
-                source = sources[place, number]
-                if source >= 0:
-                    total += out[source // columns, source % columns]
-                    count += 1
-            out[row, bad_columns[place]] = total / count if count else mean
 
 
 _EXCHANGES = np.array(  # the median of nine is in the middle afterwards: J. L. Smith, XCell 23 (1996)

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..device import Device
 from ..records import TrackedParticle
 from .bands import Sampling
 from .detection import Detection
 from .loops import smooth_first, soft_disc
 from .options import FrontEndOptions
-from .search import Found, contrast_of
+from .search import Found
 from .tracking import Background, CropTracker, Measurement, State, Track, crop_bins_for
 
 MEMORY = 100  # frames over which amplitude, excess and local dose are averaged
@@ -42,13 +42,16 @@ class Followers:
     Parameters
     ----------
     rows, columns : frame size, px.
+    device : where the frames lie; the processor when there is none.
     """
 
-    def __init__(self, rows: int, columns: int, sampling: Sampling, options: FrontEndOptions) -> None:
+    def __init__(
+        self, rows: int, columns: int, sampling: Sampling, options: FrontEndOptions, device: Device | None = None
+    ) -> None:
         self.sampling = sampling
         self.options = options
         self.shape = (rows, columns)
-        self.tracker = CropTracker(rows, columns, sampling, options)
+        self.tracker = CropTracker(rows, columns, sampling, options, device)
         self.tracks: list[Track] = []
         self._background: Background | None = None
 
@@ -87,12 +90,12 @@ class Followers:
         self.tracks.append(track)
         return track
 
-    def advance(self, index: int, data: NDArray[Any], mean: float, dead: NDArray[np.bool_] | None) -> list[str]:
+    def advance(self, index: int, data: Any, mean: float, dead: Any | None) -> list[str]:
         """Update every active track with one frame; returns lines for the log.
 
         Parameters
         ----------
-        data : (rows, columns) counts; mean : its mean count; dead : bad pixels or None.
+        data : (rows, columns) counts; mean : its mean count; dead : bad pixels or None. Both lie on the device.
         """
         background = self._background
         active = self.active
@@ -100,12 +103,10 @@ class Followers:
             return []
         floors = background.floors * (background.mean / mean)
         crossing = self._crossing(active)
-        measured = []
-        for track in active:
-            corner = self.tracker.corner(track)
-            measured.append((track, corner, self.tracker.maps(track, self._crop(track, corner, data, mean, dead))))
+        corners = [self.tracker.corner(track) for track in active]
+        measured = self.tracker.maps(active, corners, data, mean, dead)
         events = []
-        for track, corner, maps in measured:
+        for track, corner, maps in zip(active, corners, measured, strict=True):
             others = [other for other in active if other is not track and self._reaches(other, track)]
             frames = 1 if track.last_frame is None else min(50, index - track.last_frame)
             step = self.tracker.walk_variance * frames
@@ -151,17 +152,6 @@ class Followers:
             )
             for t in self.tracks
         )
-
-    def _crop(
-        self, track: Track, corner: tuple[int, int], data: NDArray[Any], mean: float, dead: NDArray[np.bool_] | None
-    ) -> NDArray[np.float32]:
-        """Contrast of the crop of a track."""
-        size, side = self.sampling.bin_px, track.crop_bins * self.sampling.bin_px
-        window = (
-            slice(corner[0] * size, corner[0] * size + side),
-            slice(corner[1] * size, corner[1] * size + side),
-        )
-        return contrast_of(data[window], mean, None if dead is None else dead[window])
 
     def _reaches(self, other: Track, track: Track) -> bool:
         """Whether another particle reaches into the crop of a track."""

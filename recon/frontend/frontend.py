@@ -1,4 +1,9 @@
-"""One frame in, observations of every crystal out, with a fixed delay: the step of the front end."""
+"""One frame in, observations of every crystal out, with a fixed delay: the step of the front end.
+
+On a GPU the pixels of a frame stay there: correction, levels, the crops that particles are followed on with their maps,
+the search for newcomers. Back come the maps of the crops, a few dozen pixels wide, and the boxes. A frame is worked on
+while the next one is being copied, one step later than on the processor.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..clock import StepClock
+from ..device import Device, cpu
 from ..geometry import box_size_px
 from ..records import NoiseSpectrum, Observation, TrackedParticle
 from .bands import sampling_for
-from .boxes import cut_box
+from .boxes import cut_boxes, inside
 from .correction import Calibration, Corrector
-from .followers import Followers
+from .feed import Feed
+from .followers import Followers, Place
 from .motion import Motion
 from .noise import NoiseBank
 from .options import FrontEndOptions
@@ -55,6 +62,7 @@ class FrontEnd:
     pixel_size_A : sampling at the specimen, A per px.
     options : see `FrontEndOptions`.
     calibration : dark, gain and bad pixels of the detector; bad pixels are also learnt from the frames.
+    device : where the frames are worked on; the processor, in one thread, when there is none.
 
     Raises
     ------
@@ -69,6 +77,7 @@ class FrontEnd:
         pixel_size_A: float,
         options: FrontEndOptions | None = None,
         calibration: Calibration | None = None,
+        device: Device | None = None,
     ) -> None:
         if height <= 0 or width <= 0:
             raise ValueError(f"frame size must be positive, not {height} x {width} px")
@@ -76,15 +85,17 @@ class FrontEnd:
         self.pixel_size_A = pixel_size_A
         self.clock = StepClock()
         sampling = self._sampling = sampling_for(pixel_size_A)
-        self._gate = FrameGate(height, width, self.options)
-        self._corrector = Corrector(height, width, calibration)
-        self._followers = Followers(height, width, sampling, self.options)
-        self._searcher = Searcher(height, width, sampling, self.options)
-        self._noise = NoiseBank((height, width), self.options)
+        self.device = device = device or cpu(1)
+        self._feed = Feed((height, width), device)
+        self._coming: tuple[int, float, NDArray[Any], Any] | None = None  # being copied while another is worked on
+        self._gate = FrameGate(height, width, self.options, device)
+        self._corrector = Corrector(height, width, calibration, device)
+        self._followers = Followers(height, width, sampling, self.options, device)
+        self._searcher = Searcher(height, width, sampling, self.options, device)
+        self._noise = NoiseBank((height, width), self.options, device)
         self._window: list[Held] = []
         self._ring: deque[Held] = deque()
-        self._spare: list[NDArray[Any]] = []
-        self._dead = self._corrector.bad
+        self._leave_out(None)
         self._searching_window = True
         self._summer = FrameSummer(1 if self.options.sum_frames is None else self.options.sum_frames)
         self._events: list[str] = [] if calibration is None else list(calibration.notes)
@@ -111,26 +122,40 @@ class FrontEnd:
 
         Returns
         -------
-        Whatever became final; a bad frame comes back in `rejected` at once and never raises.
+        Whatever became final; a bad frame comes back in `rejected` at once, on a GPU one step later, and never raises.
         """
         data = np.asarray(data)
         if reason := self._gate.unfit(data):
             return FrontEndOutput(rejected=((index, reason),), events=self._take_events())
+        counts, frame = self._feed.send(data)
+        if not self._feed.ahead:
+            return self._work(index, time_s, counts, frame)
+        before, self._coming = self._coming, (index, time_s, counts, frame)
+        return self._work(*before) if before else FrontEndOutput(events=self._take_events())
+
+    def _work(self, index: int, time_s: float, data: NDArray[Any], frame: Any) -> FrontEndOutput:
+        """Take one frame; `frame` is `data` on the device."""
         corrected, mean = None, None
         if self._corrector.active:
             with self.clock("correct"):
-                corrected = self._buffer(self._corrector.dtype(data))
-                mean = self._corrector.apply(data, corrected)
+                corrected = self._feed.room(self._corrector.dtype(data))
+                mean = self._corrector.apply(frame, corrected)
         with self.clock("check"):
-            reason = self._gate.check(index, data, mean)
-        if reason:
-            self._reuse(corrected)
-            return FrontEndOutput(rejected=((index, reason),), events=self._take_events())
-        if not self._usable:
-            return FrontEndOutput(analysed=(index,), events=self._take_events())
+            reason = self._gate.check(index, data, mean, frame)
+        if corrected is not None and self._feed.ahead:
+            self._feed.give_back(frame)
+        if reason or not self._usable:
+            if corrected is not None or self._feed.ahead:
+                self._feed.give_back(frame if corrected is None else corrected)
+            rejected, analysed = (((index, reason),), ()) if reason else ((), (index,))
+            return FrontEndOutput(analysed=analysed, rejected=rejected, events=self._take_events())
         with self.clock("keep"):
-            kept = self._keep(data) if corrected is None else corrected
+            kept = self._feed.keep(frame) if corrected is None else corrected
             held, left_over = self._summer.add(Held(index, time_s, kept, self._gate.mean, (index,)))
+        return self._follow(held, left_over)
+
+    def _follow(self, held: Held | None, left_over: tuple[int, ...]) -> FrontEndOutput:
+        """Follow the particles in a frame or a complete sum, or gather it in the window of the first search."""
         observations: list[Observation] = []
         analysed: list[int] = []
         rejected = [(number, REST) for number in left_over]
@@ -146,15 +171,16 @@ class FrontEnd:
 
     def flush(self) -> FrontEndOutput:
         """End of the series: give back everything that is still held."""
-        observations: list[Observation] = []
-        analysed: list[int] = []
-        rejected: list[tuple[int, str]] = []
+        last, self._coming = self._coming, None
+        out = self._work(*last) if last else FrontEndOutput()
+        observations, analysed, rejected = list(out.observations), list(out.analysed), list(out.rejected)
         if self._searching_window and self._window:
             rejected.extend(self._close_window(observations, analysed))
         rejected.extend((number, REST) for number in self._summer.rest())
         while self._ring:
             self._release(observations, analysed)
-        return FrontEndOutput(tuple(observations), tuple(analysed), tuple(rejected), self._take_events())
+        events = (*out.events, *self._take_events())
+        return FrontEndOutput(tuple(observations), tuple(analysed), tuple(rejected), events)
 
     def noise(self, box_px: int) -> NoiseSpectrum | None:
         """Mean power spectrum of particle-free boxes of this size so far, or None while there are too few.
@@ -170,22 +196,6 @@ class FrontEnd:
     def motion(self) -> Motion | None:
         """Motion of the whole field and of its parts against the first frame; None where there is no graphene."""
         return self._searcher.motion()
-
-    def _keep(self, data: NDArray[Any]) -> NDArray[Any]:
-        """Copy of a frame."""
-        buffer = self._buffer(data.dtype)
-        np.copyto(buffer, data)
-        return buffer
-
-    def _buffer(self, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Room for a frame, used before where it is free: fresh large buffers cost page faults."""
-        if self._spare and self._spare[-1].dtype == dtype:
-            return self._spare.pop()
-        return np.empty(self._gate.shape, dtype)
-
-    def _reuse(self, buffer: NDArray[Any] | None) -> None:
-        if buffer is not None and len(self._spare) < 2:
-            self._spare.append(buffer)
 
     def _take_events(self) -> tuple[str, ...]:
         events, self._events = tuple(self._events), []
@@ -219,11 +229,16 @@ class FrontEnd:
     def _leave_out(self, learnt: NDArray[np.bool_] | None) -> None:
         """Leave out bad pixels that were learnt besides those that were known."""
         known = self._corrector.bad
-        self._dead = learnt if known is None else known if learnt is None else known | learnt
+        dead = learnt if known is None else known if learnt is None else known | learnt
+        self._dead = None if dead is None else self.device.asarray(dead)
 
     def _search(self, window: list[Held]) -> Found:
         with self.clock("detect"):
-            return self._searcher.first_search([(held.data, held.mean) for held in window])
+            return self._searcher.first_search(self._on_host(window))
+
+    def _on_host(self, window: list[Held]) -> list[tuple[NDArray[Any], float]]:
+        """Frames, once a series, for what is done on the host: their counts and mean count."""
+        return [(self.device.to_host(held.data), held.mean) for held in window]
 
     def _decide_sum(self, window: list[Held], found: Found) -> int:
         """Measure the rotation of every particle in the window and set how many frames are summed from now on.
@@ -231,7 +246,7 @@ class FrontEnd:
         Decided once per series: boxes and noise spectra of different sums do not belong together. A particle whose
         rotation cannot be measured counts as fast.
         """
-        frames = [(held.data, held.mean) for held in window]
+        frames = self._on_host(window)
         counts, steps = [], []
         for d in found.detections:
             speckles = speckle(frames, (d.x_px, d.y_px), d.diameter_A, self._sampling, list(found.sheets))
@@ -293,17 +308,32 @@ class FrontEnd:
         """Cut the boxes of the oldest waiting frame around the smoothed centres."""
         held = self._ring.popleft()
         with self.clock("box"):
-            observations.extend(self._observe(track, held) for track in self._followers.tracks_at(held.index))
+            observations.extend(self._observe(held))
         analysed.extend(held.members)
-        self._reuse(held.data)
+        self._feed.give_back(held.data)
 
-    def _observe(self, track: Track, held: Held) -> Observation:
-        """Make the observation of one particle in the oldest waiting frame."""
-        place = self._followers.smoothed(track)
-        box_px = box_size_px(track.diameter_A, self.pixel_size_A)
-        corner = (round(place.x_px) - box_px // 2, round(place.y_px) - box_px // 2)
-        box, inside = cut_box(held.data, corner, box_px, held.mean * track.dose_ratio, self._dead)
-        reason = place.flag if inside or place.flag == "lost" else "edge"
+    def _observe(self, held: Held) -> list[Observation]:
+        """Make the observations of all particles in the oldest waiting frame; boxes of one size are cut together."""
+        tracks = self._followers.tracks_at(held.index)
+        places = [self._followers.smoothed(track) for track in tracks]
+        sizes = [box_size_px(track.diameter_A, self.pixel_size_A) for track in tracks]
+        corners = [(round(p.x_px) - n // 2, round(p.y_px) - n // 2) for p, n in zip(places, sizes, strict=True)]
+        boxes: dict[int, NDArray[np.float32]] = {}
+        for size in sorted(set(sizes)):
+            chosen = [i for i, own in enumerate(sizes) if own == size]
+            means = [held.mean * tracks[i].dose_ratio for i in chosen]
+            cut = cut_boxes(self.device, held.data, [corners[i] for i in chosen], size, means, self._dead)
+            boxes.update(zip(chosen, cut, strict=True))
+        return [
+            self._observation(held, *of, boxes[i]) for i, of in enumerate(zip(tracks, places, corners, strict=True))
+        ]
+
+    def _observation(
+        self, held: Held, track: Track, place: Place, corner: tuple[int, int], box: NDArray[np.float32]
+    ) -> Observation:
+        """The observation of one particle."""
+        whole = inside(self._gate.shape, corner, len(box))
+        reason = place.flag if whole or place.flag == "lost" else "edge"
         return Observation(
             particle=track.particle,
             frame=held.index,

@@ -9,10 +9,12 @@ nothing that is carried along and stays alike, and no motion is claimed there.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..device import Device, cpu
 from .background import GrapheneSheet
 
 PATCHES = 3  # per axis
@@ -63,6 +65,7 @@ class FieldMotion:
     ----------
     rows, columns : frame size, px.
     sheets : graphene sheets; the strongest is followed, because sheets may drift apart.
+    device : where the fields lie; the processor when there is none.
 
     Raises
     ------
@@ -70,15 +73,19 @@ class FieldMotion:
         Without a sheet.
     """
 
-    def __init__(self, rows: int, columns: int, pixel_size_A: float, sheets: list[GrapheneSheet]) -> None:
+    def __init__(
+        self, rows: int, columns: int, pixel_size_A: float, sheets: list[GrapheneSheet], device: Device | None = None
+    ) -> None:
         if not sheets:
             raise ValueError("field motion needs a graphene sheet")
         self.pixel_size_A = pixel_size_A
         self.spots = np.array(sheets[0].spots()[:3])  # (3, 2) ky, kx; first order
         self.patches = PATCHES if min(rows, columns) * pixel_size_A >= PATCHES * LEAST_PATCH_A else 1
         y, x = np.arange(rows) * pixel_size_A, np.arange(columns) * pixel_size_A
-        self._along_y = np.exp(-2j * np.pi * self.spots[:, :1] * y).astype(np.complex64)  # (3, rows)
-        self._along_x = np.exp(-2j * np.pi * self.spots[:, 1:] * x).astype(np.complex64)  # (3, columns)
+        self._device = device or cpu(1)
+        along_y = np.exp(-2j * np.pi * self.spots[:, :1] * y).astype(np.complex64)  # (3, rows)
+        along_x = np.exp(-2j * np.pi * self.spots[:, 1:] * x).astype(np.complex64)  # (3, columns)
+        self._along_y, self._along_x = self._device.up(along_y, along_x)
         self._row_edges = np.linspace(0, rows, self.patches + 1).astype(int)
         self._column_edges = np.linspace(0, columns, self.patches + 1).astype(int)
         # Shift (y, x) = solver @ phase / (2 pi), least squares.
@@ -91,8 +98,8 @@ class FieldMotion:
         self._local = np.zeros((self.patches, self.patches, 2))
         self._local_sd = np.inf
 
-    def add(self, contrast: NDArray[np.float32]) -> Motion:
-        """Measure one field, (rows, columns) float32, counts / mean - 1; return the motion so far."""
+    def add(self, contrast: Any) -> Motion:
+        """Measure one field, (rows, columns) float32 on the device, counts / mean - 1; return the motion so far."""
         patches = self._coefficients(contrast)
         whole = patches.sum(axis=(0, 1))
         if self._last is not None:
@@ -111,17 +118,18 @@ class FieldMotion:
         deforms = self.patches > 1 and spread > max(DEFORMED_SIGMA * self._local_sd, DEFORMED_A)
         return Motion((float(self._drift[1]), float(self._drift[0])), self._local.copy(), self._local_sd, deforms)
 
-    def _coefficients(self, contrast: NDArray[np.float32]) -> NDArray[np.complex128]:
+    def _coefficients(self, contrast: Any) -> NDArray[np.complex128]:
         """Coefficients of the spots on every patch, (patch rows, patch columns, 3)."""
-        out = np.empty((self.patches, self.patches, 3), complex)
+        found = []
         for row in range(self.patches):
             rows = slice(self._row_edges[row], self._row_edges[row + 1])
             for column in range(self.patches):
                 columns = slice(self._column_edges[column], self._column_edges[column + 1])
                 part = contrast[rows, columns]
                 along = (part - part.mean()) @ self._along_x[:, columns].T  # (rows of the patch, 3)
-                out[row, column] = np.einsum("sr,rs->s", self._along_y[:, rows], along)
-        return out
+                found.append(self._device.xp.einsum("sr,rs->s", self._along_y[:, rows], along))
+        spots = np.asarray(self._device.down(*found), complex)
+        return spots.reshape(self.patches, self.patches, 3)
 
     def _close_block(self) -> None:
         """Compare the patches of a finished block with those of the first."""

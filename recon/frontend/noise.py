@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..device import Device, cpu
 from ..records import NoiseSpectrum
-from .boxes import NoiseMean, cut_box, empty_corners, radial
+from .boxes import NoiseMean, cut_boxes, empty_corners, radial
 from .loops import soft_disc
 from .options import FrontEndOptions
 
@@ -24,11 +25,13 @@ class NoiseBank:
     Parameters
     ----------
     shape : (rows, columns) of the frames.
+    device : where they lie; the processor when there is none.
     """
 
-    def __init__(self, shape: tuple[int, int], options: FrontEndOptions) -> None:
+    def __init__(self, shape: tuple[int, int], options: FrontEndOptions, device: Device | None = None) -> None:
         self.shape = shape
         self.options = options
+        self.device = device or cpu(1)
         self._whole: dict[int, NoiseMean] = {}
         self._parts: dict[int, NoiseMean] = {}
         self._draw = 0
@@ -49,18 +52,18 @@ class NoiseBank:
 
     def add_frame(
         self,
-        data: NDArray[Any],
+        data: Any,
         mean: float,
         particles: list[tuple[float, float, float]],
-        dead: NDArray[np.bool_] | None,
+        dead: Any | None,
     ) -> list[str]:
         """Take empty boxes from one frame; returns lines for the log.
 
         Parameters
         ----------
-        data : (rows, columns) counts; mean : its mean count.
+        data : (rows, columns) counts, on the device; mean : its mean count.
         particles : (x, y, radius) of every particle, px.
-        dead : (rows, columns) bool of bad pixels, or None.
+        dead : (rows, columns) bool of bad pixels on the device, or None.
         """
         self._draw += 1
         events = []
@@ -68,8 +71,8 @@ class NoiseBank:
             if whole.boxes >= PLENTY and self._draw % 4:
                 continue
             corners = empty_corners(self.shape, box_px, particles, self._draw, self.options.noise_boxes)
-            for corner in corners:
-                whole.add(local_contrast(data, corner, box_px, mean, dead))
+            for box in self._local_contrasts(data, corners, box_px, mean, dead):
+                whole.add(box)
             whole.tried += 1
             if whole.boxes == 0 and whole.tried == PATIENCE and self.options.noise_boxes:
                 self._parts[box_px] = NoiseMean(box_px, self.options.noise_memory)
@@ -84,24 +87,26 @@ class NoiseBank:
     def _add_part(
         self,
         parts: NoiseMean,
-        data: NDArray[Any],
+        data: Any,
         mean: float,
         particles: list[tuple[float, float, float]],
-        dead: NDArray[np.bool_] | None,
+        dead: Any | None,
     ) -> None:
         """Take the free part of one box of the frame, the first of a few places that has enough."""
         for corner in empty_corners(self.shape, parts.box_px, [], self._draw, 4):
             free = np.ones((parts.box_px, parts.box_px), np.float32)
             for x, y, radius in particles:
                 free *= 1 - soft_disc(free.shape, y - corner[1], x - corner[0], 1.15 * radius, 0.04 * radius)
-            if parts.add_part(local_contrast(data, corner, parts.box_px, mean, dead), free):
+            if parts.add_part(self._local_contrasts(data, [corner], parts.box_px, mean, dead)[0], free):
                 return
 
-
-def local_contrast(
-    data: NDArray[Any], corner: tuple[int, int], box_px: int, mean: float, dead: NDArray[np.bool_] | None
-) -> NDArray[np.float32]:
-    """Contrast of a box against its own mean, (box_px, box_px) float32; arguments as in `cut_box`."""
-    box, _ = cut_box(data, corner, box_px, mean, dead)
-    level = 1 + float(box.mean())
-    return box if level <= 0 else np.asarray((box + 1) / np.float32(level) - 1, np.float32)
+    def _local_contrasts(
+        self, data: Any, corners: list[tuple[int, int]], box_px: int, mean: float, dead: Any | None
+    ) -> list[NDArray[np.float32]]:
+        """Contrast of boxes against their own mean, (box_px, box_px) float32 each."""
+        boxes = cut_boxes(self.device, data, corners, box_px, [mean] * len(corners), dead)
+        levels = (1 + float(box.mean()) for box in boxes)
+        return [
+            box if level <= 0 else np.asarray((box + 1) / np.float32(level) - 1, np.float32)
+            for box, level in zip(boxes, levels, strict=True)
+        ]

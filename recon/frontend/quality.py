@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..device import Device, cpu
 from .options import FrontEndOptions
 
 DARK = 0.2  # of the running median dose
@@ -20,8 +21,9 @@ class FrameGate:
     Reasons: ``wrong shape``, ``wrong type``, ``duplicate``, ``not finite``, ``blank``, ``saturated``, ``dose jump``.
     """
 
-    def __init__(self, rows: int, columns: int, options: FrontEndOptions) -> None:
+    def __init__(self, rows: int, columns: int, options: FrontEndOptions, device: Device | None = None) -> None:
         self.shape = (rows, columns)
+        self._pixels = (device or cpu(1)).kernels.pixels
         self.options = options
         self._means: deque[float] = deque(maxlen=64)
         self._top_shares: deque[float] = deque(maxlen=64)
@@ -36,20 +38,23 @@ class FrameGate:
             return "wrong type"
         return "wrong shape" if data.shape != self.shape else ""
 
-    def check(self, index: int, data: NDArray[Any], corrected_mean: float | None = None) -> str:
+    def check(
+        self, index: int, data: NDArray[Any], corrected_mean: float | None = None, frame: Any | None = None
+    ) -> str:
         """Return the reason to reject the frame, or "" when it is good; `mean` is then its mean count per pixel.
 
         Parameters
         ----------
         data : (rows, columns) counts of any integer or real type, as the detector sent them.
         corrected_mean : mean of the good pixels after dark and gain, where the frame is corrected.
+        frame : the same counts on the device; None: `data`.
         """
         if reason := self.unfit(data):
             return reason
         if self._last_index is not None and index <= self._last_index:
             return "duplicate"
         self._last_index = index
-        top_share, usable_mean = self._levels(data)
+        top_share, usable_mean = self._levels(data, data if frame is None else frame)
         if corrected_mean is not None:
             usable_mean = corrected_mean
         if not np.isfinite(usable_mean):
@@ -70,16 +75,15 @@ class FrameGate:
         self.mean = usable_mean
         return ""
 
-    def _levels(self, data: NDArray[Any]) -> tuple[float, float]:
+    def _levels(self, data: NDArray[Any], frame: Any) -> tuple[float, float]:
         """Share of pixels at the top of an integer range, and the mean of the others (NaN if not finite)."""
         if data.dtype.kind == "f":
             mean = float(data.mean(dtype=np.float64))
             return 0.0, mean if np.isfinite(mean) else float("nan")
         top = int(np.iinfo(data.dtype).max)
-        total = float(data.sum(dtype=np.int64 if data.dtype.kind == "i" else np.uint64))
-        if int(data.max()) < top:
+        total, at_top = self._pixels.levels(frame, top)
+        if at_top == 0:
             return 0.0, total / data.size
-        at_top = int((data == top).sum())
         if at_top == data.size:
             return 1.0, 0.0
         return at_top / data.size, (total - at_top * float(top)) / (data.size - at_top)

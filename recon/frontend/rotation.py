@@ -84,7 +84,7 @@ def speckle(
     per_ring = np.maximum(np.bincount(ring[chosen], minlength=ring.max() + 1), 1)
     rows = []
     for data, mean in frames:
-        box, _ = cut_box(data, corner, box_px, mean)
+        box = cut_box(data, corner, box_px, mean)
         spectrum = scipy.fft.rfft2((box - box.mean()) * mask)
         power = (spectrum.real**2 + spectrum.imag**2)[chosen]
         ring_mean = np.bincount(ring[chosen], power, minlength=len(per_ring)) / per_ring

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..device import Device, cpu
 from .background import GrapheneSheet, PowerSpectrum, measure_background, notch_filter
 from .bands import MapMaker, Sampling
+from .boxes import contrasts
 from .correction import median_of_nine
 from .detection import Detection, detect, flatten_illumination
 from .loops import soft_disc
@@ -45,15 +47,6 @@ class Found:
     events: tuple[str, ...] = ()
 
 
-def contrast_of(data: NDArray[Any], mean: float, dead: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-    """Return counts / mean - 1, float32, with bad pixels set to 0; `data` any (rows, columns) counts."""
-    contrast: NDArray[np.float32] = np.multiply(data, np.float32(1 / mean), dtype=np.float32, casting="unsafe")
-    contrast -= np.float32(1)
-    if dead is not None:
-        contrast[dead] = 0
-    return contrast
-
-
 def bad_pixels(frames: list[tuple[NDArray[Any], float]]) -> NDArray[np.bool_] | None:
     """Pixels whose mean over the frames stands out from their neighbours, or that sit at the top of the range.
 
@@ -85,15 +78,19 @@ def stands_out(field: NDArray[np.float32]) -> NDArray[np.bool_]:
 class Searcher:
     """Holds the full-field filters and the running sums of the search."""
 
-    def __init__(self, rows: int, columns: int, sampling: Sampling, options: FrontEndOptions) -> None:
+    def __init__(
+        self, rows: int, columns: int, sampling: Sampling, options: FrontEndOptions, device: Device | None = None
+    ) -> None:
+        """`device` is where the frames of `next_search` lie; those of `first_search` lie on the host."""
         self.sampling = sampling
         self.options = options
+        self.device = device or cpu(1)
         self.shape = (rows, columns)
         growth = (rows * columns / (288 * 288)) ** 0.5
         self.every = options.search_every or min(32, max(8, round(5 * growth)))
         self._maker: MapMaker | None = None
-        self.dead: NDArray[np.bool_] | None = None  # bad pixels learnt so far, (rows, columns)
-        self._field: NDArray[np.float32] | None = None  # sum of contrast: a pixel that breaks later shows in it
+        self._set_dead(None)
+        self._field: Any = None  # sum of contrast, on the device: a pixel that breaks later shows in it
         self._background: Background | None = None
         self._since = 0
         self._sum: NDArray[np.float64] | None = None
@@ -107,8 +104,13 @@ class Searcher:
         ----------
         frames : (counts (rows, columns), mean count) of every frame of the window.
         """
-        maker = self._maker = MapMaker(*self.shape, self.sampling)
-        self.dead = bad_pixels(frames)
+        device = self.device
+        maker = self._maker = MapMaker(*self.shape, self.sampling, device)
+        self._set_dead(bad_pixels(frames))
+
+        def contrast(data: NDArray[Any], mean: float) -> NDArray[np.float32]:
+            return np.asarray(contrasts(cpu(1), data, [(0, 0)], self.shape, [mean], self.dead)[0])
+
         events = []
         if self.dead is not None:
             events.append(f"{int(self.dead.sum())} bad pixels are left out")
@@ -116,15 +118,16 @@ class Searcher:
             frames = frames[:: -(-len(frames) // MAX_LARGE_FRAMES)]
         power = PowerSpectrum(*self.shape, self.sampling.pixel_size_A)
         for data, mean in frames[:: max(1, len(frames) // 16)]:
-            power.add(contrast_of(data, mean, self.dead))
+            power.add(contrast(data, mean))
         sheets = power.graphene()
         if sheets:
             maker.set_notch(notch_filter(*maker.fft_shape, sheets, self.sampling.pixel_size_A))
             events.append("graphene at " + ", ".join(f"{sheet.angle_deg:.1f} deg" for sheet in sheets))
-            self._motion = FieldMotion(*self.shape, self.sampling.pixel_size_A, sheets)
+            self._motion = FieldMotion(*self.shape, self.sampling.pixel_size_A, sheets, device)
             for data, mean in frames[:: self.every]:
-                self._motion.add(contrast_of(data, mean, self.dead))
-        maps = np.stack([maker.maps(contrast_of(data, mean, self.dead)) for data, mean in frames])
+                self._motion.add(device.asarray(contrast(data, mean)))
+        fields = (device.asarray(contrast(data, mean)[None]) for data, mean in frames)
+        maps = np.concatenate([device.to_host(maker.maps(field)) for field in fields])
         mean_maps = maps.mean(axis=0)
         detections = self._detect(mean_maps) if len(maps) >= MIN_FRAMES else []
         to_bins, bin_A = self.sampling.to_bins, self.sampling.bin_A
@@ -135,24 +138,30 @@ class Searcher:
             tuple(detections), mean_maps[:-1], mean_maps[-1], self._background, self.dead, tuple(sheets), tuple(events)
         )
 
-    def next_search(self, data: NDArray[Any], mean: float, tracks: list[Track]) -> Found | None:
-        """Look at one frame in `every`; once enough were looked at, return what is new (None in between)."""
+    def next_search(self, data: Any, mean: float, tracks: list[Track]) -> Found | None:
+        """Look at one frame in `every`; once enough were looked at, return what is new (None in between).
+
+        `data` (rows, columns) counts, on the device.
+        """
         self._since += 1
         if self._since < self.every or self._maker is None or self._background is None:
             return None
         self._since = 0
-        contrast = contrast_of(data, mean, self.dead)
+        contrast = contrasts(self.device, data, [(0, 0)], self.shape, [mean], self._dead_there)
         if self._motion is not None:
-            self._motion.add(contrast)
-        maps = self._maker.maps(contrast)
+            self._motion.add(contrast[0])
+        maps = np.asarray(self.device.to_host(self._maker.maps(contrast)))[0]
         self._hide(maps, tracks, self._background.floors * (self._background.mean / mean))
         self._sum = maps.astype(np.float64) if self._sum is None else self._sum + maps
-        self._field = contrast if self._field is None else np.add(self._field, contrast, out=self._field)
+        if self._field is None:
+            self._field = contrast
+        else:
+            self._field += contrast
         self._count += 1
         if self._count < self.options.search_frames:
             return None
         mean_maps = (self._sum / self._count).astype(np.float32)
-        events = self._learn_bad_pixels(self._field / np.float32(self._count))
+        events = self._learn_bad_pixels(self.device.to_host(self._field)[0] / np.float32(self._count))
         self._sum, self._field, self._count = None, None, 0
         detections = [d for d in self._detect(mean_maps) if not self._known(d, tracks)]
         if not detections and not events:
@@ -167,8 +176,13 @@ class Searcher:
         count = int(late.sum())
         if not count:
             return ()
-        self.dead = late if self.dead is None else self.dead | late
+        self._set_dead(late if self.dead is None else self.dead | late)
         return (f"{count} more bad pixels are left out",)
+
+    def _set_dead(self, dead: NDArray[np.bool_] | None) -> None:
+        """Bad pixels learnt so far, (rows, columns), on the host and on the device."""
+        self.dead = dead
+        self._dead_there = None if dead is None else self.device.asarray(dead)
 
     def motion(self) -> Motion | None:
         """Motion of the field so far; None where there is no graphene to tell it."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 
 @dataclass(slots=True, eq=False)
@@ -17,14 +16,14 @@ class Held:
     ----------
     index : of the frame, or of the middle one of a sum.
     time_s : of that frame.
-    data : (rows, columns) counts.
+    data : (rows, columns) counts, on the host or on a device.
     mean : mean count per pixel.
     members : indices of the frames it stands for.
     """
 
     index: int
     time_s: float
-    data: NDArray[Any]
+    data: Any
     mean: float
     members: tuple[int, ...]
 
@@ -61,9 +60,9 @@ class FrameSummer:
 def summed(members: list[Held]) -> Held:
     """Sum of several frames, in a type that holds it."""
     kind = members[0].data.dtype.kind
-    total = np.zeros(members[0].data.shape, np.float32 if kind == "f" else np.int32 if kind == "i" else np.uint32)
-    for held in members:
-        np.add(total, held.data, out=total, casting="unsafe")
+    total = members[0].data.astype(np.float32 if kind == "f" else np.int32 if kind == "i" else np.uint32)
+    for held in members[1:]:
+        total += held.data
     middle = members[len(members) // 2]
     indices = tuple(held.index for held in members)
     return Held(middle.index, middle.time_s, total, float(sum(held.mean for held in members)), indices)

@@ -14,7 +14,9 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from ..device import Device, cpu
 from .bands import MapMaker, Sampling
+from .boxes import contrasts
 from .loops import grid_posterior, inner_and_outer_means, radial_means, soft_disc
 from .options import FrontEndOptions
 
@@ -134,9 +136,13 @@ def crop_bins_for(diameter_A: float, rows: int, columns: int, sampling: Sampling
 class CropTracker:
     """Measures particles on crops; holds the filters, not the tracks."""
 
-    def __init__(self, rows: int, columns: int, sampling: Sampling, options: FrontEndOptions) -> None:
+    def __init__(
+        self, rows: int, columns: int, sampling: Sampling, options: FrontEndOptions, device: Device | None = None
+    ) -> None:
+        """`device` is where the frames lie; the processor when there is none."""
         self.sampling = sampling
         self.options = options
+        self.device = device or cpu(1)
         self.field_bins = (rows // sampling.bin_px, columns // sampling.bin_px)
         self.walk_variance = (options.walk_A / sampling.bin_A) ** 2
         self._makers: dict[int, MapMaker] = {}
@@ -145,7 +151,7 @@ class CropTracker:
         """Map maker for crops of this size."""
         if crop_bins not in self._makers:
             pixels = crop_bins * self.sampling.bin_px
-            self._makers[crop_bins] = MapMaker(pixels, pixels, self.sampling)
+            self._makers[crop_bins] = MapMaker(pixels, pixels, self.sampling, self.device)
         return self._makers[crop_bins]
 
     def build_template(self, track: Track, background: Background) -> None:
@@ -189,9 +195,33 @@ class CropTracker:
         ]
         return corner[0], corner[1]
 
-    def maps(self, track: Track, contrast: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Energy and low maps of a crop, (bands + 1, size, size) float32; `contrast` is counts / mean - 1."""
-        return self.maker(track.crop_bins).maps(contrast)
+    def maps(
+        self, tracks: list[Track], corners: list[tuple[int, int]], data: Any, mean: float, dead: Any | None
+    ) -> list[NDArray[np.float32]]:
+        """Energy and low maps of the crops of tracks, (bands + 1, size, size) float32 each, on the host.
+
+        Parameters
+        ----------
+        corners : (row, column) of every crop, bins. data : (rows, columns) counts; mean : its mean count.
+        dead : (rows, columns) bool of bad pixels, or None; on the device like `data`.
+        """
+        device, bin_px = self.device, self.sampling.bin_px
+        found: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(tracks)
+        for group in self._groups(tracks):
+            side = tracks[group[0]].crop_bins * bin_px
+            places = [(corners[i][1] * bin_px, corners[i][0] * bin_px) for i in group]
+            crops = contrasts(device, data, places, (side, side), [mean] * len(group), dead)
+            maps = device.to_host(self.maker(tracks[group[0]].crop_bins).maps(crops))
+            for i, each in zip(group, maps, strict=True):
+                found[i] = each
+        return found
+
+    def _groups(self, tracks: list[Track]) -> list[list[int]]:
+        """Tracks that are measured together: each alone where its crop fits the cache, on a GPU those of one size."""
+        if self.device.xp is np:
+            return [[i] for i in range(len(tracks))]
+        sizes = sorted({track.crop_bins for track in tracks})
+        return [[i for i, track in enumerate(tracks) if track.crop_bins == size] for size in sizes]
 
     def update(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from types import ModuleType
 from typing import Any
 
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..geometry import half_plane
 from ..rotations import from_rotation_vector, random_rotations, to_matrix
-from . import cpu
+from . import cpu, pixels_cpu
+from .pixels import Tables
 
 BOX_PX, K_MAX, PAD = 20, 6, 2
 
@@ -69,4 +71,38 @@ def differences(kernels: ModuleType, xp: Any, frames: int = 3, seed: int = 0) ->
     kernels.insert_poses(*sums[0], *(xp.asarray(a) if isinstance(a, np.ndarray) else a for a in arguments))
     cpu.insert_poses(*sums[1], *arguments)
     result["insert_poses"] = max(_apart(a, b, to_host) for a, b in zip(*sums, strict=True))
-    return result
+    return result | _pixel_differences(kernels.pixels, xp, to_host, rng)
+
+
+def _tables(shape: tuple[int, int], rng: np.random.Generator) -> Tables:
+    """A detector with a few bad pixels, none of them beside another."""
+    bad = np.zeros(shape, np.bool_)
+    bad[1::4, 2::5] = True
+    rows, columns = (np.ascontiguousarray(place) for place in np.nonzero(bad))
+    steps = ((-1, -1), (0, 1), (1, 0))
+    sources = np.array([[(r + y) * shape[1] + c + x for y, x in steps] for r, c in zip(rows, columns, strict=True)])
+    starts = np.concatenate([[0], bad.sum(axis=1).cumsum()])
+    dark, gain = (rng.uniform(0.5, 1.5, shape).astype(np.float32) for _ in range(2))
+    return Tables(dark, gain, bad, rows, columns, starts, sources)
+
+
+def _pixel_differences(pixels: ModuleType, xp: Any, to_host: Any, rng: np.random.Generator) -> dict[str, float]:
+    """The same for the launchers of `pixels`."""
+    data = rng.poisson(9.0, (11, 13)).astype(np.uint16)
+    tables = _tables(data.shape, rng)
+    moved = Tables(*(xp.asarray(getattr(tables, item.name)) for item in fields(Tables)))
+    there, outs = xp.asarray(data), (xp.zeros(data.shape, np.float32), np.zeros(data.shape, np.float32))
+    top = int(data.max())
+    result = {"levels": float(pixels.levels(there, top) != pixels_cpu.levels(data, top))}
+    ours, total = pixels.correct(there, moved, outs[0]), pixels_cpu.correct(data, tables, outs[1])
+    result["correct"] = max(abs(ours / total - 1), _apart(*outs, to_host))
+    pixels.fill(outs[0], moved, 1.0)
+    pixels_cpu.fill(outs[1], tables, 1.0)
+    result["fill"] = _apart(*outs, to_host)
+    for name in ("bin_mean", "bin_energy"):
+        result[name] = _apart(
+            getattr(pixels, name)(outs[0][None], 3), getattr(pixels_cpu, name)(outs[1][None], 3), to_host
+        )
+    places = np.array([[-2, 3], [9, 8]]), np.array([0.1, 0.2], np.float32), tables.bad
+    cut = pixels.cut(there, *(xp.asarray(a) for a in places), (5, 6)), pixels_cpu.cut(data, *places, (5, 6))
+    return result | {"cut": _apart(*cut, to_host)}

@@ -11,7 +11,10 @@ import numpy as np
 from numba import get_num_threads, get_thread_id, njit, prange
 from numpy.typing import NDArray
 
+from . import pixels_cpu
 from .bodies import Team, build
+
+pixels = pixels_cpu
 
 
 @njit(cache=True, inline="always")

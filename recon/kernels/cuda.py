@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32
 
+from . import pixels_cuda
 from .bodies import Team, build
+from .launching import SIMULATED, array_module, launch
 
-cuda.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # the last batch of a stream may be small; that is no news to an operator
-SIMULATED = bool(cuda.config.ENABLE_CUDASIM)
+pixels = pixels_cuda
+
 # Threads a pose: one warp, whose barriers cost next to nothing. The simulator runs every thread as one of Python's.
 THREADS = 4 if SIMULATED else 32
 SLICE_THREADS = 4 if SIMULATED else 256  # one coefficient each
+SHARED_BYTES = 4 * THREADS  # for the sums over a team
 BLOCKS_PER_PROCESSOR = 32  # scratch is per block: no more blocks than fit on the device at once
 TOLERANCE = 1e-3  # relative, between this device and the CPU; they differ by the order of sums in float32
 
@@ -135,33 +138,6 @@ def _insert_all(
         )  # fmt: skip
 
 
-def _module(array: Any) -> Any:
-    """The array library of an argument: numpy, else cupy."""
-    if isinstance(array, np.ndarray):
-        return np
-    import cupy
-
-    return cupy
-
-
-def _view(argument: Any) -> Any:
-    """What a kernel takes for an array of cupy; used on cupy's own stream, so that nothing has to be waited for."""
-    return cuda.as_cuda_array(argument, sync=False) if hasattr(argument, "__cuda_array_interface__") else argument
-
-
-def _launch(kernel: Any, blocks: int, threads: int, arguments: tuple[Any, ...], changed: tuple[Any, ...]) -> None:
-    """Start a kernel on cupy's current stream. Numpy arrays go to the device and, those in `changed`, come back."""
-    stream: Any = 0
-    if not isinstance(changed[0], np.ndarray):
-        pointer = _module(changed[0]).cuda.get_current_stream().ptr
-        stream = cuda.external_stream(pointer) if pointer else 0
-    copies = {id(a): cuda.to_device(a) for a in arguments if isinstance(a, np.ndarray)}
-    kernel[blocks, threads, stream, 4 * THREADS](*(copies[id(a)] if id(a) in copies else _view(a) for a in arguments))
-    for array in changed:
-        if id(array) in copies:
-            copies[id(array)].copy_to_host(array)
-
-
 def _blocks(poses: int) -> int:
     """Blocks for so many poses: one each, up to what the device holds at once."""
     processors = 2 if SIMULATED else cuda.get_current_device().MULTIPROCESSOR_COUNT
@@ -175,11 +151,11 @@ def _limit(box_px: int) -> int:
 
 def slice_volume(volume: Any, pad: float, rotations: Any, kx: Any, ky: Any, count: int) -> Any:
     """Central slices of a Fourier volume: (m, count, 2) for (m, 3, 3) rotations."""
-    xp = _module(volume)
+    xp = array_module(volume)
     out = xp.empty((len(rotations), count, 2), np.float32)
     blocks = _blocks(-(-len(rotations) * count // SLICE_THREADS))
     arguments = (volume, volume.shape[0] // 2, np.float32(pad), rotations, kx, ky, count, out)
-    _launch(_slice_all, blocks, SLICE_THREADS, arguments, (out,))
+    launch(_slice_all, blocks, SLICE_THREADS, arguments, (out,))
     return out
 
 
@@ -197,7 +173,7 @@ def score_pairs(
     box_px: int,
 ) -> tuple[Any, Any]:
     """Score k poses of each of t frames, and each pose's half turn about the beam; see `cpu.score_pairs`."""
-    xp, limit = _module(volume), _limit(box_px)
+    xp, limit = array_module(volume), _limit(box_px)
     blocks = _blocks(rotations.shape[0] * rotations.shape[1])
     work = xp.empty((blocks, 2 * count + 4 * limit + 2, 2), np.float32)
     score = xp.empty((*rotations.shape[:2], 2), np.float32)
@@ -206,7 +182,7 @@ def score_pairs(
         volume, volume.shape[0] // 2, np.float32(pad), frames, rotations, starts, coefficients, kx, ky, weight, count,
         limit, np.float32(2 * np.pi / box_px), work, score, shift,
     )  # fmt: skip
-    _launch(_score_all, blocks, THREADS, arguments, (score, shift))
+    launch(_score_all, blocks, THREADS, arguments, (score, shift), SHARED_BYTES)
     return score, shift
 
 
@@ -225,7 +201,7 @@ def refine_poses(
     rounds: int,
 ) -> tuple[Any, Any, Any]:
     """Levenberg-Marquardt refinement of (m,) poses: returns rotations (m, 3, 3), shifts (m, 2) and scores (m,)."""
-    xp, limit = _module(volume), _limit(box_px)
+    xp, limit = array_module(volume), _limit(box_px)
     blocks = _blocks(len(frames))
     rotations, shifts = xp.array(rotations, np.float32), xp.array(shifts, np.float32)  # copies: refined in place
     score = xp.empty(len(frames), np.float32)
@@ -233,7 +209,7 @@ def refine_poses(
         volume, volume.shape[0] // 2, np.float32(pad), frames, rotations, shifts, coefficients, kx, ky, weight, count,
         limit, np.float32(2 * np.pi / box_px), rounds, xp.empty((blocks, 4 * limit + 2, 2), np.float32), score,
     )  # fmt: skip
-    _launch(_refine_all, blocks, THREADS, arguments, (rotations, shifts, score))
+    launch(_refine_all, blocks, THREADS, arguments, (rotations, shifts, score), SHARED_BYTES)
     return rotations, shifts, score
 
 
@@ -254,7 +230,7 @@ def insert_poses(
     box_px: int,
 ) -> None:
     """Insert (m,) boxes into accumulators, in place and in any order; see `cpu.insert_poses`."""
-    xp, limit = _module(numerators), _limit(box_px)
+    xp, limit = array_module(numerators), _limit(box_px)
     blocks = _blocks(len(frames))
     rotations, shifts, shares = (xp.asarray(a, dtype=np.float32) for a in (rotations, shifts, shares))
     arguments = (
@@ -262,7 +238,7 @@ def insert_poses(
         coefficients, kx, ky, weight, count, limit, np.float32(2 * np.pi / box_px),
         xp.empty((blocks, 2, 2 * limit + 1, 2), np.float32),
     )  # fmt: skip
-    _launch(_insert_all, blocks, THREADS, arguments, (numerators, denominators))
+    launch(_insert_all, blocks, THREADS, arguments, (numerators, denominators), SHARED_BYTES)
 
 
 def check() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from ..kernels.cuda import SIMULATED, _launch
+from ..kernels.launching import SIMULATED, launch
 from .footprint import build
 
 THREADS = 4 if SIMULATED else 128
@@ -60,9 +60,9 @@ def _blocks(volume: Any) -> int:
 
 def forward(volume: Any, axes: Any, origins: Any, tables: Any, images: Any) -> None:
     """Add the projections of a volume to images; see `cpu.forward`."""
-    _launch(_forward, _blocks(volume), THREADS, (volume, axes, origins, tables, images), (images,))
+    launch(_forward, _blocks(volume), THREADS, (volume, axes, origins, tables, images), (images,))
 
 
 def adjoint(volume: Any, axes: Any, origins: Any, tables: Any, images: Any) -> None:
     """Add the images, spread back along the beam, to a volume; see `cpu.adjoint`."""
-    _launch(_adjoint, _blocks(volume), THREADS, (volume, axes, origins, tables, images), (volume,))
+    launch(_adjoint, _blocks(volume), THREADS, (volume, axes, origins, tables, images), (volume,))

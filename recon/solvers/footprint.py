@@ -9,6 +9,7 @@ of the image, has the right second moments otherwise, and the pixels share the w
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -59,7 +60,7 @@ def build(jit: Callable[[Any], Any], add: Any) -> SimpleNamespace:
     @jit
     def spread(image: Any, table: Any, u: Any, v: Any, value: Any) -> None:
         """Add the shadow of a voxel of that value to an image."""
-        column, row = int(np.floor(u + np.float32(0.5))), int(np.floor(v + np.float32(0.5)))
+        column, row = int(math.floor(u + np.float32(0.5))), int(math.floor(v + np.float32(0.5)))
         for y in range(max(row - 1, 0), min(row + 2, image.shape[0])):
             along_v = value * share(table, 1, v - y)
             if along_v != 0:
@@ -69,7 +70,7 @@ def build(jit: Callable[[Any], Any], add: Any) -> SimpleNamespace:
     @jit
     def collect(image: Any, table: Any, u: Any, v: Any) -> Any:
         """Adjoint of `spread`: sum over the pixels of their value times their share of the voxel."""
-        column, row = int(np.floor(u + np.float32(0.5))), int(np.floor(v + np.float32(0.5)))
+        column, row = int(math.floor(u + np.float32(0.5))), int(math.floor(v + np.float32(0.5)))
         total = np.float32(0)
         for y in range(max(row - 1, 0), min(row + 2, image.shape[0])):
             along_v = share(table, 1, v - y)

@@ -7,6 +7,7 @@ innermost loops (one round of them works on one coefficient) nvdisasm; without t
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shutil
@@ -19,18 +20,26 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-KERNELS = ("_slice_all", "_score_all", "_refine_all", "_insert_all")
+# Kernels by the module of the reconstruction that launches them, and whether they are compiled with relaxed arithmetic.
+KERNELS = {
+    "kernels.cuda": (("_slice_all", "_score_all", "_refine_all", "_insert_all"), True),
+    "kernels.pixels_cuda": (("_levels_all", "_correct_all", "_fill_all", "_bin_all", "_cut_all"), False),
+    "solvers.cuda": (("_forward", "_adjoint"), False),
+}
 
 
 def signatures() -> dict[str, tuple[Any, ...]]:
-    """Argument types of every kernel, as the launchers give them."""
+    """Argument types of every kernel, as the launchers give them; frames are of uint16."""
     from numba import types
-    from numba.cuda import float32, int16, int64
+    from numba.cuda import boolean, float32, float64, int16, int64, uint16
 
     def floats(dimensions: int) -> Any:
         return types.Array(float32, dimensions, "C")
 
     rows, short = types.Array(int64, 1, "C"), types.Array(int16, 1, "C")
+    places, counts, mask = (types.Array(of, 2, "C") for of in (int64, uint16, boolean))
+    partial = types.Array(float64, 2, "C")
+    projection = (floats(3), floats(3), floats(2), floats(3), floats(3))  # volume, axes, origins, tables, images
     model = (floats(4), int64, float32)
     plane = (short, short, floats(1), int64, int64, float32)  # kx, ky, weight, count, limit, step
     return {
@@ -39,6 +48,12 @@ def signatures() -> dict[str, tuple[Any, ...]]:
         "_refine_all": (*model, rows, floats(3), floats(2), floats(3), *plane, int64, floats(3), floats(1)),
         "_insert_all": (floats(5), floats(4), rows, int64, float32, rows, floats(3), floats(2), floats(1), floats(3),
                         *plane, floats(4)),
+        "_levels_all": (counts, uint16, places),
+        "_correct_all": (counts, floats(2), floats(2), mask, floats(2), partial),
+        "_fill_all": (floats(2), rows, rows, places, float64),
+        "_bin_all": (floats(3), int64, float32, boolean, floats(3)),
+        "_cut_all": (counts, places, floats(1), mask, floats(3)),
+        "_forward": projection, "_adjoint": projection,
     }  # fmt: skip
 
 
@@ -100,13 +115,13 @@ def compiled(capability: tuple[int, int]) -> dict[str, dict[str, Any]]:
 
     # device functions ask the GPU that is there what to compile for
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
-    from tumble.recon.kernels import cuda as kernels
-
-    arch, program, result = "sm_{}{}".format(*capability), tool("ptxas"), {}
-    for name, types in signatures().items():
-        function = getattr(kernels, name).py_func
-        ptx, _ = cuda.compile(function, types, device=False, fastmath=True, cc=capability, abi="numba", output="ptx")
-        result[f"{name} {arch}"] = {"ptx": len(ptx)} | (assembled(ptx, arch, program) if program else {})
+    arch, program, result, types = "sm_{}{}".format(*capability), tool("ptxas"), {}, signatures()
+    options: dict[str, Any] = {"device": False, "cc": capability, "abi": "numba", "output": "ptx"}
+    for module, (names, relaxed) in KERNELS.items():
+        kernels = importlib.import_module(f"tumble.recon.{module}")
+        for name in names:
+            ptx, _ = cuda.compile(getattr(kernels, name).py_func, types[name], fastmath=relaxed, **options)
+            result[f"{name} {arch}"] = {"ptx": len(ptx)} | (assembled(ptx, arch, program) if program else {})
     return result
 
 

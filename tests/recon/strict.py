@@ -2,21 +2,50 @@
 
 As strict as cupy or stricter: an operation of a device array with a host array, an index or a value that lies on the
 host, a function of numpy on a device array, an implicit conversion to numpy all raise. Reductions give 0-d arrays.
+What is moved on purpose is counted: `transfers`.
 """
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from tumble.recon.device import Device
-from tumble.recon.kernels import cpu
+from tumble.recon.kernels import cpu, pixels_cpu
+from tumble.recon.kernels.pixels import Tables
 
 SCALARS = (bool, int, float, complex, np.generic)
 INDICES = (int, np.integer, slice, type(None), type(Ellipsis))
+
+
+@dataclass
+class Transfers:
+    """Copies between host and device, and their bytes."""
+
+    ups: int = 0
+    up_bytes: int = 0
+    downs: int = 0
+    down_bytes: int = 0
+
+    def up(self, size: int) -> None:
+        self.ups, self.up_bytes = self.ups + 1, self.up_bytes + size
+
+    def down(self, size: int) -> None:
+        self.downs, self.down_bytes = self.downs + 1, self.down_bytes + size
+
+    def since(self, before: Transfers) -> Transfers:
+        return Transfers(*(getattr(self, f.name) - getattr(before, f.name) for f in fields(self)))
+
+    def now(self) -> Transfers:
+        return replace(self)
+
+
+transfers = Transfers()
 
 
 def _inside(value: Any) -> Any:
@@ -63,6 +92,42 @@ def _method(name: str) -> Any:
     return method
 
 
+class Stream:
+    """What it is told to do waits until somebody waits for it, as late as may be; the current one is prompt."""
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        self.waiting: list[Callable[[], object]] = []
+
+    def record(self) -> Event:
+        return Event(self, len(self.waiting))
+
+    def wait_event(self, event: Event) -> None:
+        event.synchronize()
+
+
+class Event:
+    """A place in the queue of a stream."""
+
+    def __init__(self, stream: Stream, place: int) -> None:
+        self.stream, self.before = stream, stream.waiting[:place]
+
+    def synchronize(self) -> None:
+        for work in self.before:
+            if work in self.stream.waiting:
+                work()
+                self.stream.waiting.remove(work)
+
+
+current = Stream()
+locked: dict[int, Any] = {}  # page-locked memory by its address
+
+
+def _locked(size: int) -> Any:
+    memory = np.full(size, 255, np.uint8)
+    locked[memory.ctypes.data] = memory
+    return memory
+
+
 class StrictArray:
     """An array "on the device"; `get` is the only way back."""
 
@@ -70,12 +135,14 @@ class StrictArray:
         self.inner = np.asarray(inner)
 
     def get(self) -> np.ndarray[Any, Any]:
+        transfers.down(self.inner.nbytes)
         return self.inner.copy()
 
     shape = property(lambda self: self.inner.shape)
     dtype = property(lambda self: self.inner.dtype)
     ndim = property(lambda self: self.inner.ndim)
     size = property(lambda self: self.inner.size)
+    nbytes = property(lambda self: self.inner.nbytes)
     real = property(lambda self: StrictArray(self.inner.real))
     imag = property(lambda self: StrictArray(self.inner.imag))
     T = property(lambda self: StrictArray(self.inner.T))
@@ -83,14 +150,20 @@ class StrictArray:
     def __len__(self) -> int:
         return len(self.inner)
 
+    def set(self, here: np.ndarray[Any, Any], stream: Stream) -> None:
+        """Filled from page-locked memory when the stream comes to it."""
+        assert here.ctypes.data in locked, "an asynchronous copy needs page-locked memory"
+        transfers.up(here.nbytes)
+        stream.waiting.append(lambda: np.copyto(self.inner, here))
+
     def __float__(self) -> float:
-        return float(self.inner)
+        return float(self.get())
 
     def __int__(self) -> int:
-        return int(self.inner)
+        return int(self.get())
 
     def __bool__(self) -> bool:
-        return bool(self.inner)
+        return bool(self.get())
 
     def __abs__(self) -> StrictArray:
         return StrictArray(abs(self.inner))
@@ -147,7 +220,9 @@ def _made(function: Any) -> Any:
 def _asarray(array: Any, dtype: Any = None) -> StrictArray:
     if isinstance(array, StrictArray):
         return array if dtype is None or array.dtype == dtype else array.astype(dtype)
-    return StrictArray(np.array(array, dtype))
+    there = np.array(array, dtype)
+    transfers.up(there.nbytes)
+    return StrictArray(there)
 
 
 def _ascontiguousarray(array: StrictArray, dtype: Any = None) -> StrictArray:
@@ -165,33 +240,49 @@ class Namespace(SimpleNamespace):
 
 
 xp: Any = Namespace(
-    float32=np.float32, complex64=np.complex64, pi=np.pi,
+    float32=np.float32, complex64=np.complex64, uint8=np.uint8, pi=np.pi,
     zeros=_made(np.zeros), empty=_made(np.empty), ones=_made(np.ones), arange=_made(np.arange),
     asarray=_asarray, array=_asarray, ascontiguousarray=_ascontiguousarray, ix_=_ix, bincount=_function(np.bincount),
     maximum=_function(np.maximum), minimum=_function(np.minimum), exp=_function(np.exp), sqrt=_function(np.sqrt),
-    where=_function(np.where),
+    where=_function(np.where), einsum=lambda how, *arrays: StrictArray(np.einsum(how, *(_inside(a) for a in arrays))),
+    cuda=SimpleNamespace(Stream=Stream, get_current_stream=lambda: current, alloc_pinned_memory=_locked),
     concatenate=lambda parts, axis=0: StrictArray(np.concatenate([_inside(part) for part in parts], axis)),
     fft=SimpleNamespace(
         rfftn=_function(np.fft.rfftn), irfftn=_function(np.fft.irfftn), rfft2=_function(np.fft.rfft2),
         fft=_function(np.fft.fft), ifft=_function(np.fft.ifft),
-        rfft=_function(np.fft.rfft), irfft=_function(np.fft.irfft),
+        rfft=_function(np.fft.rfft), irfft=_function(np.fft.irfft), irfft2=_function(np.fft.irfft2),
         fftshift=_function(np.fft.fftshift), ifftshift=_function(np.fft.ifftshift),
     ),
 )  # fmt: skip
 
 
-def _launcher(name: str) -> Any:
+def _unwrapped(value: Any) -> Any:
+    """What a launcher of the CPU takes."""
+    if isinstance(value, Tables):
+        return Tables(*(_inside(getattr(value, item.name)) for item in fields(value)))
+    return tuple(value) if isinstance(value, tuple) else _inside(value)
+
+
+def _launcher(module: Any, name: str) -> Any:
     def call(*arguments: Any) -> Any:
-        result = getattr(cpu, name)(*(_inside(a) for a in arguments))
-        if isinstance(result, tuple):
+        result = getattr(module, name)(*(_unwrapped(a) for a in arguments))
+        if isinstance(result, np.ndarray):
+            return StrictArray(result)
+        if isinstance(result, tuple) and isinstance(result[0], np.ndarray):
             return tuple(StrictArray(r) for r in result)
-        return None if result is None else StrictArray(result)
+        if result is not None:  # numbers, which somebody on the host waits for
+            transfers.down(8 * np.size(result))
+        return result
 
     return call
 
 
+pixels: Any = Namespace(
+    **{name: _launcher(pixels_cpu, name) for name in ("levels", "correct", "fill", "bin_mean", "bin_energy", "cut")}
+)
 kernels: Any = Namespace(
-    **{name: _launcher(name) for name in ("slice_volume", "score_pairs", "refine_poses", "insert_poses")}
+    **{name: _launcher(cpu, name) for name in ("slice_volume", "score_pairs", "refine_poses", "insert_poses")},
+    pixels=pixels,
 )
 
 

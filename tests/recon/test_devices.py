@@ -46,14 +46,38 @@ def test_a_particle_reconstructed_on_a_device(strict: ModuleType, bright: Any) -
     particle = ParticleReconstruction(
         1, bright.pixel_size_A, bright.diameter_A, lambda: bright.noise, options, strict.device()
     )  # fmt: skip
+    batches = watched(particle, strict)
     for observation in bright.observations:
         particle.push(observation)
     particle.finish()
+    assert len(batches) >= 1
+    box_px, poses = particle.box_px, particle.mapper.search_size[0]
+    for moved in batches:
+        # in: the boxes, and hundreds of poses to look at; out: scores of the exhaustive search, and hundreds of poses
+        assert moved.up_bytes < 30 * (4 * box_px**2 + 30_000)
+        assert moved.down_bytes < 30 * (5 * poses + 15_000)
+        assert moved.ups < 25
+        assert moved.downs < 25
     status = particle.status()
     assert (status.state, status.frames_seen) == ("DONE", len(bright.observations))
     assert status.frames_used > 0.9 * len(bright.observations)
     assert len(particle.drain_poses()) > 0  # frames left the buffer: the permanent sums were used
     assert status.atoms == pytest.approx(len(bright.atoms_A), rel=0.15)
+
+
+def watched(particle: ParticleReconstruction, strict: ModuleType) -> list[Any]:
+    """What every batch of `particle` moves that makes no map and decides nothing anew; filled as it works."""
+    mapper, batches = particle.mapper, []
+    advance = mapper.advance
+
+    def watch(observations: list[Any]) -> None:
+        before = strict.transfers.now(), mapper.published, mapper._next_decision
+        advance(observations)
+        if (mapper.published, mapper._next_decision) == before[1:]:
+            batches.append(strict.transfers.since(before[0]))
+
+    mapper.advance = watch
+    return batches
 
 
 def test_lattice_constant_is_the_same_on_a_device(strict: ModuleType, bright: Any, device: Device) -> None:

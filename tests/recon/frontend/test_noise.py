@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.fft
 
-from tumble.recon.frontend.boxes import cut_box, empty_corners, full_plane, masked_power, radial
+from tumble.recon.frontend.boxes import cut_box, empty_corners, full_plane, inside, masked_power, radial
 from tumble.recon.frontend.noise import NoiseBank
 from tumble.recon.frontend.options import FrontEndOptions
 from tumble.recon.geometry import box_mask
@@ -79,12 +79,12 @@ def test_radial_keeps_rings():
 
 def test_box_partly_outside_is_padded_with_zeros():
     data = np.full((50, 60), 7, np.uint16)
-    box, inside = cut_box(data, (-10, 20), 64, 3.5)
-    assert not inside
+    box = cut_box(data, (-10, 20), 64, 3.5)
+    assert not inside(data.shape, (-10, 20), 64)
     assert box.dtype == np.float32
     assert (box[:30, 10:] == 1).all()
     assert (box[30:] == 0).all()
     assert (box[:, :10] == 0).all()
-    nothing, inside = cut_box(data, (100, 100), 64, 3.5)
-    assert not inside
-    assert not nothing.any()
+    assert not cut_box(data, (100, 100), 64, 3.5).any()
+    assert inside(data.shape, (10, 0), 50)
+    assert not inside(data.shape, (11, 0), 50)
