@@ -12,7 +12,7 @@ from .mapslice import map_slice
 from .panels import LOOK, titled
 from .plot import Fan, Plot, draw
 from .sphere import sphere, summary
-from .words import angstrom, arrow, percent, short, span, trend
+from .words import angstrom, arrow, percent, short, trend, until
 
 _NICE_A = (20.0, 10.0, 5.0, 3.0, 2.0, 1.5, 1.2, 1.0, 0.8, 0.7, 0.6, 0.5)
 
@@ -122,8 +122,8 @@ def trend_panel(particle: ParticleView, width: int, height: int, look: Look = LO
     word = trend(particle.resolution_trend)
     note = f"{angstrom(particle.resolution_A, look)} {arrow(word, look)} {word}" if word else ""
     if fan and particle.target_A:
-        until = span(particle.forecast_low_s, particle.forecast_high_s)
-        note = f"{angstrom(particle.target_A, look)} in {until}" if until else note
+        when = until(particle.forecast_low_s, particle.forecast_high_s)
+        note = f"{angstrom(particle.target_A, look)} {when}" if when else note
     return titled("Resolution", draw(plot, width, height - 1, look), look, note)
 
 

@@ -11,7 +11,7 @@ from .block import Block, Part, block, clean, fit, flow, row, wrap
 from .look import BAD, BOLD, DIM, GOOD, NULL, WARN, Look
 from .panels import LOOK, milliseconds, style_of, titled, word_of
 from .tilts import tilt_lines
-from .words import about, angstrom, arrow, count, reasons, seconds, short, span, trend
+from .words import about, angstrom, arrow, count, reasons, seconds, short, trend, until
 
 Entry = tuple[str, Part]
 _SHORT = ("ms/frame",)  # takes one line and is cut off, so that words have room
@@ -83,11 +83,11 @@ def trust(particle: ParticleView) -> tuple[str, Style]:
 
 
 def _forecast(particle: ParticleView, look: Look) -> str:
-    until = span(particle.forecast_low_s, particle.forecast_high_s)
+    when = until(particle.forecast_low_s, particle.forecast_high_s)
     target = angstrom(particle.target_A, look)
     likely = "" if particle.forecast_median_s is None else f", about {about(particle.forecast_median_s)}"
     words = clean(particle.forecast_words)
-    return f"{target} in {until}{likely}" if until else f"{target}: {words or 'not known yet'}"
+    return f"{target} {when}{likely}" if when else f"{target}: {words or 'not known yet'}"
 
 
 def _metrics(particle: ParticleView) -> list[Entry]:
@@ -113,8 +113,8 @@ def essentials(particle: ParticleView, width: int, height: int = 2, look: Look =
     if particle.verdict:
         parts.append((clean(word_of(particle)), style_of(word_of(particle))))
         if particle.target_A is not None and particle.state != "EXCLUDED" and not particle.tilts:
-            until = span(particle.forecast_low_s, particle.forecast_high_s)
-            parts.append((f"{angstrom(particle.target_A, look)} in {until or 'a time not known yet'}", NULL))
+            when = until(particle.forecast_low_s, particle.forecast_high_s) or "in a time not known yet"
+            parts.append((f"{angstrom(particle.target_A, look)} {when}", NULL))
         parts += [trust(particle)] if particle.trusted is False else []
         parts.append(("; ".join(_why(particle)), NULL))
     else:
@@ -134,7 +134,7 @@ def _why(particle: ParticleView) -> list[str]:
         return []
     said = [clean(words) for words in particle.verdict_reasons]
     if particle.target_A is not None and particle.forecast_low_s is not None:
-        said = [words for words in said if not words.startswith("target in ")]
+        said = [words for words in said if not words.startswith("target ")]
     return [words for words in said if particle.trusted is not False or not words.startswith("the map is not trusted")]
 
 

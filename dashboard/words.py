@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from .look import Look
 
+SOON = 0.1  # of the latest time: an earliest one before that is not told
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -85,14 +86,25 @@ def about(value: float) -> str:
 
 
 def span(low_s: float | None, high_s: float | None) -> str:
-    """An interval of time from now: ``40 s to 3 min``, ``40 s or more``; empty when nothing is known."""
+    """An interval of time from now: ``40 s to 3 min``, ``within 3 min``, ``40 s or more``; empty when nothing is known.
+
+    What may be as good as now and is over soon has no beginning worth a number.
+    """
     if low_s is None:
         return ""
     low = about(low_s)
     if high_s is None:
         return f"{low} or more"
     high = about(high_s)
+    if low_s < SOON * high_s:
+        return f"within {high}"
     return low if low == high else f"{low} to {high}"
+
+
+def until(low_s: float | None, high_s: float | None) -> str:
+    """`span` as it follows on a target: ``in 40 s to 3 min``, ``within 3 min``."""
+    words = span(low_s, high_s)
+    return words if not words or words.startswith("within") else f"in {words}"
 
 
 def trend(points: Sequence[tuple[int, float]]) -> str:

@@ -15,7 +15,10 @@ SURE = 0.75  # probability, from the signal of all shells, from which a target c
 CROSSING = 1.05  # one shell may dip below the threshold this near to the target; twice that does not take ENOUGH back
 VOID_SLACK = 1.5  # the same for the empty share
 LEAST_CONE = 0.15  # of the middle cone: 0.3 with a void of a twentieth, 0.06 with a tenth, 0.8 with none
-LEAST_FRESH = 0.12  # effective views a frame below which a crystal shows nothing new
+LEAST_FRESH = 0.12  # effective views a frame below which a crystal shows nothing new,
+SLOWED = (
+    0.3  # or this share of what a frame brought before: a small crystal's planes are wide, and one keeps giving a bit
+)
 WATCHED_FRAMES = 600  # before which nobody says that more will not help
 SHRINKING = 0.85  # a void that is still larger than this share of what it was does not fill
 PATIENT = frozenset({"PLATEAU", "STARVED"})
@@ -23,6 +26,7 @@ PATIENCE = 2  # milestones in a row that must say one of these
 TOO_LONG = 8.0  # times the frames so far: a target that far away is out of reach
 UNSURE = 0.15  # share of unsure poses from which they are the limit
 FADING_A2 = 25.0  # B-factor from which the image, not the number of views, is the limit
+SOON = 0.1  # of the latest time: an earliest one before that is not told
 MOST_NAMES = 3  # that are listed one by one
 
 
@@ -136,7 +140,9 @@ def _starved(evidence: Evidence) -> tuple[str, ...]:
         return ()
     frames = newest.frames_used - before.frames_used
     fresh = (newest.effective_views - before.effective_views) / max(frames, 1)
-    if frames < WATCHED_FRAMES // 2 or fresh >= LEAST_FRESH:
+    filling = before.empty_fraction > VOID and newest.empty_fraction <= SHRINKING * before.empty_fraction
+    least = max(LEAST_FRESH, SLOWED * before.effective_views / max(before.frames_used, 1))
+    if frames < WATCHED_FRAMES // 2 or filling or fresh >= least:
         return ()
     return (
         f"the last {frames} frames were worth {max(fresh, 0.0) * frames:.0f} fresh views: it sticks or hardly turns",
@@ -202,6 +208,8 @@ def in_words(forecast: Forecast) -> str:
         return forecast.words or "the target is out of reach"
     if forecast.high_s is None:
         return f"target in {_duration(forecast.low_s)} or later, perhaps never"
+    if forecast.low_s < SOON * forecast.high_s:
+        return f"target within {_duration(forecast.high_s)}"
     return f"target in {_duration(forecast.low_s)} to {_duration(forecast.high_s)}"
 
 

@@ -55,6 +55,7 @@ def test_a_lost_particle_is_lost_whatever_its_last_verdict(fakes: ModuleType) ->
         (0.2, 1.25, "0.2 s to 1.2 s"),
         (6.2, 17.0, "6 s to 17 s"),
         (40.0, 300.0, "40 s to 5 min"),
+        (0.4, 17.0, "within 17 s"),
         (400.0, None, "7 min or more"),
         (None, None, ""),
     ],

@@ -193,7 +193,21 @@ def test_the_session_in_words() -> None:
     assert crowd.startswith("0 of 9 particles have enough; 9 particles are lost; move on")
 
 
+def test_a_crystal_that_slows_down_is_starved_before_it_stands_still() -> None:
+    assert _goes_on(0.12, 0.2, 0.2) == "STARVED"  # fresh views a frame; before it were 0.6
+    assert _goes_on(0.3, 0.2, 0.2) == "PLATEAU"  # it turns, but never elsewhere
+    assert _goes_on(0.0, 0.1, 0.08) == "CONTINUE"  # a void that fills is no rest
+
+
+def _goes_on(rate: float, *empty: float) -> str:
+    """What is said of a crystal after two more maps."""
+    later = [_at(1000 + 500 * n, 1.2, views=600 + 500 * n * rate, empty=void) for n, void in enumerate(empty, 1)]
+    history = [_at(1000, 1.2, views=600, empty=0.2), *later]
+    return _play(*[_evidence(*history[: n + 1]) for n in range(len(history))])[-1].word
+
+
 def test_a_forecast_in_words() -> None:
-    assert in_words(Forecast(1.0, 3.0, 8.0, 400.0)) == "target in 3.0 s to 7 min"
+    assert in_words(Forecast(1.0, 60.0, 80.0, 400.0)) == "target in 60 s to 7 min"
+    assert in_words(Forecast(1.0, 0.0, 8.0, 400.0)) == "target within 7 min"
     assert in_words(Forecast(1.0, 3.0, 8.0, None)) == "target in 3.0 s or later, perhaps never"
     assert "not known" in in_words(Forecast(1.0, None, None, None, "the rate of fresh views is not known yet"))
