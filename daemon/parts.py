@@ -114,7 +114,10 @@ class RealParts:
         calibration = self._tables.calibration(self._start, height, width)
         if self._tilts.poses is not None:
             return self._tilt_field(height, width, pixel_size_A, calibration)
-        front_end: FrontEndLike = FrontEnd(height, width, pixel_size_A, self._front_end_options, calibration)
+        try:
+            front_end: FrontEndLike = FrontEnd(height, width, pixel_size_A, self._front_end_options, calibration)
+        except RuntimeError as error:
+            raise UsageError(f"frontend.device is gpu, but there is {error}") from None
         return front_end
 
     def _tilt_field(self, height: int, width: int, pixel_size_A: float, calibration: Calibration) -> FrontEndLike:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..clock import StepClock
-from ..device import Device, cpu
+from ..device import Device, cpu, gpu
 from ..geometry import box_size_px
 from ..records import NoiseSpectrum, Observation, TrackedParticle
 from .bands import sampling_for
@@ -62,10 +62,12 @@ class FrontEnd:
     pixel_size_A : sampling at the specimen, A per px.
     options : see `FrontEndOptions`.
     calibration : dark, gain and bad pixels of the detector; bad pixels are also learnt from the frames.
-    device : where the frames are worked on; the processor, in one thread, when there is none.
+    device : where the frames are worked on; None: what the options say, the processor with one thread.
 
     Raises
     ------
+    RuntimeError
+        If the options want a GPU and none works.
     ValueError
         If a size is not positive, or the calibration is of another size.
     """
@@ -85,7 +87,7 @@ class FrontEnd:
         self.pixel_size_A = pixel_size_A
         self.clock = StepClock()
         sampling = self._sampling = sampling_for(pixel_size_A)
-        self.device = device = device or cpu(1)
+        self.device = device = device or (gpu() if self.options.device == "gpu" else cpu(1))
         self._feed = Feed((height, width), device)
         self._coming: tuple[int, float, NDArray[Any], Any] | None = None  # being copied while another is worked on
         self._gate = FrameGate(height, width, self.options, device)

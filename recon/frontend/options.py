@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class FrontEndOptions:
     lost_frames : frames without evidence of the particle before its track is given up.
     dose_jump : relative change of the mean dose from the running median that rejects a frame.
     saturated_fraction : share of additional pixels at the top of the range that rejects a frame.
+    device : where the pixels of frames are worked on; what that gains on a GPU has not been measured.
     """
 
     window_frames: int = 50
@@ -50,6 +52,7 @@ class FrontEndOptions:
     lost_frames: int = 60
     dose_jump: float = 0.25
     saturated_fraction: float = 1e-3
+    device: Literal["cpu", "gpu"] = "cpu"
 
     def __post_init__(self) -> None:
         """Raise ValueError for values that cannot work."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from types import ModuleType
 from typing import Any
 
@@ -74,6 +75,12 @@ def test_of_a_frame_only_crops_and_boxes_come_back(strict: ModuleType, frames: n
     field = 3 * (frames.shape[1] // 4) * (frames.shape[2] // 4) / front._searcher.every
     assert moved.down_bytes < 4 * 10 * (2 * 3 * bins**2 + boxes + 1.3 * field) + 10 * 64
     assert moved.downs < 10 * 7  # levels, maps of the crops, boxes, empty boxes
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="there may be a GPU")
+def test_a_gpu_that_is_wanted_but_not_there_is_told() -> None:
+    with pytest.raises(RuntimeError, match="no GPU: cupy is not installed"):
+        FrontEnd(200, 200, PIXEL_A, FrontEndOptions(device="gpu"))
 
 
 def test_a_frame_is_copied_while_the_one_before_is_worked_on(strict: ModuleType) -> None:
