@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 DARK_FIELD, PHASE = 1.7, 0.7
 CLOSEST = 0.7  # of the distance of neighbours: a weaker peak nearer than that is none
 BRIGHTEST = 0.1  # share of the peaks, highest first, whose median tells how high a heavy atom is
+BOND, LEAST_NEIGHBOURS = 1.35, 3  # distances of neighbours that a bond is long; bonds that hold an atom
 BALL = 0.43  # of the distance of neighbours: radius over which an atom is integrated
 APART = 0.5  # of what atomic numbers say of the intensities of two groups
 UNKNOWN = "X"  # as extended xyz names it
@@ -29,7 +30,8 @@ def select(peaks: Peaks, distance_A: float, elements: Sequence[str], power: floa
     """Peaks that are atoms, (n, 3) A, and a confidence 0..1 for each; for fewer than two elements `atoms.select_atoms`.
 
     A peak of a heavy atom counts no more than one of the lightest element would, so that those are not taken for noise.
-    Nearer to a higher peak than any neighbour is none: there the map rings.
+    Nearer to a higher peak than any neighbour is none: there the map rings. Nor is one beside the particle, where the
+    low threshold lets noise through that has too few neighbours.
 
     Parameters
     ----------
@@ -41,7 +43,9 @@ def select(peaks: Peaks, distance_A: float, elements: Sequence[str], power: floa
     positions, heights = peaks.positions_A[keep], peaks.heights[keep]
     heavy = float(np.median(heights[: max(4, round(BRIGHTEST * len(heights)))]))
     light = heavy * (atomic_number(elements[0]) / atomic_number(elements[-1])) ** power
-    return select_atoms(Peaks(positions, np.minimum(heights, light)), distance_A)
+    positions, confidence = select_atoms(Peaks(positions, np.minimum(heights, light)), distance_A)
+    held = _held(positions, BOND * distance_A)
+    return positions[held], confidence[held]
 
 
 def _apart(positions_A: Floats, distance_A: float) -> NDArray[np.bool_]:
@@ -52,6 +56,20 @@ def _apart(positions_A: Floats, distance_A: float) -> NDArray[np.bool_]:
         if keep[first]:
             keep[second] = False
     return keep
+
+
+def _held(positions_A: Floats, reach_A: float) -> NDArray[np.bool_]:
+    """Which of (n, 3) positions have `LEAST_NEIGHBOURS` within reach that have as many themselves, and so on: the core
+    of that order of the graph of bonds (Seidman, Soc. Networks 5, 269 (1983)). Noise around a particle has none.
+    """
+    held = np.ones(len(positions_A), bool)
+    pairs = cKDTree(positions_A).query_pairs(reach_A, output_type="ndarray")
+    while True:
+        among = pairs[held[pairs].all(axis=1)]
+        loose = held & (np.bincount(among.ravel(), minlength=len(held)) < LEAST_NEIGHBOURS)
+        if not loose.any():
+            return held
+        held &= ~loose
 
 
 def named(

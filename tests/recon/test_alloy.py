@@ -49,8 +49,10 @@ def test_dim_atoms_stay_and_ringing_goes():
     rng = np.random.default_rng(5)
     heavy = rng.random(len(atoms)) < 0.4
     heights = np.where(heavy, 1.0, LIGHT) * rng.normal(1, 0.08, len(atoms))
-    places = [atoms, atoms[heavy] + (1.4, 0, 0), rng.uniform(-9, 9, (200, 3))]  # with rings, and with noise
-    values = np.concatenate([heights, np.full(heavy.sum(), 0.3), rng.uniform(0, 0.1, 200)])
+    far = 16 + 6.0 * np.arange(20)[:, None] * [1, 0, 0]  # noise as high as the dim ones, beside the particle
+    places = [atoms, atoms[heavy] + (1.4, 0, 0), rng.uniform(-9, 9, (200, 3)), far, far + [2.8, 0, 0]]
+    low = [np.full(heavy.sum(), 0.3), rng.uniform(0, 0.1, 200), np.full(40, LIGHT)]
+    values = np.concatenate([heights, *low])
     order = np.argsort(-values)
     peaks = Peaks(np.concatenate(places)[order], values[order])
     found, confidence = select(peaks, 2.8, ALLOY, DARK_FIELD)
@@ -95,17 +97,17 @@ def series(truth_A, heavy, shape, angles, noise):
     return made
 
 
-def ball(shared_data, name):
+def ball(shared_data, name, tilts):
     """A ball out of the middle of a measured particle."""
     crystal = read_structure(shared_data / "real" / f"{name}.xyz", diameter_A=26)
     heavy = np.array(crystal.elements) == "Pt"
-    made = series(crystal.positions_A, heavy, (56, 56), np.linspace(-70, 70, 24), 0.03)
+    made = series(crystal.positions_A, heavy, (56, 56), np.linspace(-70, 70, tilts), 0.03)
     return right(made.result().atoms, crystal.positions_A, heavy), heavy.mean(), made.status()
 
 
 @pytest.mark.shared
 def test_a_ball_of_a_measured_particle_with_little_platinum(shared_data):
-    (found, same, spurious), share, status = ball(shared_data, "pdpt_epb")
+    (found, same, spurious), share, status = ball(shared_data, "pdpt_epb", 24)
     assert share < 0.03
     assert found > 0.8
     assert same > 0.98
@@ -115,7 +117,7 @@ def test_a_ball_of_a_measured_particle_with_little_platinum(shared_data):
 
 @pytest.mark.shared
 def test_a_ball_of_a_measured_particle_without_platinum(shared_data):
-    _, share, status = ball(shared_data, "pdpt_to")
+    _, share, status = ball(shared_data, "pdpt_to", 12)
     assert share == 0
     assert status.elements == {}
     assert status.note == "Pd and Pt cannot be told apart: atoms are all of one brightness, or too few"
