@@ -37,6 +37,18 @@ def fcc_crystal(
     return best - best.mean(axis=0)
 
 
+def twin_crystal(lattice_constant_A: float = 3.95, diameter_A: float = 20.0) -> Floats:
+    """Two fcc grains that share a (111) plane off the middle, cut to have no symmetry: (n, 3) A about the centroid."""
+    ball = fcc_ball(lattice_constant_A, 2 * diameter_A)
+    normal = np.ones(3) / np.sqrt(3)
+    upper = ball[ball @ normal > -0.1]
+    mirrored = upper - 2 * np.outer(upper @ normal, normal)
+    both = np.concatenate([upper, mirrored[mirrored @ normal < -0.1]]) - 1.5 * normal
+    cuts = normalise(np.array([[1.0, 1.0, 0.2], [-0.7, 0.3, 1.0], [0.1, -1.0, 0.6]])) * 2 / diameter_A
+    inside = (np.linalg.norm(both, axis=1) < diameter_A / 2) & (both @ cuts.T < (0.75, 0.5, 0.8)).all(axis=1)
+    return np.asarray(both[inside] - both[inside].mean(axis=0))
+
+
 def tumbling(frames: int, step_deg: float, rng: np.random.Generator) -> Floats:
     """Brownian rotation: (frames, 4), `step_deg` per axis and frame, turned about the lab axes."""
     poses = random_rotations(frames, rng)
@@ -86,11 +98,15 @@ def movie(
     step_deg: float = 2.5,
     tracking_px: float = 0.6,
     seed: int = 0,
+    atoms_A: Floats | None = None,
 ) -> Movie:
-    """Make boxes of a tumbling crystal in white noise of unit variance; `contrast` 0 leaves the noise alone."""
+    """Make boxes of a tumbling crystal in white noise of unit variance; `contrast` 0 leaves the noise alone.
+
+    The crystal is `fcc_crystal` unless `atoms_A` (n, 3) are given.
+    """
     rng = np.random.default_rng(seed)
     box_px = box_size_px(diameter_A, pixel_size_A)
-    atoms = fcc_crystal(lattice_constant_A, diameter_A, site)
+    atoms = fcc_crystal(lattice_constant_A, diameter_A, site) if atoms_A is None else atoms_A
     poses = tumbling(frames, step_deg, rng)
     centres = 100 + np.cumsum(rng.normal(0, 0.6, (frames, 2)), axis=0)
     tracked = centres + rng.normal(0, tracking_px, (frames, 2))

@@ -1,0 +1,52 @@
+"""A twinned crystal from its boxes to its atoms: nobody says that it is twinned.
+
+Boxes of one small crystal of two fcc grains that share a (111) plane, Gaussian atoms in white noise, a signal as at 80
+electrons per A^2. The particle finds on its first frames that one lattice does not carry the path, waits for twice as
+many, and its first map must have both grains: the atoms of either, in their place, and the poses of both in one frame.
+It shows that the way through a twin works from end to end on an easy movie, not how often it does on hard ones: that is
+in tests/benchmarks/results.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from tumble.recon.device import Device
+from tumble.recon.particle import ParticleReconstruction, ReconstructionOptions
+
+FIRST = 150  # frames after which it is seen that there are two grains; the map is made of twice as many
+
+
+@pytest.mark.slow
+def test_both_grains_come_out_right(synthetic: ModuleType, scoring: ModuleType, device: Device) -> None:
+    crystal = synthetic.twin_crystal()
+    movie = synthetic.movie(2 * FIRST, contrast=20.0, step_deg=3.0, seed=3, atoms_A=crystal)
+    particle = ParticleReconstruction(
+        1, movie.pixel_size_A, movie.diameter_A, lambda: movie.noise,
+        ReconstructionOptions(bootstrap_frames=FIRST), device,
+    )  # fmt: skip
+    notes = []
+    for observation in movie.observations:
+        particle.push(observation)
+        while particle.work():
+            notes.append(particle.status().note)
+    assert any("of a twinned crystal" in note for note in notes)
+    result, mapper = particle.result(), particle.mapper
+    assert result is not None
+    assert mapper is not None
+    assert mapper.twinned
+    rows = result.poses
+    used = np.array([row.used for row in rows])
+    poses = scoring.score_poses(
+        np.array([row.quaternion for row in rows]), movie.poses[np.array([row.frame for row in rows])]
+    )
+    assert len(rows) == 2 * FIRST
+    assert used.mean() > 0.85
+    assert (poses.error_deg[used] < scoring.RIGHT_DEG).mean() > 0.95
+    atoms = np.array([atom.position_A for atom in result.atoms])
+    found = scoring.score_atoms(atoms, crystal, poses)
+    assert min(found.recall, found.precision) > 0.95
+    assert found.rmsd_A < 0.25
