@@ -83,7 +83,8 @@ def named(
     """Element of each atom and the confidence (n,) in it; NaN where nothing tells: one element, few atoms, one group.
 
     A mixture is fitted to anything, also to atoms that are all alike. So neighbouring groups count for elements only
-    when they lie at least half as far apart as their atomic numbers say, in the logarithm of the intensity.
+    when each has ten atoms, and they lie at least half as far apart as their atomic numbers say, in the logarithm of
+    the intensity.
 
     Parameters
     ----------
@@ -99,7 +100,8 @@ def named(
     found = assign_elements(values, positions_A, len(elements))
     numbers = np.array([atomic_number(element) for element in elements])
     apart = np.diff(np.log(np.maximum(found.means, 1e-30)))
-    if (apart < APART * power * np.diff(np.log(numbers))).any():
+    few = np.bincount(found.index, minlength=len(elements)).min() < LEAST_ATOMS
+    if few or (apart < APART * power * np.diff(np.log(numbers))).any():
         return nothing
     return tuple(elements[number] for number in found.index), found.confidence
 

@@ -50,7 +50,7 @@ def test_dim_atoms_stay_and_ringing_goes():
     heavy = rng.random(len(atoms)) < 0.4
     heights = np.where(heavy, 1.0, LIGHT) * rng.normal(1, 0.08, len(atoms))
     far = 16 + 6.0 * np.arange(20)[:, None] * [1, 0, 0]  # noise as high as the dim ones, beside the particle
-    places = [atoms, atoms[heavy] + (1.4, 0, 0), rng.uniform(-9, 9, (200, 3)), far, far + [2.8, 0, 0]]
+    places = [atoms, atoms[heavy] + (1.4, 0, 0), rng.uniform(-9, 9, (200, 3)), far, np.add(far, (2.8, 0, 0))]
     low = [np.full(heavy.sum(), 0.3), rng.uniform(0, 0.1, 200), np.full(40, LIGHT)]
     values = np.concatenate([heights, *low])
     order = np.argsort(-values)
