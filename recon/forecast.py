@@ -23,7 +23,7 @@ from .records import Forecast, Milestone
 Floats = NDArray[np.float64]
 
 DRAWS = 400
-LEVEL = 0.9  # probability that the interval is meant to hold
+LIMITS = (0.11, 0.92)  # quantiles of the draws between which 92 % of the cases fell that they were chosen on
 SEEN_SIGMAS = 2.5  # a shell whose FSC exceeds so many of its standard deviations speaks for itself
 LEAST_SCATTER = 0.15  # of the logarithm of a shell about the fit
 MOST_FSC = 0.995  # beyond, the logarithm of the signal-to-noise ratio is not measured
@@ -182,7 +182,7 @@ def forecast(
     futures = outlook(begin, sightings[-1], sampling, AHEAD * newest.frames_used, rng)
     frames = np.maximum(_arrival(futures, newest, views), _closing(futures, newest, len(views)))
     seconds = np.minimum(frames * frame_s, 10 * NEVER_S)
-    levels = [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]
+    levels = [LIMITS[0], 0.5, LIMITS[1]]
     low, middle, high = (float(q) for q in np.quantile(seconds, levels, method="inverted_cdf"))  # never is no number
     words = "" if middle < NEVER_S else "at this rate of fresh views the target is out of reach"
     return Forecast(target_A, low, middle if middle < NEVER_S else None, high if high < NEVER_S else None, words)

@@ -21,7 +21,8 @@ Floats = NDArray[np.float64]
 PATHS = 20  # that are drawn
 STEPS = 2500  # most steps of a path; a longer future is walked in larger steps
 MARKS = 30  # moments of the future at which a path is measured
-HELD = 0.2  # a share of paths lower than this that gain as little as was gained makes one doubt that it turns freely
+HELD = 0.1  # a share of paths lower than this that gain as little as was gained makes one doubt that it turns freely
+RESIDUE = 0.25  # of a path, added to those that gain as little: that none of a few does is no proof
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,9 +115,9 @@ def freedom(before: Sighting, now: Sighting, sampling: FourierSampling, rng: np.
         return 1.0
     gained = min(float(effective_views(now.counts.astype(np.float64), sampling.radius)), now.frames)
     free = wander(before, sampling, now.frames - before.frames, rng, marks=1)
-    as_few = (free.effective[:, -1] <= gained).mean()
-    as_empty = (free.empty[:, -1] >= (now.counts == 0).mean()).mean()
-    return min(1.0, float(min(as_few, as_empty)) / HELD)
+    as_few = int((free.effective[:, -1] <= gained).sum())
+    as_empty = int((free.empty[:, -1] >= (now.counts == 0).mean()).sum())
+    return min(1.0, (min(as_few, as_empty) + RESIDUE) / (PATHS + 2 * RESIDUE) / HELD)
 
 
 def outlook(

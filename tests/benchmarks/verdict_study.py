@@ -105,6 +105,11 @@ def _true_enough(model: Reconstruction) -> bool:
     return bool(agreement[0] >= 0.4 * agreement[50])
 
 
+def _spacing(frames: int) -> int:
+    """Frames from one map to the next, as in the program."""
+    return max(200, min(frames // 3, 500))
+
+
 def _step_deg(views: np.ndarray) -> float:
     """Rotation per axis of consecutive views; what turns about the beam is not seen in them, and need not be."""
     return float(np.degrees(np.sqrt((np.diff(views, axis=0) ** 2).sum(axis=1).mean() / 2)))
@@ -145,13 +150,13 @@ def watch(case: Case, *, eager: bool) -> Seen:
         maps.append(frames)
         if progress.forecast is not None:
             forecasts.append((frames, progress.forecast))
-        last, next_map = frames, frames + max(200, min(frames // 3, 500))
+        last, next_map = frames, frames + _spacing(frames)
     return Seen(case, tuple(verdicts), tuple(forecasts), enough, tuple(maps))
 
 
 def _forecast_lines(all_seen: list[Seen]) -> list[str]:
     """How many intervals held what happened, and how wide they were."""
-    held, widths, far_widths, total_widths, never = [], [], [], [], []
+    held, widths, map_widths, far_widths, total_widths, never = [], [], [], [], [], []
     for seen in all_seen:
         if seen.case.dissolve_from is not None:
             continue  # a forecast for a crystal that stays
@@ -167,6 +172,8 @@ def _forecast_lines(all_seen: list[Seen]) -> list[str]:
             slack = LOOK * FRAME_TIME_S
             held.append(interval.low_s - slack <= left <= high_s + slack)
             widths.append(high_s / max(interval.low_s, slack))
+            next_map = _spacing(frames) * FRAME_TIME_S
+            map_widths.append(max(high_s, next_map) / max(interval.low_s, next_map))
             if left > FAR_FRAMES * FRAME_TIME_S:
                 far_widths.append(widths[-1])
             total_widths.append((now_s + high_s) / (now_s + interval.low_s))
@@ -176,6 +183,7 @@ def _forecast_lines(all_seen: list[Seen]) -> list[str]:
     return [
         f"forecasts of cases that got there: {len(held)}; the interval held what happened in {share:.0f} %",
         f"  high / low of the time still to go: median {np.median(widths):.1f}",
+        f"  the same where neither counts as less than the time to the next map: median {np.median(map_widths):.1f}",
         f"  the same with more than {FAR_FRAMES} frames to go: median {np.median(far_widths):.1f}",
         f"  high / low of the time since the start: median {np.median(total_widths):.2f}",
         f"forecasts of cases that did not: {len(never)}; the interval reached beyond the movie in {beyond:.0f} %",
