@@ -148,7 +148,7 @@ def follow(parts: Ingredients, scorer: Any) -> dict[str, Any]:
             course.append({
                 "frame": milestone.frame, "word": verdict.word, "reasons": verdict.reasons,
                 "trusted": status.trust.trusted if status.trust else None, "resolution_A": milestone.resolution_A,
-                "empty": milestone.empty_fraction, "area": milestone.area_ratio,
+                "empty": milestone.empty_fraction, "cone": milestone.weakest_cone,
                 "recall": atom_score.recall, "precision": atom_score.precision,
                 "poses": float((score.error_deg[used] < scorer.RIGHT_DEG).mean()) if used.any() else 0.0,
             })  # fmt: skip
