@@ -47,7 +47,9 @@ def test_elements_of_a_core_in_a_shell(tmp_path: Path, capsys: pytest.CaptureFix
     assert min(line["right"] for line in lines if line["positions"] == "true") > 0.9
 
 
-def test_a_film_wider_than_its_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_film_wider_than_its_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Projected by other means (scipy), in the axes of the measured file."""
     rng = np.random.default_rng(1)
     film = np.zeros((91, 12, 91))  # [x, y, z]
@@ -64,3 +66,12 @@ def test_a_film_wider_than_its_images(tmp_path: Path, capsys: pytest.CaptureFixt
     assert lines["all"]["whole"]["R_all"] < 0.02
     assert lines["four of five"]["whole"]["R_left"] < 0.06
     assert lines["all"]["cc_film"] > 0.85
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    _load("ta_film_folds").study(path, "iterative", 1.0, 30, 1)
+    told = {(line["map"], line["tilts"]): line for line in _lines(capsys) if "map" in line}
+    unseen = {
+        name: line["R_whole"] for (name, tilts), line in told.items() if tilts.startswith("left") and "R_whole" in line
+    }
+    assert max(unseen.values()) < 0.12
+    assert unseen["published, rebuilt"] > told["published, rebuilt", "seen"]["R_whole"]
+    assert told["published", "seen"]["R_box_free"] <= told["published", "seen"]["R_box"]
