@@ -49,13 +49,13 @@ class Device:
         """Real to complex transform over all axes, in the precision of the input."""
         if self.xp is np:
             return scipy.fft.rfftn(array, workers=self.threads)
-        return self.xp.fft.rfftn(array).astype(self.xp.complex64)
+        return self.xp.fft.rfftn(array).astype(self.xp.complex64, copy=False)
 
     def irfftn(self, array: Any, shape: tuple[int, ...]) -> Any:
         """Inverse of `rfftn`."""
         if self.xp is np:
             return scipy.fft.irfftn(array, s=shape, workers=self.threads)
-        return self.xp.fft.irfftn(array, s=shape, axes=tuple(range(len(shape)))).astype(self.xp.float32)
+        return self.xp.fft.irfftn(array, s=shape, axes=tuple(range(len(shape)))).astype(self.xp.float32, copy=False)
 
     def fft(self, array: Any, axis: int) -> Any:
         """Complex transform along one axis; the input may be overwritten."""
@@ -85,13 +85,13 @@ class Device:
         """2D transforms over the last two axes."""
         if self.xp is np:
             return scipy.fft.rfft2(array, workers=self.threads)
-        return self.xp.fft.rfft2(array).astype(self.xp.complex64)
+        return self.xp.fft.rfft2(array).astype(self.xp.complex64, copy=False)
 
     def ifft2(self, array: Any, shape: tuple[int, int]) -> Any:
         """Inverse of `fft2` to (..., *shape); the input may be overwritten."""
         if self.xp is np:
             return scipy.fft.irfft2(array, s=shape, workers=self.threads, overwrite_x=True)
-        return self.xp.fft.irfft2(array, s=shape).astype(self.xp.float32)
+        return self.xp.fft.irfft2(array, s=shape).astype(self.xp.float32, copy=False)
 
     def asarray(self, array: Any, dtype: Any = None) -> Any:
         """Copy to the device when it is not there already."""

@@ -95,8 +95,7 @@ def _judge(previous: Verdict | None, evidence: Evidence) -> tuple[str, tuple[str
     if not evidence.tracked:
         return "LOST", ("the track is lost",)
     if not evidence.history:
-        making = "the first map is being made" if evidence.state == "INDEXING" else "no map yet"
-        return "SEARCHING", (evidence.note or making,)
+        return "SEARCHING", (evidence.note or "no map yet",)
     if evidence.changing:
         return "CHANGING", (evidence.changing,)
     enough, missing = _enough(previous, evidence)

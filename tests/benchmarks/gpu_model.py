@@ -4,7 +4,8 @@
 of four times counts: machine instructions of the inner loop (from `tests/recon/compile_cuda.py`) at one a clock and
 lane; bytes through memory (`daemon/bench_model.py`); values gathered from the second-level cache; atomic additions.
 Transforms and matrix products run at the float32 rate or the memory rate. The device is taken to reach half of that.
-What the program does on the host stays on the host: its processor time is carried over as it was measured.
+What the program does on the host stays on the host: its processor time is carried over as it was measured, of frames
+and tracks from `bench_frames.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tumble.daemon.bench_model import GPU, INSERT_FLOPS, REFINE_FLOPS, SCORE_FLOPS, SLICE_FLOPS
-from tumble.daemon.bench_report import FRAME_STEPS, Report, read_report
+from tumble.daemon.bench_report import Report, read_report
 
 # NVIDIA H200 SXM: data sheet (multiprocessors, boost clock); the rates of the cache and of atomics are assumptions
 PROCESSORS, LANES, CLOCK_HZ = 132, 128, 1.98e9
@@ -29,7 +30,19 @@ KERNELS = {
     "refine_poses": (384, 64, 0, REFINE_FLOPS),
     "insert_poses": (525, 0, 24, INSERT_FLOPS),
 }
-HOST_PARTICLE = ("track", "box", "decide", "atoms", "change", "metrics", "status", "snapshot")
+# Steps of a particle-frame that are done on the host, whole; of others what is not in a kernel is an upper bound, since
+# array arithmetic is in it, which goes to the device.
+HOST_PARTICLE = ("decide", "atoms", "change", "metrics", "witness", "status", "snapshot")
+HOST_PARTS = ("refine lattice", "score", "re-decide")
+# Processor ms of a frame of 1920 x 1792 px, of a particle in it, of the chain on the grid: `bench_frames.py`
+COPY_MS, LEVELS_MS, CORRECT_MS, SEARCH_MS = 0.47, 0.53, 4.65, 2.84
+CROP_MS, FOLLOW_MS, CHAIN_MS = 0.24, 0.15, 0.11
+# Bytes in and out per particle-frame beside the box, counted by `tests/recon/strict.py`; five bytes a pose of the grid
+MOVED_IN, MOVED_OUT, GRID_POSES = 2800, 1500, 10383
+LINK_BYTES = 50e9  # per second and direction, PCIe 5 x16 from page-locked memory; assumed
+LAUNCH_S = 20e-6  # of the host for each launch from Python; assumed
+FRAME_LAUNCHES, CROP_LAUNCHES = 6, 14  # of the front end: a frame, all crops of one size together
+FRAME_BYTES = 2 * 1920 * 1792
 BY_DEVICE = {"index": "matrix product"}
 
 
@@ -68,6 +81,32 @@ def lines(report: Report) -> list[Line]:
     return found
 
 
+def host_ms(report: Report) -> dict[str, float]:
+    """Processor time of a particle-frame that stays with the host's worker, by step."""
+    rows = {row.step: row.cpu_ms for row in report.rows}
+    found = {step: rows[step] for step in HOST_PARTICLE if rows.get(step, 0) > 0}
+    for step in HOST_PARTS:
+        kernels = sum(each.cpu_ms for each in report.launches if each.step == step)
+        found[f"{step}, at most"] = max(0.0, rows[step] - kernels)
+    launched = sum(each.launches for each in report.launches)
+    return found | {"chain on the grid": CHAIN_MS, "launches": 1e3 * LAUNCH_S * launched}
+
+
+def front_ms(report: Report, particles: int, *, on_device: bool) -> float:
+    """Processor time of the front end's process for a frame of 1920 x 1792 px."""
+    noise = next(row.cpu_ms for row in report.rows if row.step == "noise")
+    if on_device:
+        launched = 1e3 * LAUNCH_S * (FRAME_LAUNCHES + CROP_LAUNCHES)
+        return COPY_MS + noise + launched + particles * FOLLOW_MS
+    return COPY_MS + noise + LEVELS_MS + SEARCH_MS + particles * (FOLLOW_MS + CROP_MS)
+
+
+def most_particles(report: Report, *, on_device: bool) -> int:
+    """How many particles the front end's process can follow at the target rate."""
+    none, one = (front_ms(report, count, on_device=on_device) for count in (0, 1))
+    return max(0, int((1e3 / TARGET_HZ - none) / (one - none)))
+
+
 def main() -> None:
     report = read_report(Path(sys.argv[1]))
     device = lines(report)
@@ -78,15 +117,33 @@ def main() -> None:
     busy = sum(line.micro for line in device)
     print(f"{'all':32}{busy:22.2f}")
     rate = TARGET_HZ * TARGET_PARTICLES
+    into, out = 4 * report.box_px**2 + MOVED_IN, 5 * GRID_POSES + MOVED_OUT
+    link = TARGET_HZ * FRAME_BYTES + rate * into
     print(f"\n{TARGET_HZ:g} frames/s with {TARGET_PARTICLES} particles are {rate:g} particle-frames/s:")
     print(f"  device busy                 {100 * busy * 1e-6 * rate:6.1f} % of the time")
-    rows = {row.step: row.cpu_ms for row in report.rows}
-    for step in HOST_PARTICLE:
-        print(f"  on the host, {step:15}{1e-3 * rows.get(step, 0.0) * rate:6.2f} cores")
-    frame = sum(rows[step] for step in FRAME_STEPS)
-    share = (1920 * 1792) / report.size_px**2
-    print(f"  on the host, each frame    {1e-3 * frame * share * TARGET_HZ:6.2f} cores, at 1920 x 1792 by area")
-    print("  with the index, the chain on the pose grid stays on the host too; it is not told apart here")
+    print(f"  into it                     {link / 1e9:6.2f} GB/s, {100 * link / LINK_BYTES:.0f} % of the link")
+    print(
+        f"  out of it                   {rate * out / 1e9:6.2f} GB/s, {100 * rate * out / LINK_BYTES:.0f} % of the link"
+    )
+    print("\nwhat stays with the host's workers, processor ms per particle-frame, measured on the CPU")
+    host = host_ms(report)
+    for step, spent in sorted(host.items(), key=lambda item: -item[1]):
+        print(f"  {step:28}{spent:7.3f} ms {1e-3 * spent * rate:7.2f} cores at {rate:g}/s")
+    total = sum(host.values())
+    print(f"  {'all':28}{total:7.3f} ms {1e-3 * total * rate:7.2f} cores")
+    print("\nthe front end's process, one thread, frames of 1920 x 1792 px, no dark and gain")
+    for on_device in (False, True):
+        spent = front_ms(report, TARGET_PARTICLES, on_device=on_device)
+        most = most_particles(report, on_device=on_device)
+        where, rest = "GPU" if on_device else "CPU", f"{most} particles at {TARGET_HZ:g}/s"
+        print(f"  pixels on the {where}: {spent:5.2f} of {1e3 / TARGET_HZ:g} ms a frame; {rest}")
+    print(f"  dark, gain and bad pixels: {CORRECT_MS} ms more a frame on the CPU, none on the GPU")
+    print(f"\nparticles at {TARGET_HZ:g} frames/s, by what bounds them:")
+    print(f"  device{'':24}{int(1e6 / busy / TARGET_HZ):5d}")
+    room = (LINK_BYTES - TARGET_HZ * FRAME_BYTES) / into
+    print(f"  link{'':26}{int(room / TARGET_HZ):5d}")
+    print(f"  following them{'':16}{most_particles(report, on_device=True):5d}  pixels on the GPU")
+    print(f"  a worker of one thread{'':8}{1e3 / total / TARGET_HZ:7.1f}  each; more workers, or slower poses and maps")
 
 
 if __name__ == "__main__":
