@@ -95,7 +95,8 @@ def _judge(previous: Verdict | None, evidence: Evidence) -> tuple[str, tuple[str
     if not evidence.tracked:
         return "LOST", ("the track is lost",)
     if not evidence.history:
-        return "SEARCHING", (evidence.note or "no map yet",)
+        making = "the first map is being made" if evidence.state == "INDEXING" else "no map yet"
+        return "SEARCHING", (evidence.note or making,)
     if evidence.changing:
         return "CHANGING", (evidence.changing,)
     enough, missing = _enough(previous, evidence)

@@ -5,8 +5,9 @@
 Coverage: microseconds a view on one core, counted one at a time as a frame would bring it, with everything that is
 shown of it, and in batches as the program counts. Dashboard: `tumble watch` as its own process on a pseudo-terminal
 of the given size, while a status socket publishes four new snapshots a second; its user and system time after it has
-settled, as a share of one core. The snapshots are those of `tests/dashboard/fakes.py`, each unlike the one before. With
-`--viewers` the thread that serves them is measured beside so many.
+settled, for each redraw that came, and what that is of a core at four a second (on a busy machine fewer may come).
+The snapshots are those of `tests/dashboard/fakes.py`, each unlike the one before. With `--viewers` the process that
+makes and serves them is measured beside so many.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from tumble.daemon.control import ControlServer
 from tumble.recon.metrics.sampling import FourierSampling
 
 RATE_HZ = 4.0
-SETTLE_S = 6.0
+SETTLED = 8  # redraws that do not count
+REDRAW = b"\x1b[?2026h"  # begins each
 SIZES = ((80, 24, 1), (120, 36, 2), (160, 48, 8))  # columns, rows, particles
 RADII = (16.0, 25.0, 50.0)  # Fourier voxels
 VIEWS = 2000
@@ -82,8 +84,10 @@ def _seconds(pid: int) -> float:
 
 
 @contextmanager
-def watching(endpoint: str, columns: int, rows: int) -> Iterator[int]:
-    """`tumble watch` on a pseudo-terminal that somebody reads; gives its process id."""
+def watching(endpoint: str, columns: int, rows: int) -> Iterator[tuple[int, list[int]]]:
+    """`tumble watch` on a pseudo-terminal that somebody reads; gives its process id, and a list that grows by one with
+    each redraw.
+    """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     process = subprocess.Popen(
@@ -91,19 +95,20 @@ def watching(endpoint: str, columns: int, rows: int) -> Iterator[int]:
         env={**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"},
     )  # fmt: skip
     os.close(theirs)
-    threading.Thread(target=_drain, args=(ours,), daemon=True).start()
+    redraws: list[int] = []
+    threading.Thread(target=_drain, args=(ours, redraws), daemon=True).start()
     try:
-        yield process.pid
+        yield process.pid, redraws
     finally:
         process.terminate()
         process.wait(20)
         os.close(ours)
 
 
-def _drain(descriptor: int) -> None:
+def _drain(descriptor: int, redraws: list[int]) -> None:
     try:
-        while os.read(descriptor, 1 << 16):
-            pass
+        while data := os.read(descriptor, 1 << 16):
+            redraws.extend([1] * data.count(REDRAW))
     except OSError:
         return
 
@@ -127,13 +132,15 @@ def dashboard_lines(seconds: float, viewers: int) -> Iterator[str]:
         try:
             for columns, rows, particles in SIZES:
                 playing["particles"] = particles
-                with watching(server.endpoint, columns, rows) as pid:
-                    time.sleep(SETTLE_S)
-                    before, began = _seconds(pid), time.monotonic()
+                with watching(server.endpoint, columns, rows) as (pid, redraws):
+                    while len(redraws) < SETTLED:
+                        time.sleep(0.1)
+                    before, drawn = _seconds(pid), len(redraws)
                     time.sleep(seconds)
-                    share = (_seconds(pid) - before) / (time.monotonic() - began)
-                size = f"{columns} x {rows}, {particles} particles"
-                yield f"{size}: {100 * share:.1f} % of a core at {RATE_HZ:g} a second"
+                    each, number = (_seconds(pid) - before) / (len(redraws) - drawn), len(redraws) - drawn
+                size = f"{columns} x {rows}, {particles} particles, {number} redraws in {seconds:.0f} s"
+                share = 100 * RATE_HZ * each
+                yield f"{size}: {1e3 * each:.1f} ms each, {share:.1f} % of a core at {RATE_HZ:g} a second"
             if viewers:
                 yield from _many(server.endpoint, viewers, seconds)
         finally:

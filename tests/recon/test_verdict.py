@@ -38,6 +38,10 @@ def test_without_a_map_it_searches_and_says_what_for() -> None:
     assert verdict.reasons == ("120 of 400 frames for the first map",)
 
 
+def test_the_first_map_in_the_making_is_no_silence() -> None:
+    assert update(None, _evidence(state="INDEXING")).reasons == ("the first map is being made",)
+
+
 def test_a_particle_that_cannot_be_mapped_is_not_waited_for() -> None:
     verdict = update(None, _evidence(state="FAILED", note="no fcc lattice stands out of the noise"))
     assert verdict.word == "PLATEAU"
