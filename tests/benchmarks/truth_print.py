@@ -13,6 +13,21 @@ EVIDENCE = (
     "packing",
 )  # fmt: skip
 RIGHT_POSES, RIGHT_ATOMS = 0.9, 0.95  # a map with less is wrong, whatever made it so
+KINDS = {  # what was done to a run, and the names of its ways
+    "left alone": ("right",),
+    "little dose": ("little dose",),
+    "a wrong branch forced": (
+        "wrong branch in a part", "100 frames on a wrong branch", "150 frames on a wrong branch in both",
+        "half on a wrong branch in both",
+    ),
+    "a mirror branch forced, in half of the frames or less": (
+        "half on a mirror branch", "half on a mirror branch in both", "90 frames on a mirror branch in both",
+    ),
+    "two crystals joined": ("two crystals joined",),
+    "turning about one axis": ("turning about one axis",),
+    "frames shuffled": ("frames shuffled",),
+    "pure noise": ("pure noise",),
+}  # fmt: skip
 
 REFUSALS = (
     ("of the atoms only", "atoms of the second map"), ("several sides", "gap to the second-best gauge"),
@@ -93,9 +108,22 @@ def print_separation(right: list[dict[str, Any]], wrong: list[dict[str, Any]]) -
         print(f"| {name} | {cells[0]} | {cells[1]} |")
 
 
+def print_totals(records: list[dict[str, Any]]) -> None:
+    """Per kind of run: how many, how many maps right by the truth, how many trusted, and how many of the right ones."""
+    print("| what was done | runs | map right by the truth | trusted | right and trusted |\n|---|---|---|---|---|")
+    for kind, ways in KINDS.items():
+        runs = [record for record in records if record["way"] in ways]
+        right = [is_right(record) for record in runs]
+        yes = [_trusted(record) == "yes" for record in runs]
+        both = sum(r and y for r, y in zip(right, yes, strict=True))
+        print(f"| {kind} | {len(runs)} | {sum(right)} | {sum(yes)} | {both} |")
+
+
 def print_trust(records: list[dict[str, Any]]) -> None:
     """Per way: runs, how many came out wrong all the same, how many were trusted; odd and even seeds apart."""
     print(f"\n{len(records)} runs, commits {', '.join(sorted({r['commit'] for r in records}))}\n")
+    print_totals(records)
+    print()
     print("| way | runs | map right by the truth | no map | trusted | trusted, even seeds | trusted, odd seeds |")
     print("|---|---|---|---|---|---|---|")
     for way in dict.fromkeys(record["way"] for record in records):

@@ -1,6 +1,6 @@
-"""A right reconstruction spoilt afterwards, many times over: frames put on wrong branches, maps made of them, judged.
+"""A right reconstruction spoilt afterwards, twelve times over: frames put on wrong branches, maps made of them, judged.
 
-One reconstruction costs as much as four or five of these. Frames are turned in the first map alone, or the same frames
+One reconstruction costs as much as six or seven of these. Frames are turned in the first map alone, or the same frames
 in the witness's map as well, which is the worst case: both maps are then the same mixture.
 """
 
@@ -35,13 +35,13 @@ def _blocks(length: int) -> Forcing:
     return lambda number: (number // length) % 2 == 1
 
 
-def spoilings(seed: int) -> tuple[Spoiling, ...]:
-    """Six ways for each seed; branches below 24 are rotations of the cube, those from 24 on mirror-related."""
-    rng = np.random.default_rng([seed, 31])
+def spoilings(seed: int, draw: int) -> tuple[Spoiling, ...]:
+    """Six ways for each seed and draw; branches below 24 are rotations of the cube, those from 24 on mirror-related."""
+    rng = np.random.default_rng([seed, 31 + draw])
     turns, mirrors = rng.permutation(np.arange(1, 24)), 24 + rng.permutation(24)
     starts = rng.integers(FIRST, FRAMES - 150, 3)
     first, second, third = (int(start) for start in starts)
-    block = (25, 50, 100)[seed % 3]
+    block = (25, 50, 100)[(seed + draw) % 3]
     return (
         Spoiling("100 frames on a wrong branch", Wrong(_stretch(first, 100), int(turns[0])), both=False),
         Spoiling("150 frames on a wrong branch in both", Wrong(_stretch(second, 150), int(turns[1])), both=True),
@@ -67,7 +67,7 @@ def _remake(mapper: ForcedMapper, poses: NDArray[np.float64], shifts: NDArray[np
 def spoilt(
     particle: ParticleReconstruction, first: ForcedMapper, second: ForcedMapper, seed: int
 ) -> Iterator[tuple[str, Trust]]:
-    """Every way of a seed on a finished reconstruction and the mapper of its witness: name, and what the rule says.
+    """Every way of a seed, twice, on a finished reconstruction and the mapper of its witness: name and verdict.
 
     While an item is handed out the maps and poses of `first` are the spoilt ones, and so are its likelihood and margin.
     """
@@ -77,7 +77,7 @@ def spoilt(
     kept = [(m, m.buffer.poses[m.buffer.rows].copy(), m.buffer.shifts[m.buffer.rows].copy()) for m in (first, second)]
     centres = [m._centre.copy() for m in (first, second)]
     touched = [False, False]
-    for spoiling in spoilings(seed):
+    for spoiling in (*spoilings(seed, 0), *spoilings(seed, 1)):
         involved = (True, spoiling.both)
         for n, (mapper, poses, shifts) in enumerate(kept):
             if involved[n] or touched[n]:

@@ -6,7 +6,7 @@
     python tests/benchmarks/truth_study.py print table.jsonl trust.jsonl
 
 `table` reconstructs simulated crystals (`truth_cases.py`) at doses, speeds and lengths; `trust` makes runs go wrong
-(`truth_ways.py`) beside right ones; `spoil` makes right runs wrong afterwards, six ways each (`truth_spoil.py`), at a
+(`truth_ways.py`) beside right ones; `spoil` makes right runs wrong afterwards, six ways, twice (`truth_spoil.py`), at a
 quarter of the cost. All append one line of JSON per run and go on where they were stopped. The whole table takes about
 three hours on two cores; `print` says what share of it was run.
 """
@@ -208,7 +208,7 @@ def both(particle: ParticleReconstruction, made: list[ForcedMapper]) -> tuple[Fo
 
 
 def run_spoilt(seeds: range, out: Path, hours: float, every: int) -> None:
-    """Right runs, one in `every` of single crystals spoilt in six ways afterwards; what the rule says of them."""
+    """Right runs, one in `every` of single crystals spoilt in twelve ways afterwards; what the rule says of them."""
     scorer, done, version = scoring(), known(out), commit()
     until = time.monotonic() + 3600 * hours
     for seed in seeds:
@@ -278,12 +278,13 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="spoil: one seed of so many is spoilt")
     arguments = parser.parse_args()
     if arguments.what == "print":
-        for path in arguments.files:
-            records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            if records and "way" in records[0]:
-                print_trust(records)
-            else:
-                print_table(records, [case.name for case in cases()])
+        lines = [line for path in arguments.files for line in path.read_text(encoding="utf-8").splitlines()]
+        records = [json.loads(line) for line in lines]
+        trust, table = ([r for r in records if ("way" in r) == way] for way in (True, False))
+        if trust:
+            print_trust(trust)
+        if table:
+            print_table(table, [case.name for case in cases()])
         return
     if arguments.out is None:
         parser.error("--out FILE.jsonl keeps the results")
