@@ -181,6 +181,7 @@ def summary(status: ParticleStatus, extra: dict[str, Any]) -> dict[str, Any]:
         "frames_used": status.frames_used,
         "frames_rejected": dict(sorted(status.frames_rejected.items())),
         "frames_in_flight": status.frames_in_flight,
+        "lattice": status.lattice,
         "lattice_constant_A": finite(status.lattice_constant_A),
         "rotation_per_frame_deg": finite(status.step_deg),
         "resolution_A": finite(status.resolution_A),

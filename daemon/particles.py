@@ -150,7 +150,8 @@ def describe(status: ParticleStatus) -> str:
     if status.atoms is not None:
         words.append(f"{status.atoms} atoms" + "".join(f", {count} {name}" for name, count in status.elements.items()))
     if status.lattice_constant_A is not None:
-        words.append(f"lattice constant {status.lattice_constant_A:.3f} A")
+        kind = "" if status.lattice in (None, "fcc") else f"{status.lattice} "
+        words.append(f"{kind}lattice constant {status.lattice_constant_A:.3f} A")
     words.append(f"{status.frames_used} of {status.frames_seen} frames used")
     if "next_deg" in status.tilts:
         words.append(f"next tilt {status.tilts['next_deg']:+.1f} deg")

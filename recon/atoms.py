@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter, spline_filter
 from scipy.spatial import cKDTree
 
-from .lattice import FCC_METALS
+from .kinds import Lattice
 
 Floats = NDArray[np.float64]
 SMOOTHING_A = 0.18  # about the resolution of the map; quietens single noisy voxels
@@ -45,7 +45,8 @@ def find_peaks(volume: NDArray[np.float32], voxel_A: float, distance_A: float) -
 
     Parameters
     ----------
-    volume : (n, n, n) ``[z, y, x]`` map. distance_A : nearest-neighbour distance expected.
+    volume : (n, n, n) ``[z, y, x]`` map. distance_A : nearest-neighbour distance expected in fcc; for another lattice
+        that of an fcc crystal with the same constant.
     """
     smoothed = Smooth.of(volume, voxel_A)
     smooth = smoothed.values
@@ -119,15 +120,14 @@ def select_atoms(peaks: Peaks, distance_A: float) -> tuple[Floats, Floats]:
     return positions, np.clip((strength - threshold) / (1 - threshold) * 0.5 + 0.5, 0, 1)
 
 
-def nearest_neighbour_constant(positions_A: Floats, distance_A: float) -> float | None:
-    """fcc lattice constant (A) from the mean neighbour distance of fully coordinated atoms; None without any."""
-    if len(positions_A) < 13:
+def nearest_neighbour_constant(positions_A: Floats, lattice: Lattice) -> float | None:
+    """Lattice constant (A) from the mean neighbour distance of fully coordinated atoms (n, 3); None without any.
+
+    `lattice` : its kind, and about how far neighbours are apart.
+    """
+    kind = lattice.kind
+    if len(positions_A) < kind.neighbours + 1:
         return None
-    distances = cKDTree(positions_A).query(positions_A, k=13)[0][:, 1:]
-    full = distances.max(axis=1) < 1.22 * distance_A
-    return float(distances[full].mean() * np.sqrt(2)) if full.any() else None
-
-
-def guess_element(lattice_constant_A: float) -> str:
-    """The fcc metal whose lattice constant is nearest; a label, not a measurement."""
-    return min(FCC_METALS, key=lambda element: abs(FCC_METALS[element] - lattice_constant_A))
+    distances = cKDTree(positions_A).query(positions_A, k=kind.neighbours + 1)[0][:, 1:]
+    full = distances.max(axis=1) < 1.22 * kind.reach * lattice.neighbour_A
+    return float(distances[full].mean() * kind.per_neighbour) if full.any() else None

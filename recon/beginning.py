@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from .branches import Path, Redecision
 from .chain import path_modulo
 from .indexing import Candidates
+from .kinds import Lattice
 from .site import Site
 from .twin import TURN, twin_path
 
@@ -37,20 +38,21 @@ class Decided:
     centre_px: Floats
 
 
-def first_path(found: Candidates, step_deg: float, lattice_px: float) -> tuple[Path, Site]:
+def first_path(found: Candidates, step_deg: float, lattice: Lattice, pixel_size_A: float) -> tuple[Path, Site]:
     """One continuous branch, and the lattice site it is counted from; through both grains of a twinned crystal."""
     poses, chosen = path_modulo(found.poses, found.score, step_deg)
+    lattice_px, kind = lattice.constant_A / pixel_size_A, lattice.kind
     each = np.arange(len(chosen))
     shifts, score = found.shifts[each, chosen], found.score[each, chosen]
     twin = twin_path(found, step_deg)
     if twin is not None:
         poses, shifts, score = twin.poses, twin.shifts, twin.score
-        site = Site.find_twinned(poses, shifts, twin.second, TURN, lattice_px)
+        site = Site.find_twinned(poses, shifts, twin.second, TURN, lattice_px, kind)
         for g, grain in enumerate(site.grains):
             own = twin.second == bool(g)
             shifts[own] = site.placed(poses[own], shifts[own], grain)
     else:
-        site = Site.find(poses, shifts, lattice_px)
+        site = Site.find(poses, shifts, lattice_px, kind=kind)
         shifts = site.nearest(poses, shifts)
     return Path(poses, shifts, score, np.ones(len(each), np.bool_)), site
 

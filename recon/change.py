@@ -8,6 +8,7 @@ transform of each are a fraction of a millisecond per frame.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from scipy.spatial import cKDTree
 from .branches import Path
 from .buffer import FrameBuffer
 from .device import Device
+from .kinds import FCC, Kind
 from .output import Published
 from .rotations import to_matrix
 from .volume import PAD
@@ -78,13 +80,15 @@ class Occupation:
         return float(middle - low)
 
 
-def vacant_sites(atoms: Floats, neighbour: float) -> Floats:
-    """Places (m, 3) beside an fcc crystal of atoms (n, 3), its lattice along the axes, where other atoms could settle.
+def vacant_sites(atoms: Floats, neighbour: float, kind: Kind = FCC) -> Floats:
+    """Places (m, 3) beside a crystal of atoms (n, 3), its lattice along the axes, where other atoms could settle.
 
     `neighbour` is the nearest-neighbour distance, in the unit of the atoms.
     """
-    steps = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)], float)
-    steps = steps[(steps**2).sum(axis=1) == 2] * neighbour / np.sqrt(2)
+    steps = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
+    steps = steps[kind.has(steps) & steps.any(axis=1)]
+    square = (steps**2).sum(axis=1)
+    steps = steps[square == square.min()] * neighbour / np.sqrt(square.min())
     places = (atoms[:, None] + steps).reshape(-1, 3)
     places = places[cKDTree(atoms).query(places)[0] > 0.7 * neighbour]
     found = []
@@ -205,7 +209,7 @@ def find_change(
     if len(published.atoms) == 0 or len(rows) < 2 * LEAST_FRAMES:
         return None
     atoms = np.array([atom.position_A for atom in published.atoms]) + published.centre_A
-    vacant = vacant_sites(atoms, published.lattice_constant_A / np.sqrt(2))
+    vacant = vacant_sites(atoms, published.lattice.neighbour_A, published.lattice.kind)
     low = SHAPE_ENDS * data.plane.box_px * pixel_size_A
     count = min(RECENT_FRAMES, len(rows) // 2)
     recent, oldest = (

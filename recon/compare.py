@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, uniform_filter
 from scipy.spatial import cKDTree
 
+from .kinds import FCC, Kind
 from .rotations import C2Z, CUBIC, angle_deg, conjugate, multiply, normalise, to_matrix
 
 Floats = NDArray[np.float64]
@@ -24,7 +25,6 @@ TRIALS = 6  # most voted shifts that are looked at
 NEIGHBOURS = 40  # atoms within NEAR_A of a place, at most
 FINALISTS = 8  # gauges that are fitted as rigid bodies
 SAME_POSE_DEG = 8.0
-SURFACE_BONDS = 16.8  # that the surface takes off the mean, times n^(1/3): fits crystals of 60 to 2000 atoms to 4 %
 CELL_A = 1.0  # of the grid on which shapes are compared
 ATOM_RADIUS_A = 2.0
 
@@ -181,37 +181,38 @@ def shape_overlap(first_A: Floats, second_A: Floats) -> float:
     return float((a & b).sum() / max(int((a | b).sum()), 1))
 
 
-def lattice_rms_A(positions_A: Floats, neighbour_A: float) -> float | None:
-    """Rms distance per axis of fully coordinated atoms from the middle of their twelve neighbours; None without any.
+def lattice_rms_A(positions_A: Floats, neighbour_A: float, kind: Kind = FCC) -> float | None:
+    """Rms distance per axis of fully coordinated atoms from the middle of their neighbours; None without any.
 
-    In a close-packed lattice, strained or twinned, an atom sits in that middle; the error of the middle is taken off.
+    In a cubic lattice, strained or twinned, an atom sits in that middle; the error of the middle is taken off.
     """
-    if len(positions_A) < 13:
+    count = kind.neighbours
+    if len(positions_A) < count + 1:
         return None
-    distance, index = cKDTree(positions_A).query(positions_A, k=13)
-    full = distance.max(axis=1) < 1.22 * neighbour_A
+    distance, index = cKDTree(positions_A).query(positions_A, k=count + 1)
+    full = distance.max(axis=1) < 1.22 * kind.reach * neighbour_A
     if not full.any():
         return None
     away = positions_A[full] - positions_A[index[full, 1:]].mean(axis=1)
-    return float(np.sqrt((away**2).mean() * 12 / 13))
+    return float(np.sqrt((away**2).mean() * count / (count + 1)))
 
 
-def packing(positions_A: Floats, neighbour_A: float) -> float | None:
-    """Mean number of neighbours, relative to that in a compact face-centred cubic crystal of as many atoms.
+def packing(positions_A: Floats, neighbour_A: float, kind: Kind = FCC) -> float | None:
+    """Mean number of neighbours, relative to that in a compact crystal of this kind of as many atoms.
 
-    Maps of fcc crystals have 0.97 and more, also where poses are wrong: lattice sites are hit by all of them. What has
-    no fcc lattice is forced onto one and comes out full of holes. None for fewer than 50 atoms (n, 3).
+    Maps of such crystals have 0.97 and more, also where poses are wrong: lattice sites are hit by all of them. What has
+    another lattice is forced onto this one and comes out full of holes. None for fewer than 50 atoms (n, 3).
     """
     if len(positions_A) < 50:
         return None
-    near = cKDTree(positions_A).query_ball_point(positions_A, 1.25 * neighbour_A, return_length=True) - 1
-    return float(near.mean() / (12 - SURFACE_BONDS * len(positions_A) ** (-1 / 3)))
+    near = cKDTree(positions_A).query_ball_point(positions_A, 1.25 * kind.reach * neighbour_A, return_length=True) - 1
+    return float(near.mean() / (kind.neighbours - kind.surface_bonds * len(positions_A) ** (-1 / 3)))
 
 
-def vacuum_share(positions_A: Floats, neighbour_A: float) -> float:
+def vacuum_share(positions_A: Floats, neighbour_A: float, kind: Kind = FCC) -> float:
     """Share of atoms (n, 3) with fewer than three neighbours: no crystal holds them there."""
     if len(positions_A) == 0:
         return 0.0
     tree = cKDTree(positions_A)
-    near = tree.query_ball_point(positions_A, 1.25 * neighbour_A, return_length=True) - 1
+    near = tree.query_ball_point(positions_A, 1.25 * kind.reach * neighbour_A, return_length=True) - 1
     return float((near < 3).mean())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .kinds import FCC, Lattice
+
 # 1/A for a lattice constant of 3.97 A; they scale with the reciprocal lattice.
 INDEX, DECIDE, DECIDE_GRID = 0.873, 0.757, 0.815
 REFINE = (0.93, 1.106)
@@ -29,7 +31,7 @@ class Limits:
 
 
 def limits(box_px: int, pixel_size_A: float, lattice_constant_A: float) -> Limits:
-    """Limits for boxes of `box_px` pixels.
+    """Limits for boxes of `box_px` pixels; `lattice_constant_A` of an fcc lattice, see `Lattice.scale_A`.
 
     Raises
     ------
@@ -37,15 +39,28 @@ def limits(box_px: int, pixel_size_A: float, lattice_constant_A: float) -> Limit
     """
     box_A = box_px * pixel_size_A
     ceiling = int(NYQUIST_SHARE * box_px / 2)
-
-    def radius(k: float) -> int:
-        return min(round(k * REFERENCE_A / lattice_constant_A * box_A), ceiling)
-
     if ceiling / box_A < 2.05 / lattice_constant_A:
         raise ValueError(
             f"pixel size {pixel_size_A:.3f} A resolves {box_A / ceiling:.2f} A, the (200) planes of "
             f"a = {lattice_constant_A:.2f} A need {lattice_constant_A / 2:.2f} A: use a higher magnification"
         )
+    return _radii(lattice_constant_A, box_A, ceiling)
+
+
+def followed(now: Limits, lattice: Lattice, box_A: float) -> Limits:
+    """Limits for the lattice that was found, within those that coefficients are kept for.
+
+    Those of fcc crystals stay as they are. Body-centred metals have smaller constants and farther reflections.
+    """
+    return now if lattice.kind is FCC else _radii(lattice.scale_A, box_A, now.largest)
+
+
+def _radii(lattice_constant_A: float, box_A: float, most: int) -> Limits:
+    """Limits, `most` at most."""
+
+    def radius(k: float) -> int:
+        return min(round(k * REFERENCE_A / lattice_constant_A * box_A), most)
+
     return Limits(
         radius(INDEX),
         radius(DECIDE),

@@ -25,9 +25,10 @@ from .crosscheck import Scorer, Trial, tried
 from .device import Device
 from .geometry import HalfPlane
 from .indexing import contrast_sign, exchanged, grid_candidates, index_lattice, local_candidates
+from .kinds import USUAL, Lattice, search_ranges
 from .ledger import Ledger
 from .lens import Lens
-from .limits import Limits
+from .limits import Limits, followed
 from .output import Published, pose_rows, publish
 from .records import NoiseSpectrum, Observation, PoseRow
 from .refinement import refine_halves, scoring_map, solve
@@ -45,7 +46,6 @@ LEAST_SHELLS = 3  # with power above the noise, to fit an amplitude and a B-fact
 NO_LATTICE = 2.0  # standard errors by which a lattice constant must win to be tried
 NO_CRYSTAL = 15.0  # log-likelihood per frame, against maps without it, that a crystal must reach; pure noise gave 5
 LEAST_USED = 0.2  # share of frames of the first map whose pose must be sure
-LATTICE_FRAMES = 60  # frames on which the constant is measured
 SURE_SIGN, SIGN_FRAMES = 6.0, 150  # standard errors by which bright or dark must lead there; else so many are indexed
 SETTLED = 0.004  # share of changed frames below which a re-decision has converged
 NEARLY_SETTLED = 0.02  # the same while frames stream in and another re-decision will come
@@ -69,7 +69,7 @@ class MapperOptions:
     """Sizes of the streaming scheme, in frames, and what the operator knows of the sample."""
 
     element: str | None
-    lattice_constant_A: float | None
+    lattice: Lattice | None
     buffer_frames: int
     lag_frames: int
     shift_sd_px: float
@@ -92,7 +92,7 @@ class Mapper:
         self.plane, self.limits, self.options, self.device = plane, limits, options, device
         self.pixel_size_A, self.diameter_A = pixel_size_A, diameter_A
         self.buffer = FrameBuffer(options.buffer_frames, len(plane.kx), device)
-        self.lattice_constant_A = options.lattice_constant_A
+        self.lattice = options.lattice
         self.lens = options.lens  # with the sign of the contrast, once that has been found
         self.step_deg = FIRST_STEP_DEG
         self.likelihood = 0.0  # mean per frame, each against a map without its block
@@ -116,7 +116,7 @@ class Mapper:
     @property
     def _band(self) -> tuple[float, float]:
         box_A = self.plane.box_px * self.pixel_size_A
-        return lattice.band(self.lattice_constant_A or 3.97, box_A, self.limits.index)
+        return lattice.band((self.lattice or USUAL).scale_A, box_A, self.limits.index)
 
     # ---------------------------------------------------------------- first map
 
@@ -130,10 +130,11 @@ class Mapper:
         """
         rows = self._take_in(observations)
         weight = noise_weights(noise, self.plane)
-        grid = Grid(self.plane.box_px, self.limits.index)
         with self.clock("lattice constant"):
-            fit = self._measure_lattice(weight, rows, grid)
-            self.lattice_constant_A = fit.constant_A
+            fit = self._recognise_lattice(weight, rows)
+        self.lattice = fit.lattice
+        self.limits = followed(self.limits, self.lattice, self.plane.box_px * self.pixel_size_A)
+        grid = Grid(self.plane.box_px, self.limits.index)
         low, high = self._band
         inside = (self.plane.radius >= low) & (self.plane.radius <= high)
         self._data = data = Whitened(
@@ -144,9 +145,7 @@ class Mapper:
         with self.clock("bootstrap"):
             spacing = float(np.clip(GRID_SPACING_DEG * 25 / self.diameter_A, 2.2, 3.6))
             poses = lattice.pose_grid(spacing, CHAIN_SIGMA_DEG)
-            ball = lattice.lattice_volume(
-                self.lattice_constant_A, self.diameter_A, grid, self.pixel_size_A, self.device
-            )
+            ball = lattice.lattice_volume(self.lattice, self.diameter_A, grid, self.pixel_size_A, self.device)
             excess = excess_profile(self.device.to_host(self._coefficients(rows)), self.plane, weight)
             if (excess[round(low) : int(high) + 1] > 0).sum() < LEAST_SHELLS:
                 raise NoLatticeError("nothing stands out of the noise where a lattice would scatter")
@@ -159,7 +158,7 @@ class Mapper:
             self._coefficients(rows)[...] *= sign
             found, self._model = index_lattice(data, rows, *how)
         self.buffer.remember(rows, found)
-        path, site = first_path(found, self.step_deg, self.lattice_constant_A / self.pixel_size_A)
+        path, site = first_path(found, self.step_deg, self.lattice, self.pixel_size_A)
         self.step_deg = max(step_per_axis_deg(path.poses), LEAST_STEP_DEG)
         if len(site.grains) > 1 and len(rows) < twin_frames:
             raise TwinnedError
@@ -178,21 +177,20 @@ class Mapper:
         """Whether two grains were needed to explain the first frames."""
         return len(self._site.grains) > 1
 
-    def _coefficients(self, rows: Rows, step: int = 1) -> Any:
-        return self.buffer.coefficients[rows[0] : rows[-1] + 1 : step]
+    def _coefficients(self, rows: Rows) -> Any:
+        return self.buffer.coefficients[rows[0] : rows[-1] + 1]
 
-    def _measure_lattice(self, weight: NDArray[np.float32], rows: Rows, grid: Grid) -> lattice.LatticeFit:
-        known = self.options.lattice_constant_A
+    def _recognise_lattice(self, weight: NDArray[np.float32], rows: Rows) -> lattice.LatticeFit:
+        known, grid = self.options.lattice, Grid(self.plane.box_px, self.limits.index)
         if known is not None and len(self.lens.signs_tried) == 1:
             return lattice.LatticeFit(known, math.inf, 1)
-        sample = self._coefficients(rows, max(1, len(rows) // LATTICE_FRAMES))
-        found = lattice.measure_lattice_constant(
-            sample, self.plane, weight, self.diameter_A, self.pixel_size_A, grid, lattice.pose_grid(4.2, 3.0),
-            self.device, lattice.search_range_A(self.options.element, known), self.lens.signs_tried,
+        found = lattice.recognise_lattice(
+            self._coefficients(rows), self.plane, weight, self.diameter_A, self.pixel_size_A, grid,
+            lattice.pose_grid(4.2, 3.0), self.device, search_ranges(self.options.element, known), self.lens.signs_tried,
         )  # fmt: skip
         if found.sharpness < NO_LATTICE and known is None:
-            raise NoLatticeError("no fcc lattice stands out of the noise")
-        return found if known is None else found._replace(constant_A=known)
+            raise NoLatticeError("no fcc or bcc lattice stands out of the noise")
+        return found if known is None else found._replace(lattice=known)
 
     # ---------------------------------------------------------------- streaming
 
@@ -326,8 +324,8 @@ class Mapper:
         with self.clock("solve"):
             solved = solve(ledger.sums)
         with self.clock("atoms"):
-            told, start_A = self.options, self.lattice_constant_A or 3.97
-            self.published = publish(solved, self.pixel_size_A, start_A, told.element, self.device, told.elements)
+            told, start = self.options, self.lattice or USUAL
+            self.published = publish(solved, self.pixel_size_A, start, told.element, self.device, told.elements)
         with self.clock("scoring map"):
             grid = Grid(box_px, self.limits.score_grid)
             self._filled, self._centre = scoring_map(

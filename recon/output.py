@@ -10,16 +10,19 @@ from numpy.typing import NDArray
 from scipy.ndimage import fourier_shift
 
 from .alloy import PHASE, named, select
-from .atoms import Smooth, find_peaks, guess_element, nearest_neighbour_constant, position_errors
+from .atoms import Smooth, find_peaks, nearest_neighbour_constant, position_errors
 from .buffer import FrameBuffer
 from .device import Device
+from .kinds import Lattice, guess_element
 from .maps import SolvedMap
 from .records import Atom, PoseRow
 from .rotations import to_matrix
 from .volume import resolution_A
 
 Floats = NDArray[np.float64]
-SIGNAL_FROM = 0.85  # of the first reflection, (111): below it the lens passes little and there is no lattice to see
+SIGNAL_FROM = (
+    0.85  # of the first reflection, (111) of fcc: below it the lens passes little and there is no lattice to see
+)
 LAYER_A = 2.4  # no fcc metal has two layers of atoms farther apart than this (111 of gold: 2.36 A)
 
 
@@ -34,7 +37,7 @@ class Published:
     half2: NDArray[np.float32]
     centre_A: Floats
     atoms: tuple[Atom, ...]
-    lattice_constant_A: float
+    lattice: Lattice
     resolution_A: float | None
     fsc_k: tuple[float, ...]
     fsc: tuple[float, ...]
@@ -64,27 +67,28 @@ def central_layer(volume: NDArray[np.float32], voxel_A: float, axis: int = 0) ->
 def publish(
     solved: SolvedMap,
     pixel_size_A: float,
-    lattice_constant_A: float,
+    lattice: Lattice,
     element: str | None,
     device: Device,
     elements: tuple[str, ...] = (),
 ) -> Published:
     """Trace atoms and move everything to their centroid; `elements`, lightest first, are those of an alloy."""
-    neighbour_A = lattice_constant_A / np.sqrt(2)
+    neighbour_A = lattice.neighbour_A
+    apart_A = lattice.constant_A / np.sqrt(2)  # along the axes neighbours are half a constant apart, fcc or bcc
     maps = solved.joint, solved.half1, solved.half2
-    steps = (lambda v: find_peaks(v, pixel_size_A, neighbour_A), *2 * (lambda v: Smooth.of(v, pixel_size_A),))
+    steps = (lambda v: find_peaks(v, pixel_size_A, apart_A), *2 * (lambda v: Smooth.of(v, pixel_size_A),))
     peaks, half1, half2 = device.each(lambda _, i: steps[i](maps[i]), range(3))
     positions, confidence = select(peaks, neighbour_A, elements, PHASE)
     centre = positions.mean(axis=0) if len(positions) >= 13 else np.zeros(3)
     errors = position_errors((half1, half2), positions, pixel_size_A)
-    symbols = elements or (element or guess_element(lattice_constant_A),)
+    symbols = elements or (element or guess_element(lattice),)
     names, sure = named(solved.joint, pixel_size_A, positions, neighbour_A, symbols, PHASE)
     atoms = tuple(
         Atom(name, (float(p[0]), float(p[1]), float(p[2])), float(c), float(e), float(s))
         for name, p, c, e, s in zip(names, positions - centre, confidence, errors, sure, strict=True)
     )
     box_A = solved.joint.shape[0] * pixel_size_A
-    first = round(SIGNAL_FROM * np.sqrt(3) / lattice_constant_A * box_A)
+    first = round(SIGNAL_FROM * np.sqrt(3) / lattice.scale_A * box_A)
     moved = device.each(lambda _, volume: _moved(volume, centre / pixel_size_A), maps)
     return Published(
         map=moved[0],
@@ -92,7 +96,7 @@ def publish(
         half2=moved[2],
         centre_A=centre,
         atoms=atoms,
-        lattice_constant_A=nearest_neighbour_constant(positions, neighbour_A) or lattice_constant_A,
+        lattice=Lattice(lattice.kind, nearest_neighbour_constant(positions, lattice) or lattice.constant_A),
         resolution_A=resolution_A(solved.fsc, box_A, first=first),
         fsc_k=tuple(float(k) for k in np.arange(len(solved.fsc)) / box_A),
         fsc=tuple(float(f) for f in solved.fsc),

@@ -17,6 +17,7 @@ from .alloy import counted, untold
 from .coverage import CELLS, view_directions
 from .device import Device
 from .geometry import box_size_px, half_plane
+from .kinds import USUAL, Lattice, known_lattice
 from .lens import Lens
 from .limits import limits
 from .mapper import MOST_ROUNDS, Mapper, MapperOptions, NoLatticeError, TwinnedError
@@ -95,15 +96,17 @@ class ParticleReconstruction:
         self._newest_s = 0.0
         self._first = self._wanted = max(options.bootstrap_frames, LEAST_FRAMES)  # frames before the first map
         self._witness: Witness | None = None
+        constant_A = options.lattice_constant_A
+        known = None if constant_A is None else known_lattice(constant_A, options.element)
         try:
-            radii = limits(self.box_px, pixel_size_A, options.lattice_constant_A or 3.97)
+            radii = limits(self.box_px, pixel_size_A, (known or USUAL).scale_A)
         except ValueError as error:
             self._fail(str(error))
             return
         # room for the provisional frames, the batch that comes and the settled one before them
         least = options.lag_frames + 3 * options.batch_frames
         sizes = MapperOptions(
-            options.element, options.lattice_constant_A, max(options.buffer_frames, self._wanted, least),
+            options.element, known, max(options.buffer_frames, self._wanted, least),
             options.lag_frames, options.shift_sd_px, options.lens, options.elements,
         )  # fmt: skip
         plane = half_plane(self.box_px, radii.largest)
@@ -112,9 +115,8 @@ class ParticleReconstruction:
         target_A = min(max(options.target_resolution_A, box_A / radii.final), diameter_A)
         self._progress = Progress(target_A, diameter_A, box_A)
 
-        def another(frames: int, lattice_constant_A: float | None) -> Mapper:
-            known = self._mapping().lens
-            few = replace(sizes, lattice_constant_A=lattice_constant_A, buffer_frames=frames, lens=known)
+        def another(frames: int, lattice: Lattice | None) -> Mapper:
+            few = replace(sizes, lattice=lattice, buffer_frames=frames, lens=self._mapping().lens)
             return Mapper(plane, radii, pixel_size_A, diameter_A, few, device)
 
         self._another = another
@@ -219,7 +221,7 @@ class ParticleReconstruction:
             self._fail(str(error))
         except TwinnedError:
             self._pending, self._wanted = taken + self._pending, TWIN_GROWTH * self._first
-            self._mapper = self._another(max(mapper.buffer.capacity, self._wanted), mapper.lattice_constant_A)
+            self._mapper = self._another(max(mapper.buffer.capacity, self._wanted), mapper.lattice)
             self._mapper.clock = mapper.clock
             self._witness = Witness(self._another, self._wanted)
             self._state = "COLLECTING"
@@ -267,7 +269,7 @@ class ParticleReconstruction:
             rejected["unsure pose"] += mapper.frames - used
         published = mapper.published if mapper else None
         atoms = published.atoms if published else ()
-        measured = mapper.lattice_constant_A if mapper else None
+        lattice = published.lattice if published else mapper.lattice if mapper else None
         layers = (
             [central_layer(published.map, mapper.pixel_size_A, i) for i in range(3)] if mapper and published else []
         )
@@ -278,7 +280,7 @@ class ParticleReconstruction:
             frames_used=used,
             frames_rejected={reason: count for reason, count in sorted(rejected.items()) if count},
             frames_in_flight=self._seen - used - rejected.total(),
-            lattice_constant_A=published.lattice_constant_A if published else measured,
+            lattice_constant_A=lattice.constant_A if lattice else None,
             step_deg=mapper.step_deg if mapper and placed else None,
             resolution_A=published.resolution_A if published else None,
             fsc_k=published.fsc_k if published else (),
@@ -296,6 +298,7 @@ class ParticleReconstruction:
             forecast=self._progress.ahead(self._newest_s) if self._progress else None,
             verdict=self._judge(used),
             elements=counted(atoms),
+            lattice=lattice.kind.name if lattice else None,
         )
 
     def _judge(self, used: int) -> Verdict | None:

@@ -209,7 +209,7 @@ def new_map(mapper: Mapper) -> NewMap:
         step_deg=step_per_axis_deg(poses[-STEP_FRAMES:]),
         resolution_A=None if published.resolution_A is None else float(published.resolution_A),
         fsc=np.array(published.fsc),
-        first=round(SIGNAL_FROM * np.sqrt(3) / published.lattice_constant_A * box_A),
+        first=round(SIGNAL_FROM * np.sqrt(3) / published.lattice.scale_A * box_A),
         atoms_A=np.array([atom.position_A for atom in published.atoms]).reshape(-1, 3),
         halves=(published.half1, published.half2),
     )

@@ -117,7 +117,7 @@ class Trust:
     likelihood : log-likelihood per frame against no particle, each frame against a map without it.
     used_share : share of frames whose pose was sure.
     lattice_rms_A : rms distance of atoms from the lattice that their neighbours span.
-    packing : mean number of neighbours of an atom, relative to an fcc crystal of as many; less where there is none.
+    packing : mean number of neighbours of an atom, relative to a crystal of as many; less where the lattice is another.
     vacuum_share : share of atoms outside the body of the crystal.
     shape : overlap, 0 to 1, of the shapes of the two maps.
     unseen_share : share of the directions of Fourier space that no view has measured, which both maps lack alike.
@@ -246,6 +246,7 @@ class ParticleStatus:
     tilts: dict[str, float] = field(
         default_factory=dict
     )  # of a tilt series: see `tilt_series.TiltReconstruction.geometry`
+    lattice: str | None = None  # its kind, "fcc" or "bcc"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,22 +15,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from .kinds import FCC, Kind
 from .rotations import to_matrix
 
 Floats = NDArray[np.float64]
 STEPS = 12  # of the search, per lattice constant
-MISFIT = 0.2  # lattice constants, three standard errors of a track; a larger distance counts no more than this
+MISFIT = 0.2  # constants of an fcc lattice, three standard errors of a track; a larger distance counts no more
 SAMPLE = 400  # frames that are enough for the search
-
-
-def _lattice_vectors() -> Floats:
-    """fcc lattice vectors up to the third shell (43, 3) in lattice constants, zero first."""
-    halves = itertools.product((-1.0, -0.5, 0.0, 0.5, 1.0), repeat=3)
-    found = [v for v in halves if sum(v) % 1 == 0 and sum(x * x for x in v) <= 1.5]
-    return np.array(sorted(found, key=lambda v: (sum(x * x for x in v), v)))
-
-
-VECTORS = _lattice_vectors()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,58 +44,69 @@ class Site:
     Attributes
     ----------
     offset_px : (3,) x, y, z in the body, from the middle of the particle. lattice_px : the lattice constant.
-    grain : whose lattice this is a site of. grains : all lattices of the crystal, the first one first.
+    grain : whose lattice this is a site of. grains : all lattices of the crystal, the first one first. kind : of them.
     """
 
     offset_px: Floats
     lattice_px: float
     grain: Grain = FIRST
     grains: tuple[Grain, ...] = (FIRST,)
+    kind: Kind = FCC
 
     @property
     def vectors_px(self) -> Floats:
-        """Lattice vectors (43, 3), zero first."""
-        return np.asarray(VECTORS @ to_matrix(self.grain.turn).T * self.lattice_px)
+        """Lattice vectors (n, 3), zero first."""
+        return np.asarray(self.kind.vectors @ to_matrix(self.grain.turn).T * self.lattice_px)
+
+    def _away_px(self, share: float) -> float:
+        """A share of the constant of the fcc lattice whose atoms are as far apart."""
+        return share * self.kind.widening * self.lattice_px
 
     @classmethod
-    def find(cls, poses: Floats, shifts: Floats, lattice_px: float, grain: Grain = FIRST) -> Site:
+    def find(cls, poses: Floats, shifts: Floats, lattice_px: float, grain: Grain = FIRST, kind: Kind = FCC) -> Site:
         """The site nearest to the middle of the particle.
 
         Parameters
         ----------
         poses : (t, 4) one continuous branch. shifts : (t, 2) px, where a lattice site is seen from the tracked centre.
-        grain : whose lattice is seen.
+        grain : whose lattice is seen. kind : of it.
         """
         every = max(1, len(poses) // SAMPLE)
         axis = ((np.arange(STEPS) + 0.5) / STEPS - 0.5) * lattice_px
         trials = np.array(list(itertools.product(axis, repeat=3)))
-        vectors = cls(np.zeros(3), lattice_px, grain).vectors_px
-        away = ((trials[:, None] + vectors) ** 2).sum(axis=2)
+        start = cls(np.zeros(3), lattice_px, grain, kind=kind)
+        away = ((trials[:, None] + start.vectors_px) ** 2).sum(axis=2)
         trials = trials[away[:, 0] <= away.min(axis=1) + 1e-9]  # one of those that differ by a lattice vector
-        cost = [cls(trial, lattice_px, grain).misfit(poses[::every], shifts[::every]) for trial in trials]
-        return cls(trials[int(np.argmin(cost))], lattice_px, grain).refined(poses, shifts)
+        cost = [replace(start, offset_px=trial).misfit(poses[::every], shifts[::every]) for trial in trials]
+        return replace(start, offset_px=trials[int(np.argmin(cost))]).refined(poses, shifts)
 
     @classmethod
     def find_twinned(
-        cls, poses: Floats, shifts: Floats, second: NDArray[np.bool_], turn: Floats, lattice_px: float
+        cls,
+        poses: Floats,
+        shifts: Floats,
+        second: NDArray[np.bool_],
+        turn: Floats,
+        lattice_px: float,
+        kind: Kind = FCC,
     ) -> Site:
         """Sites of two grains; `second` (t,) are the frames in which the other one, turned by `turn`, is seen."""
-        site = cls.find(poses[~second], shifts[~second], lattice_px)
-        other = cls.find(poses[second], shifts[second], lattice_px, Grain(turn, np.zeros(3)))
+        site = cls.find(poses[~second], shifts[~second], lattice_px, kind=kind)
+        other = cls.find(poses[second], shifts[second], lattice_px, Grain(turn, np.zeros(3)), kind)
         return replace(site, grains=(FIRST, Grain(turn, other.offset_px - site.offset_px)))
 
     def placed(self, poses: Floats, seen: Floats, grain: Grain) -> Floats:
         """Where the map's origin is, (..., 2) px, at `poses` (..., 4) when a site of `grain` is `seen` (..., 2)."""
         if grain is FIRST:
             return self.nearest(poses, seen)
-        site = Site(self.offset_px + grain.offset_px, self.lattice_px, grain)
+        site = Site(self.offset_px + grain.offset_px, self.lattice_px, grain, kind=self.kind)
         return site.nearest(poses, seen) - to_matrix(poses)[..., :2, :] @ grain.offset_px
 
     def misfit(self, poses: Floats, shifts: Floats) -> float:
         """Sum over frames (t, 4), (t, 2) of the squared distance, px^2, from this site or a lattice vector from it."""
         plane = to_matrix(poses)[:, :2]
         away = (shifts - plane @ self.offset_px)[..., None] + plane @ self.vectors_px.T
-        return float(np.minimum((away**2).sum(axis=1).min(axis=1), (MISFIT * self.lattice_px) ** 2).sum())
+        return float(np.minimum((away**2).sum(axis=1).min(axis=1), self._away_px(MISFIT) ** 2).sum())
 
     def refined(self, poses: Floats, shifts: Floats) -> Site:
         """The same site, its offset by least squares from the frames (t, 4), (t, 2) that fit it."""
@@ -112,7 +114,7 @@ class Site:
         offset = self.offset_px
         for _ in range(3):
             away = replace(self, offset_px=offset).nearest(poses, shifts, 0.0) - plane @ offset
-            fits = (away**2).sum(axis=1) < (MISFIT * self.lattice_px) ** 2
+            fits = (away**2).sum(axis=1) < self._away_px(MISFIT) ** 2
             if fits.sum() < 10:
                 break
             offset = offset + np.linalg.lstsq(plane[fits].reshape(-1, 3), away[fits].reshape(-1), rcond=None)[0]
@@ -126,7 +128,7 @@ class Site:
         """
         plane = to_matrix(poses)[..., :2, :]
         result = np.array(shifts, np.float64)
-        least = (beyond * self.lattice_px) ** 2
+        least = self._away_px(beyond) ** 2
         _move_to_site(result.reshape(-1, 2), plane.reshape(-1, 2, 3), self.offset_px, self.vectors_px, least)
         return result
 

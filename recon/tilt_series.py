@@ -17,7 +17,7 @@ from .atoms import Smooth, find_peaks, position_errors
 from .clock import StepClock
 from .coverage import CELLS, view_counts, view_directions
 from .device import Device
-from .lattice import FCC_METALS
+from .kinds import FCC
 from .metrics import cones, surface
 from .metrics.efficiency import BEST, orientation_efficiency
 from .metrics.sampling import FourierSampling
@@ -61,7 +61,7 @@ class TiltOptions:
     @property
     def neighbour_A(self) -> float:
         """Distance between neighbouring atoms."""
-        metals = [FCC_METALS[name] for name in (self.element, *self.elements) if name in FCC_METALS]
+        metals = [FCC.metals[name] for name in (self.element, *self.elements) if name in FCC.metals]
         known = self.lattice_constant_A or (metals and float(np.mean(metals)))
         return known / float(np.sqrt(2)) if known else NEIGHBOUR_A
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .compare import Agreement, compare_atoms, compare_poses, lattice_rms_A, packing, shape_overlap, vacuum_share
 from .coverage import view_grid
+from .kinds import FCC, Kind
 from .records import Trust
 from .rotations import to_matrix
 
@@ -81,7 +82,12 @@ def _gauge_angle_deg(turn: Floats, frame: Floats, *, inverted: bool) -> float:
 
 
 def compare_accounts(
-    known: Trust, mine: Account, other: Account, neighbour_A: float, gauges: tuple[int, ...] | None = None
+    known: Trust,
+    mine: Account,
+    other: Account,
+    neighbour_A: float,
+    gauges: tuple[int, ...] | None = None,
+    kind: Kind = FCC,
 ) -> tuple[Trust, Agreement]:
     """`known` with the numbers that two independent accounts give, and how their atoms lie upon each other.
 
@@ -89,7 +95,7 @@ def compare_accounts(
     ----------
     known : what was measured before; poses stay as they were where too few frames are common to both.
     neighbour_A : nearest-neighbour distance.
-    gauges : those to try, all by default.
+    gauges : those to try, all by default. kind : of the lattice.
     """
     found = compare_atoms(mine.atoms_A, other.atoms_A, gauges)
     if found.gauge < 0:
@@ -101,9 +107,9 @@ def compare_accounts(
         gap=found.gap,
         agreement_rms_A=found.rms_A if np.isfinite(found.rms_A) else None,
         shape=shape_overlap(mine.atoms_A, laid),
-        lattice_rms_A=lattice_rms_A(mine.atoms_A, neighbour_A),
-        packing=packing(mine.atoms_A, neighbour_A),
-        vacuum_share=vacuum_share(mine.atoms_A, neighbour_A),
+        lattice_rms_A=lattice_rms_A(mine.atoms_A, neighbour_A, kind),
+        packing=packing(mine.atoms_A, neighbour_A, kind),
+        vacuum_share=vacuum_share(mine.atoms_A, neighbour_A, kind),
     )
     _, first, second = np.intersect1d(mine.number, other.number, return_indices=True)
     if len(first) >= LEAST_COMMON:
@@ -113,8 +119,8 @@ def compare_accounts(
     return result, found
 
 
-def not_fcc(numbers: Trust, limits: Thresholds | None = None) -> str:
-    """In words, that the particle has no face-centred cubic lattice; "" where it has one, or too little was seen of it.
+def no_lattice(numbers: Trust, limits: Thresholds | None = None) -> str:
+    """In words, that the particle has no lattice of a known kind; "" where it has one, or too little was seen of it.
 
     A map that lacks many directions has holes of its own.
     """
@@ -124,7 +130,7 @@ def not_fcc(numbers: Trust, limits: Thresholds | None = None) -> str:
     if numbers.unseen_share is None or numbers.unseen_share > limits.unseen_share:
         return ""
     return (
-        "not described by an fcc lattice, nor by one with a twin plane: no map of it can be trusted "
+        "not described by an fcc or bcc lattice, nor by one with a twin plane: no map of it can be trusted "
         f"(atoms have {100 * numbers.packing:.0f} % of the neighbours they should have)"
     )
 
@@ -148,7 +154,7 @@ def judge(numbers: Trust, limits: Thresholds | None = None) -> Trust:
     def percent(value: float | None) -> str:
         return "an unknown share" if value is None else f"{100 * value:.0f} %"
 
-    if words := not_fcc(numbers, limits):
+    if words := no_lattice(numbers, limits):
         against.append(words)
     if short("likelihood"):
         against.append(f"the frames hardly show this crystal: likelihood {numbers.likelihood or 0:.0f} per frame")

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from .compare import packing
 from .crosscheck import Scorer
+from .kinds import Lattice
 from .mapper import Mapper, NoLatticeError
 from .output import Published
 from .records import NoiseSpectrum, Observation, Trust
-from .trust import Account, compare_accounts, judge, not_fcc, unseen_share
+from .trust import Account, compare_accounts, judge, no_lattice, unseen_share
 
 Floats = NDArray[np.float64]
 LEAST_FRAMES = 200  # a first map of fewer frames is no witness
@@ -41,11 +42,11 @@ class Witness:
 
     Parameters
     ----------
-    make : a fresh mapper for so many frames, of this lattice constant in A.
+    make : a fresh mapper for so many frames, of this lattice.
     frames : of the first witness.
     """
 
-    def __init__(self, make: Callable[[int, float | None], Mapper], frames: int) -> None:
+    def __init__(self, make: Callable[[int, Lattice | None], Mapper], frames: int) -> None:
         self._make, self._frames = make, max(frames, LEAST_FRAMES)
         self._wanted = self._frames
         self._from = 0  # frames seen, those of the first map included, from which the next witness is gathered
@@ -73,7 +74,7 @@ class Witness:
         ready = len(self._gathered) >= self._wanted or few
         if ready and (noise := background()) is not None:
             with mapper.clock("witness"):
-                self._call(mapper.lattice_constant_A, noise)
+                self._call(mapper.lattice, noise)
                 self._judge(mapper, branches=True)
             self._plan(mapper.frames)
             return True
@@ -88,14 +89,15 @@ class Witness:
         self._judged = mapper.published
         if mapper.published is None:
             return
-        atoms, neighbour_A = _account(mapper).atoms_A, mapper.published.lattice_constant_A / np.sqrt(2)
-        seen = replace(self._trust, packing=packing(atoms, neighbour_A), unseen_share=unseen_share(mapper.views))
-        words = not_fcc(seen)
+        atoms, found = _account(mapper).atoms_A, mapper.published.lattice
+        share = packing(atoms, found.neighbour_A, found.kind)
+        seen = replace(self._trust, packing=share, unseen_share=unseen_share(mapper.views))
+        words = no_lattice(seen)
         self._trust = replace(seen, trusted=False if words else None, reasons=(words,) if words else ())
 
-    def _call(self, lattice_constant_A: float | None, noise: NoiseSpectrum) -> None:
+    def _call(self, lattice: Lattice | None, noise: NoiseSpectrum) -> None:
         gathered, self._gathered = self._gathered, []
-        second = self._make(len(gathered), lattice_constant_A)
+        second = self._make(len(gathered), lattice)
         self._failure, self._gauges = "", None
         try:
             second.bootstrap(gathered, noise)
@@ -119,9 +121,8 @@ class Witness:
         if self._failure:
             self._trust = replace(numbers, trusted=False, reasons=(f"no second map: {self._failure}",))
             return
-        neighbour_A = mapper.published.lattice_constant_A / np.sqrt(2)
-        mine = _account(mapper)
-        numbers, found = compare_accounts(numbers, mine, self._other, neighbour_A, self._gauges)
+        lattice, mine = mapper.published.lattice, _account(mapper)
+        numbers, found = compare_accounts(numbers, mine, self._other, lattice.neighbour_A, self._gauges, lattice.kind)
         if branches and found.gauge >= 0 and self._scorer is not None:
             trial = mapper.tried_on(self._scorer, found.turn, found.shift_A)
             numbers = replace(
@@ -129,7 +130,9 @@ class Witness:
             )
             if trial and trial.erred:  # a witness of few frames errs in some of its own poses; they are no evidence
                 self._other = self._other.without(trial.erred)
-                numbers, found = compare_accounts(numbers, mine, self._other, neighbour_A, found.ranked)
+                numbers, found = compare_accounts(
+                    numbers, mine, self._other, lattice.neighbour_A, found.ranked, lattice.kind
+                )
         self._trust = judge(numbers)
         self._gauges = found.ranked if self._trust.trusted else None
 

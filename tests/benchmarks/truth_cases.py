@@ -29,7 +29,8 @@ from tumble.stream.simulator.render import LinearRenderer
 
 Floats = NDArray[np.float64]
 Elements = tuple[str, ...]
-FePt_A, Fe_A, Ru_A = 3.84, 2.866, 2.706  # lattice constants: chemically disordered FePt, bcc iron, hcp ruthenium (a)
+FePt_A, Ru_A = 3.84, 2.706  # lattice constants: chemically disordered FePt, hcp ruthenium (a)
+BCC_A = {"Fe-bcc": 2.866, "Mo-bcc": 3.147, "Ta-bcc": 3.303}
 NOISE_BOXES = 300
 GRAPHENE_HEIGHT_A = 35.0
 LIQUID_A = 15.0
@@ -171,8 +172,10 @@ def make_crystal(name: str, count: int, seed: int) -> tuple[Elements, Floats]:
         positions, element = _roughened(Decahedron("Au", 5, 4, 0).get_positions(), count, 2.88, rng), "Au"
     elif name == "Au-icosahedron":
         positions, element = _roughened(Icosahedron("Au", 6).get_positions(), count, 2.88, rng), "Au"
-    elif name == "Fe-bcc":
-        positions, element = _roughened(_ball("Fe", "bcc", Fe_A, count), count, 2.48, rng), "Fe"
+    elif name in BCC_A:
+        element = name.split("-", maxsplit=1)[0]
+        ball = _ball(element, "bcc", BCC_A[name], count)
+        positions = _roughened(ball, count, BCC_A[name] * np.sqrt(3) / 2, rng)
     elif name == "Ru-hcp":
         positions, element = _roughened(_ball("Ru", "hcp", Ru_A, count, c=4.281), count, 2.68, rng), "Ru"
     elif name == "Pt-amorphous":

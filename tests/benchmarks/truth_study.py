@@ -34,6 +34,7 @@ from truth_ways import FIRST, WAYS, ForcedMapper, forced, right
 from tumble.recon.branches import half_of
 from tumble.recon.compare import lattice_rms_A
 from tumble.recon.device import cpu
+from tumble.recon.kinds import USUAL
 from tumble.recon.lens import Lens
 from tumble.recon.maps import Accumulator, solve_halves
 from tumble.recon.output import publish
@@ -98,8 +99,7 @@ def ceiling_rmsd_A(particle: ParticleReconstruction, movie: Movie, scorer: Modul
     sums = Accumulator(Grid(mapper.plane.box_px, mapper.limits.final), 2, mapper.device)
     mapper._data.insert(sums, half_of(number), rows, poses, shifts, np.ones(len(rows)))
     solved = solve_halves(sums.sums(0), sums.sums(1), sums.grid, mapper.device)
-    constant = mapper.lattice_constant_A or 3.97
-    best = publish(solved, mapper.pixel_size_A, constant, None, mapper.device)
+    best = publish(solved, mapper.pixel_size_A, mapper.lattice or USUAL, None, mapper.device)
     atoms = np.array([atom.position_A for atom in best.atoms]).reshape(-1, 3)
     found = scorer.score_atoms(atoms, movie.atoms_A, scorer.score_poses(poses, poses))
     return None if np.isnan(found.rmsd_A) else float(found.rmsd_A)
@@ -141,10 +141,12 @@ def compared(particle: ParticleReconstruction, left: list[PoseRow], movie: Movie
         "state": status.state, "note": status.note, "frames": len(movie.observations),
         "true_atoms": len(movie.atoms_A), "box_px": particle.box_px, "diameter_A": movie.diameter_A,
         "trust": asdict(status.trust) if status.trust else None, "resolution_A": status.resolution_A,
-        "lattice_constant_A": status.lattice_constant_A, "step_deg": status.step_deg,
+        "lattice": status.lattice, "lattice_constant_A": status.lattice_constant_A, "step_deg": status.step_deg,
     }  # fmt: skip
-    if result is None:
+    mapper = particle.mapper
+    if result is None or mapper is None:
         return out
+    lattice = mapper.published.lattice if mapper.published else USUAL
     rows.extend(result.poses)
     frames, used = np.array([row.frame for row in rows]), np.array([row.used for row in rows])
     poses = scorer.score_poses(np.array([row.quaternion for row in rows]), movie.poses[frames])
@@ -156,7 +158,7 @@ def compared(particle: ParticleReconstruction, left: list[PoseRow], movie: Movie
         "used": float(used.mean()), "median_deg": float(np.median(poses.error_deg)),
         "recall": atoms.recall, "precision": atoms.precision,
         "rmsd_A": None if np.isnan(atoms.rmsd_A) else float(atoms.rmsd_A), "atoms": len(positions),
-        "lattice_rms_A": lattice_rms_A(positions, (status.lattice_constant_A or 3.97) / np.sqrt(2)),
+        "lattice_rms_A": lattice_rms_A(positions, lattice.neighbour_A, lattice.kind),
     }  # fmt: skip
     return out
 

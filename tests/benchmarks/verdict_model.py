@@ -20,7 +20,7 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
 from tumble.recon.change import Change, Occupation
-from tumble.recon.lattice import fcc_ball
+from tumble.recon.kinds import FCC, Lattice
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ class Case:
 def crystal(seed: int = 0) -> Floats:
     """A rough Pt crystal without symmetry: (n, 3) A."""
     rng = np.random.default_rng(seed)
-    atoms = fcc_ball(3.97, 2 * DIAMETER_A)
+    atoms = Lattice(FCC, 3.97).ball(2 * DIAMETER_A)
     cuts = rng.normal(size=(5, 3))
     cuts /= np.linalg.norm(cuts, axis=1, keepdims=True)
     inside = np.linalg.norm(atoms, axis=1) < DIAMETER_A / 2

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tumble.recon.geometry import box_size_px
-from tumble.recon.lattice import fcc_ball
+from tumble.recon.kinds import FCC, Kind, Lattice
 from tumble.recon.records import NoiseSpectrum, Observation
 from tumble.recon.rotations import from_rotation_vector, multiply, normalise, random_rotations, to_matrix
 from tumble.recon.spectra import noise_from_boxes
@@ -17,13 +17,16 @@ Floats = NDArray[np.float64]
 
 
 def fcc_crystal(
-    lattice_constant_A: float = 3.95, diameter_A: float = 19.0, site: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    lattice_constant_A: float = 3.95,
+    diameter_A: float = 19.0,
+    site: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    kind: Kind = FCC,
 ) -> Floats:
-    """An fcc crystal without any symmetry, a ball cut by three planes: (n, 3) A, centroid at the origin.
+    """An fcc (or bcc) crystal without any symmetry, a ball cut by three planes: (n, 3) A, centroid at the origin.
 
     It is moved over the lattice until the centroid comes to `site`, in lattice constants from an atom.
     """
-    lattice = fcc_ball(lattice_constant_A, 2 * diameter_A) - np.array(site) * lattice_constant_A
+    lattice = Lattice(kind, lattice_constant_A).ball(2 * diameter_A) - np.array(site) * lattice_constant_A
     cuts = normalise(np.array([[1.0, 1.0, 0.2], [-0.7, 0.3, 1.0], [0.1, -1.0, 0.6]])) * 2 / diameter_A
     middle = np.zeros(3)
     best = lattice
@@ -39,7 +42,7 @@ def fcc_crystal(
 
 def twin_crystal(lattice_constant_A: float = 3.95, diameter_A: float = 20.0) -> Floats:
     """Two fcc grains that share a (111) plane off the middle, cut to have no symmetry: (n, 3) A about the centroid."""
-    ball = fcc_ball(lattice_constant_A, 2 * diameter_A)
+    ball = Lattice(FCC, lattice_constant_A).ball(2 * diameter_A)
     normal = np.ones(3) / np.sqrt(3)
     upper = ball[ball @ normal > -0.1]
     mirrored = upper - 2 * np.outer(upper @ normal, normal)

@@ -10,13 +10,12 @@ from tumble.recon.atoms import (
     Peaks,
     Smooth,
     find_peaks,
-    guess_element,
     nearest_neighbour_constant,
     position_errors,
     select_atoms,
 )
 from tumble.recon.device import cpu
-from tumble.recon.lattice import FCC_METALS, fcc_ball
+from tumble.recon.kinds import FCC, KINDS, Kind, Lattice, guess_element
 from tumble.recon.maps import SolvedMap
 from tumble.recon.output import central_layer, publish
 
@@ -105,7 +104,7 @@ def test_empty_maps_have_no_atoms(volume: np.ndarray) -> None:
     positions, confidence = select_atoms(find_peaks(volume, VOXEL_A, NEIGHBOUR_A), NEIGHBOUR_A)
     assert positions.shape == (0, 3)
     assert confidence.shape == (0,)
-    assert nearest_neighbour_constant(positions, NEIGHBOUR_A) is None
+    assert nearest_neighbour_constant(positions, Lattice(FCC, LATTICE_A)) is None
 
 
 def test_confidences_are_shares() -> None:
@@ -140,21 +139,21 @@ def test_errors_of_positions_are_those_of_the_noise(synthetic) -> None:
 @pytest.mark.parametrize("lattice", [3.6, 3.95, 4.08])
 def test_lattice_constant_from_neighbours(lattice: float) -> None:
     rng = np.random.default_rng(3)
-    atoms = fcc_ball(lattice, 19.0)
+    atoms = Lattice(FCC, lattice).ball(19.0)
     noisy = atoms + rng.normal(0, 0.04, atoms.shape)
-    found = nearest_neighbour_constant(noisy, 3.95 / np.sqrt(2))
+    found = nearest_neighbour_constant(noisy, Lattice(FCC, 3.95))
     assert found == pytest.approx(lattice, rel=3e-3)
 
 
 def test_lattice_constant_needs_coordinated_atoms() -> None:
-    assert nearest_neighbour_constant(np.zeros((5, 3)), NEIGHBOUR_A) is None
+    assert nearest_neighbour_constant(np.zeros((5, 3)), Lattice(FCC, LATTICE_A)) is None
     line = np.stack([np.arange(40) * NEIGHBOUR_A, np.zeros(40), np.zeros(40)], axis=1)
-    assert nearest_neighbour_constant(line, NEIGHBOUR_A) is None
+    assert nearest_neighbour_constant(line, Lattice(FCC, LATTICE_A)) is None
 
 
-@pytest.mark.parametrize("element", list(FCC_METALS))
-def test_element_by_its_lattice(element: str) -> None:
-    assert guess_element(FCC_METALS[element] * 1.0005) == element
+@pytest.mark.parametrize(("kind", "element"), [(kind, element) for kind in KINDS for element in kind.metals])
+def test_element_by_its_lattice(kind: Kind, element: str) -> None:
+    assert guess_element(Lattice(kind, kind.metals[element] * 1.0002)) == element
 
 
 # ---------------------------------------------------------------- published
@@ -165,7 +164,7 @@ def test_published_maps_and_atoms_share_their_origin(synthetic) -> None:
     volume = render(truth)
     half1, half2 = volume + np.float32(0.01), volume - np.float32(0.01)
     fsc = np.clip(np.linspace(1.5, -0.2, 29), -1, 1)
-    made = publish(SolvedMap(volume, half1, half2, fsc), VOXEL_A, LATTICE_A, None, cpu(1))
+    made = publish(SolvedMap(volume, half1, half2, fsc), VOXEL_A, Lattice(FCC, LATTICE_A), None, cpu(1))
     positions = np.array([atom.position_A for atom in made.atoms])
     np.testing.assert_allclose(positions.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(made.centre_A, truth.mean(axis=0), atol=0.02)
@@ -174,8 +173,8 @@ def test_published_maps_and_atoms_share_their_origin(synthetic) -> None:
     again = find_peaks(made.map, VOXEL_A, NEIGHBOUR_A)
     assert match(again.positions_A[: len(positions)], positions)[2] < 0.02
     assert made.half1.mean() > made.half2.mean()
-    assert made.lattice_constant_A == pytest.approx(LATTICE_A, rel=2e-3)
-    assert {atom.element for atom in made.atoms} == {guess_element(LATTICE_A)}
+    assert made.lattice.constant_A == pytest.approx(LATTICE_A, rel=2e-3)
+    assert {atom.element for atom in made.atoms} == {guess_element(Lattice(FCC, LATTICE_A))}
     assert made.fsc_k[1] == pytest.approx(1 / (BOX * VOXEL_A))
     assert made.resolution_A is not None
     assert 1 / made.fsc_k[-1] < made.resolution_A < 2.5
@@ -183,16 +182,16 @@ def test_published_maps_and_atoms_share_their_origin(synthetic) -> None:
 
 def test_the_operator_names_the_element(synthetic) -> None:
     volume = render(crystal(synthetic))
-    made = publish(SolvedMap(volume, volume, volume, np.ones(29)), VOXEL_A, LATTICE_A, "Au", cpu(1))
+    made = publish(SolvedMap(volume, volume, volume, np.ones(29)), VOXEL_A, Lattice(FCC, LATTICE_A), "Au", cpu(1))
     assert {atom.element for atom in made.atoms} == {"Au"}
 
 
 def test_an_empty_map_is_published_without_atoms() -> None:
     nothing = np.zeros((BOX,) * 3, np.float32)
-    made = publish(SolvedMap(nothing, nothing, nothing, np.zeros(29)), VOXEL_A, LATTICE_A, None, cpu(1))
+    made = publish(SolvedMap(nothing, nothing, nothing, np.zeros(29)), VOXEL_A, Lattice(FCC, LATTICE_A), None, cpu(1))
     assert made.atoms == ()
     assert made.resolution_A is None
-    assert made.lattice_constant_A == LATTICE_A
+    assert made.lattice.constant_A == LATTICE_A
     np.testing.assert_array_equal(made.centre_A, 0)
 
 

@@ -16,7 +16,7 @@ from tumble.recon.compare import (
     shape_overlap,
     vacuum_share,
 )
-from tumble.recon.lattice import fcc_ball
+from tumble.recon.kinds import FCC, Lattice
 from tumble.recon.rotations import C2Z, from_rotation_vector, multiply, random_rotations
 
 CONSTANT_A = 3.95
@@ -60,7 +60,7 @@ def test_another_crystal_does_not_agree(crystal: np.ndarray, synthetic: ModuleTy
 
 
 def test_a_regular_crystal_leaves_the_gauge_open() -> None:
-    ball = fcc_ball(CONSTANT_A, 18.0)
+    ball = Lattice(FCC, CONSTANT_A).ball(18.0)
     found = compare_atoms(ball, seen(ball, 3, np.random.default_rng(0)))
     assert found.f1 > 0.99
     assert found.gap < 0.001

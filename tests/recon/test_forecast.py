@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tumble.recon.forecast import Curve, b_factor_A2, debye_power, forecast, needed_views
-from tumble.recon.lattice import fcc_ball
+from tumble.recon.kinds import FCC, Lattice
 from tumble.recon.metrics.sampling import FourierSampling
 from tumble.recon.metrics.shells import NEEDED_SNR
 from tumble.recon.outlook import Sighting
@@ -17,7 +17,7 @@ from tumble.recon.records import Forecast, Milestone
 BOX_A, DIAMETER_A, B_A2 = 30.0, 24.0, 10.0
 K = np.arange(40) / BOX_A
 FIRST = 11
-POWER = debye_power(fcc_ball(3.97, 20.0), K)
+POWER = debye_power(Lattice(FCC, 3.97).ball(20.0), K)
 
 
 def _snr(views: float, strength: float) -> np.ndarray:

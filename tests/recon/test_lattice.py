@@ -8,11 +8,11 @@ import pytest
 from tumble.recon.chain import transition_weights
 from tumble.recon.device import Device
 from tumble.recon.geometry import box_mask, half_plane
+from tumble.recon.kinds import FCC, Lattice
 from tumble.recon.lattice import (
     ATOM_SIGMA_A,
     LatticeIndexer,
     band,
-    fcc_ball,
     grid_posterior,
     lattice_volume,
     match_contrast,
@@ -40,7 +40,7 @@ BOX_A = PIXEL_A * BOX
 
 
 def test_ball_has_the_shells_of_fcc() -> None:
-    atoms = fcc_ball(4.0, 2 * 4.0 * np.sqrt(1.5) + 1e-6)
+    atoms = Lattice(FCC, 4.0).ball(2 * 4.0 * np.sqrt(1.5) + 1e-6)
     distance = np.round(np.linalg.norm(atoms, axis=1) / 4.0, 6)
     shells = dict(zip(*np.unique(distance, return_counts=True), strict=True))
     # neighbours at 0, 1/sqrt2, 1, sqrt(3/2)
@@ -49,7 +49,7 @@ def test_ball_has_the_shells_of_fcc() -> None:
 
 
 def test_ball_is_dense_and_symmetric() -> None:
-    atoms = fcc_ball(LATTICE_A, 30.0)
+    atoms = Lattice(FCC, LATTICE_A).ball(30.0)
     assert len(atoms) == pytest.approx(4 * np.pi / 3 * 15**3 / (LATTICE_A**3 / 4), rel=0.05)
     keys = {tuple(a) for a in np.rint(2 * atoms / LATTICE_A).astype(int)}
     assert len(keys) == len(atoms)
@@ -66,7 +66,7 @@ SCALE = np.float32(0.6 * CONTRAST / np.sqrt((box_mask(BOX).astype(float) ** 2).s
 @pytest.fixture(scope="module")
 def template(device: Device) -> tuple[Grid, np.ndarray]:
     grid = Grid(BOX, 23)
-    return grid, SCALE * lattice_volume(LATTICE_A, 15.0, grid, PIXEL_A, device)
+    return grid, SCALE * lattice_volume(Lattice(FCC, LATTICE_A), 15.0, grid, PIXEL_A, device)
 
 
 def test_volume_is_real_and_cubic(template) -> None:
@@ -78,7 +78,7 @@ def test_volume_is_real_and_cubic(template) -> None:
 
 def test_volume_is_the_direct_sum(template) -> None:
     grid, volume = template
-    atoms = fcc_ball(LATTICE_A, 15.0)
+    atoms = Lattice(FCC, LATTICE_A).ball(15.0)
     weight = 1 / (np.sinc(atoms / PIXEL_A / (PAD * BOX)) ** 2).prod(axis=1)  # what slicing will attenuate
     rng = np.random.default_rng(0)
     for index in rng.integers(-grid.half, grid.half + 1, (40, 3)):  # (x, y, z)
@@ -257,7 +257,7 @@ def test_lattice_constant_within_half_a_per_cent(synthetic, device: Device, fine
         coefficients, plane, noise_weights(movie.noise, plane), movie.diameter_A, PIXEL_A, Grid(BOX, 23),
         fine_grid, device, (true_A * 0.93, true_A * 1.06),
     )  # fmt: skip
-    assert found.constant_A == pytest.approx(true_A, rel=5e-3)
+    assert found.lattice.constant_A == pytest.approx(true_A, rel=5e-3)
     assert found.sharpness > 5
 
 

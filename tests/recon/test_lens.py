@@ -66,4 +66,4 @@ def test_the_lattice_tells_bright_from_dark(synthetic: ModuleType, device: Devic
         Grid(BOX, 23), pose_grid(4.2, 3.0), device, (3.85, 4.05), (1, -1),
     )  # fmt: skip
     assert found.sign == sign
-    assert found.constant_A == pytest.approx(3.95, rel=5e-3)
+    assert found.lattice.constant_A == pytest.approx(3.95, rel=5e-3)

@@ -155,9 +155,9 @@ def test_equivalents_of_an_equivalent_are_the_same_set() -> None:
 
 def test_equivalents_give_one_lattice_image(synthetic) -> None:
     # a centrosymmetric, cubic set of atoms looks the same in all 48 poses: the reason why they are 48
-    from tumble.recon.lattice import fcc_ball
+    from tumble.recon.kinds import FCC, Lattice
 
-    atoms = fcc_ball(4.0, 13.0)
+    atoms = Lattice(FCC, 4.0).ball(13.0)
     q = random_rotations(1, np.random.default_rng(4))[0]
     images = [synthetic.project(atoms, pose, np.zeros(2), 40, 1.0) for pose in equivalents(q)]
     assert np.abs(np.array(images) - images[0]).max() < 1e-12 * np.abs(images[0]).max()

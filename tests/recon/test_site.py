@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tumble.recon.kinds import FCC
 from tumble.recon.rotations import CUBIC, multiply, to_matrix
-from tumble.recon.site import VECTORS, Site
+from tumble.recon.site import Site
 
+VECTORS = FCC.vectors
 LATTICE_PX = 9.4
 OFFSET = np.array([0.31, -0.12, 0.2]) * LATTICE_PX
 

@@ -10,6 +10,7 @@ import pytest
 from tumble.recon.chain import step_per_axis_deg
 from tumble.recon.device import Device
 from tumble.recon.indexing import Candidates
+from tumble.recon.kinds import FCC
 from tumble.recon.rotations import (
     CUBIC,
     angle_deg,
@@ -20,7 +21,7 @@ from tumble.recon.rotations import (
     random_rotations,
     to_matrix,
 )
-from tumble.recon.site import FIRST, VECTORS, Grain, Site
+from tumble.recon.site import FIRST, Grain, Site
 from tumble.recon.twin import TURN, twin_path
 from tumble.recon.volume import Grid, as_kernel_volume, symmetrise_about_111
 
@@ -83,8 +84,8 @@ def test_a_single_crystal_needs_no_second_grain() -> None:
 def test_the_turn_is_a_twin() -> None:
     # half a turn about <111> is no rotation of the cube but brings every third lattice point onto another
     assert min(angle_deg(TURN, CUBIC)) > 50
-    together = VECTORS @ to_matrix(TURN).T
-    common = [v for v in together if np.abs(VECTORS - v).max(axis=1).min() < 1e-9]
+    together = FCC.vectors @ to_matrix(TURN).T
+    common = [v for v in together if np.abs(FCC.vectors - v).max(axis=1).min() < 1e-9]
     assert len(common) == 13  # the origin, its six neighbours in the shared plane and the six next ones
 
 
@@ -94,9 +95,11 @@ def test_sites_of_both_grains() -> None:
     second = rng.uniform(size=FRAMES) < 0.4
     offset, beyond = np.array([1.0, -2.0, 0.5]), np.array([2.0, 1.5, -1.0])
     plane = to_matrix(poses)[:, :2]
-    turned = VECTORS @ to_matrix(TURN).T
+    turned = FCC.vectors @ to_matrix(TURN).T
     pick = rng.integers(0, 13, FRAMES)
-    body = np.where(second[:, None], offset + beyond + turned[pick] * LATTICE_PX, offset + VECTORS[pick] * LATTICE_PX)
+    body = np.where(
+        second[:, None], offset + beyond + turned[pick] * LATTICE_PX, offset + FCC.vectors[pick] * LATTICE_PX
+    )
     seen = np.einsum("tij,tj->ti", plane, body) + rng.normal(size=(FRAMES, 2)) * 0.2
     site = Site.find_twinned(poses, seen, second, TURN, LATTICE_PX)
     for g, own in ((0, ~second), (1, second)):

@@ -13,11 +13,13 @@ from tumble.recon.clock import StepClock
 from tumble.recon.compare import GAUGES
 from tumble.recon.coverage import CELLS
 from tumble.recon.crosscheck import Trial
+from tumble.recon.kinds import FCC, Lattice
 from tumble.recon.mapper import NoLatticeError
 from tumble.recon.records import NoiseSpectrum, Observation, PoseRow
 from tumble.recon.rotations import from_matrix, multiply, random_rotations
 from tumble.recon.witness import Witness
 
+LATTICE = Lattice(FCC, 3.95)
 NOISE = NoiseSpectrum(np.ones((4, 4), np.float32), 300)
 FIRST = 250  # frames of the first map, and of a witness
 POSES = random_rotations(9000, np.random.default_rng(0))
@@ -36,7 +38,7 @@ class FakeMapper:
     gauge: int = 0
     fails: bool = False
     published: Any = None
-    lattice_constant_A: float = 3.95
+    lattice: Lattice = LATTICE
     likelihood: float = 200.0
     margin: float = 12.0
     scorer: object = NOISE
@@ -65,7 +67,7 @@ class FakeMapper:
             return
         turned = self.atoms @ GAUGES[self.gauge].T
         atoms = [SimpleNamespace(position_A=tuple(p)) for p in turned - turned.mean(axis=0)]
-        self.published = SimpleNamespace(atoms=atoms, lattice_constant_A=3.95)
+        self.published = SimpleNamespace(atoms=atoms, lattice=LATTICE)
 
     def poses(self) -> list[PoseRow]:
         turned = multiply(POSES[self.numbers], from_matrix(GAUGES[self.gauge].T))
@@ -94,8 +96,8 @@ def stream(main: FakeMapper, witness: Witness, start: int, count: int) -> list[i
 def test_a_right_map_is_confirmed_and_asked_again_when_frames_have_doubled(crystal: np.ndarray) -> None:
     made = []
 
-    def make(count: int, constant: float | None) -> FakeMapper:
-        assert constant == 3.95
+    def make(count: int, lattice: Lattice | None) -> FakeMapper:
+        assert lattice == LATTICE
         made.append(FakeMapper(crystal, gauge=7 + 5 * len(made)))
         return made[-1]
 
@@ -119,7 +121,7 @@ def test_what_has_no_lattice_is_said_with_the_first_map(crystal: np.ndarray) -> 
     main.advance(frames(0, FIRST))
     assert not witness.work(main, lambda: NOISE)  # type: ignore[arg-type]
     assert witness.trust.trusted is False
-    assert "not described by an fcc lattice" in witness.trust.reasons[0]
+    assert "not described by an fcc or bcc lattice" in witness.trust.reasons[0]
 
 
 def test_another_crystal_is_refused_and_a_larger_witness_called(crystal: np.ndarray, synthetic: ModuleType) -> None:
