@@ -93,21 +93,22 @@ def flow(parts: Sequence[tuple[str, Style]], width: int, lines: int, ellipsis: s
     """Styled texts one after the other on at most so many lines, indented by one cell and broken between words; what
     does not fit is cut off and marked.
     """
+    words = [(word, style, number == 0) for text, style in parts for number, word in enumerate(text.split(" "))]
     made: list[list[Part]] = [[" "]]
     used = 1
-    for text, style in parts:
-        words = text.split(" ")
-        for number, word in enumerate(words):
-            gap = "" if used == 1 else " " if number else "  "
-            if used > 1 and used + length(gap + word) > width:
-                if len(made) >= lines:
-                    made[-1].append((cut(gap + " ".join(words[number:]), width - used, ellipsis), style))
-                    return [row(width, *line) for line in made]
-                made.append([" "])
-                used, gap = 1, ""
-            piece = cut(gap + word, width - used, ellipsis)
-            made[-1].append((piece, style))
-            used += length(piece)
+    for number, (word, style, begins) in enumerate(words):
+        gap = "" if used == 1 else "  " if begins else " "
+        final = number == len(words) - 1
+        room = width - (len(made) >= lines and not final)  # the last line keeps a cell for the mark
+        if used > 1 and used + length(gap + word) > room:
+            if len(made) >= lines:
+                made[-1].append((cut(gap + word + ("" if final else " "), width - used, ellipsis), style))
+                break
+            made.append([" "])
+            used, gap = 1, ""
+        piece = cut(gap + word, width - used, ellipsis)
+        made[-1].append((piece, style))
+        used += length(piece)
     return [row(width, *line) for line in made]
 
 

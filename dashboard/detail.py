@@ -115,7 +115,7 @@ def trend_panel(particle: ParticleView, width: int, height: int, look: Look = LO
         (first, end),
         (bottom, top),
         x_ticks=names,
-        y_ticks=tuple((value, _axis_number(value)) for value in (bottom, middle, top)),
+        y_ticks=tuple((value, _axis_number(value)) for value in (bottom, top, middle)),
         limit=particle.target_A,
         fan=fan,
     )

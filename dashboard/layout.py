@@ -124,7 +124,7 @@ def _wide(snapshot: Snapshot, width: int, height: int, look: Look, state: ViewSt
 def _detail(snapshot: Snapshot, particle: ParticleView, width: int, height: int, look: Look, state: ViewState) -> Block:
     """Sphere and slice as large squares, the two curves, below them facts and log."""
     known = (particle.verdict, particle.trusted is not None or particle.trust_reasons, particle.target_A)
-    wanted = 9 + sum(map(bool, (*known, particle.metrics, particle.note, particle.tilts)))
+    wanted = (11 if height >= 34 else 9) + sum(map(bool, (*known, particle.metrics, particle.note, particle.tilts)))
     foot = wanted if height >= 26 else 6
     pictures = height - foot
     half = (width - 1) // 2

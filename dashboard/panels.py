@@ -279,14 +279,14 @@ def style_of(word: str) -> Style:
 
 
 def remark(particle: ParticleView) -> str:
-    """The most important thing that the daemon says in words about a particle."""
+    """What the daemon says in words about a particle, the most important first."""
     if particle.state == "EXCLUDED":
         return clean(particle.note)
-    doubts = [f"do not trust: {why}" for why in particle.trust_reasons] if particle.trusted is False else []
-    for said in (*doubts, *particle.verdict_reasons, particle.note, particle.forecast_words):
-        if said:
-            return clean(said)
-    return ""
+    if particle.trusted is False and particle.trust_reasons:
+        return clean("do not trust: " + "; ".join(particle.trust_reasons))
+    if particle.verdict_reasons:
+        return clean("; ".join(particle.verdict_reasons))
+    return clean(particle.note or particle.forecast_words)
 
 
 def _overview_head(width: int, label: str) -> Line:

@@ -189,8 +189,8 @@ def _continue(evidence: Evidence) -> tuple[str, ...]:
         reasons.append(f"{here} of {evidence.target_A:.2f} A")
     if newest.empty_fraction > VOID:
         reasons.append(f"{100 * newest.empty_fraction:.0f} % of the map's directions not measured yet")
-    if _one_sided(newest):
-        reasons.append("some directions are resolved far worse than others: it has to be seen from more sides")
+    elif _one_sided(newest):
+        reasons.append("some directions hold far less signal than others: it has to be seen from more sides")
     trust = evidence.trust
     if trust is None or trust.trusted is None:
         reasons.append("the map has not been judged yet")

@@ -149,6 +149,9 @@ def test_styled_words_flow_over_lines() -> None:
     assert flown(15, 2) == [" one two  three", " four          "]
     assert flown(11, 1) == [" one two  …"]
     assert flown(4, 9) == [" one", " two", " th…", " fo…"]
+    assert flown(13, 1) == [" one two  th…"]
+    assert flown(8, 1) == [" one tw…"]
+    assert flown(15, 1) == [" one two  thre…"]
 
 
 def test_a_long_verdict_of_the_session_gets_a_line_of_its_own(fakes: ModuleType) -> None:
