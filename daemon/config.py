@@ -64,6 +64,7 @@ class ReconstructionSettings(_Strict):
     shift_sd_px: Annotated[float, Field(gt=0)] | None = None
     target_resolution_A: Annotated[float, Field(gt=0.3, lt=10)] | None = None  # what ENOUGH means; 1.0 if not given
     threads: Annotated[int, Field(ge=1)] | None = None
+    workers: Annotated[int, Field(ge=1)] | None = None  # processes that share the particles; one for each device
     device: Literal["auto", "cpu"] = "auto"  # auto: a GPU when one works
 
     @field_validator("elements")

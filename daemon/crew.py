@@ -1,4 +1,4 @@
-"""The reconstruction workers of one series: a process for each device. The next series gets new ones."""
+"""The reconstruction workers of one series: a process for each device, or more. The next series gets new ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class Crew:
         self._settings, self._make_parts, self._threads = settings, make_parts, threads
         self._environment = {name: environment[name] for name in VARIABLES if name in environment}
         self._stack = ExitStack()
-        self._workers = [self._begin(0, threads)]
+        self._least = settings.reconstruction.workers or 1
+        self._workers = [self._begin(0, max(1, threads // self._least))]
 
     def _begin(self, number: int, threads: int) -> WorkerProcess:
         with as_begun(self._environment):
@@ -42,15 +43,18 @@ class Crew:
         return self._stack.enter_context(worker)
 
     def ready(self, folder: Path, stops: StopRequests) -> tuple[list[WorkerProcess], str]:
-        """One worker for each device of the kind that the first one has found, at work in `folder`; and the devices.
+        """The workers, at work in `folder`, and the devices of the kind that the first has found, dealt out in turn.
+
+        One for each device, or as many as are wanted, which then share them: much of the work is the host's.
 
         Raises
         ------
         TumbleError : a worker could not begin, or the operator is out of patience.
         """
         name, devices = _ready(self._workers[0], stops)
-        threads = max(1, self._threads // devices)
-        self._workers += [self._begin(number, threads) for number in range(1, devices)]
+        count = max(devices, self._least)
+        threads = max(1, self._threads // count)
+        self._workers += [self._begin(number % devices, threads) for number in range(1, count)]
         for worker in self._workers[1:]:
             _ready(worker, stops)
         for worker in self._workers:

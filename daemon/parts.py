@@ -65,6 +65,7 @@ class ParticleLike(Protocol):
 
 
 Noise = Callable[[], NoiseSpectrum | None]
+OF_THE_MACHINE = {"pixel_size_A", "threads", "workers", "device"}  # settings that are not of a particle
 
 
 class Parts(Protocol):
@@ -93,7 +94,7 @@ class RealParts:
         from ..recon.particle import ReconstructionOptions
 
         self._front_end_options = options_from(FrontEndOptions, settings.frontend, "frontend")
-        chosen = settings.reconstruction.model_dump(exclude={"pixel_size_A", "threads", "device"}, exclude_none=True)
+        chosen = settings.reconstruction.model_dump(exclude=OF_THE_MACHINE, exclude_none=True)
         lens = options_from(Lens, settings.optics.model_dump(), "optics")
         self._options = replace(options_from(ReconstructionOptions, chosen, "reconstruction"), lens=lens)
         self._tables = DetectorTables(settings.detector)

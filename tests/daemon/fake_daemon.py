@@ -3,7 +3,8 @@
 DELAY is how long the front end takes for a frame, s. With a fourth word the daemon runs behind a dashboard that quits
 at the first map, or watches to the end. `--parts` takes keywords of `FakeParts` as JSON, `--timeout` the silence that
 ends a series, s; `--series` how many are taken, 0 for no end, `--hung` the patience
-with a worker that does nothing, s; `--resume` goes on with what is in the session folder.
+with a worker that does nothing, s, `--workers` how many there are; `--resume` goes on with what is in the session
+folder.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=3.0)
     parser.add_argument("--series", type=int, default=1)
     parser.add_argument("--hung", type=float)
+    parser.add_argument("--workers", type=int)
     given = parser.parse_args()
     if given.hung is not None:
         workers.HUNG_S = given.hung
@@ -89,7 +91,8 @@ def main() -> int:
     stream = {"source": given.source, "when_full": "block", "timeout_s": given.timeout, "ring_MiB": 0.05, "queue": 64}
     stream["series"] = given.series
     session = {"files_every_s": 0.0, "record": given.record}
-    settings = load(None, {"stream": stream, "session": session, "reconstruction": {"pixel_size_A": 0.5}})
+    reconstruction = {"pixel_size_A": 0.5, "workers": given.workers}
+    settings = load(None, {"stream": stream, "session": session, "reconstruction": reconstruction})
     killed = find_unfinished(given.session, given.session.parent) if given.resume else None
     resume = killed is not None
     job = Job(prepare_folder(settings, killed or given.session, resume=resume), None, "test", slow_parts, resume)

@@ -109,6 +109,18 @@ def test_on_two_devices_as_on_one(series, publish, tmp_path, unhurried):
 
 
 @LINUX
+def test_several_workers_share_a_device(series, publish, tmp_path, unhurried):
+    expected = unhurried(150, 3)
+    folder = tmp_path / "shared"
+    with publish(series(150)) as uri, daemon(uri, folder, "--workers", "3", particles=3) as process:
+        wait_for(lambda: len(workers(process.pid)) == 3 or process.poll() is not None, "three workers")
+        text, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, text
+    assert json.loads((folder / "session.json").read_text())["device"] == "stand-in"
+    assert bytes_of(folder / "particles") == expected
+
+
+@LINUX
 def test_a_killed_worker_is_said_and_the_recording_goes_on(series, publish, tmp_path):
     folder = tmp_path / "killed"
     with publish(series(100_000, end=False)) as uri, daemon(uri, folder, "--record") as process:
