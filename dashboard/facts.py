@@ -113,8 +113,8 @@ def essentials(particle: ParticleView, width: int, height: int = 2, look: Look =
     if particle.verdict:
         parts.append((clean(word_of(particle)), style_of(word_of(particle))))
         if particle.target_A is not None and particle.state != "EXCLUDED" and not particle.tilts:
-            when = until(particle.forecast_low_s, particle.forecast_high_s) or "in a time not known yet"
-            parts.append((f"{angstrom(particle.target_A, look)} {when}", NULL))
+            when = until(particle.forecast_low_s, particle.forecast_high_s)
+            parts += [(f"{angstrom(particle.target_A, look)} {when}", NULL)] if when else []
         parts += [trust(particle)] if particle.trusted is False else []
         parts.append(("; ".join(_why(particle)), NULL))
     else:

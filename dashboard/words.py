@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from .look import Look
 
+NEVER_S = 1e6  # and more: nothing that a number says
 SOON = 0.1  # of the latest time: an earliest one before that is not told
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -90,7 +91,7 @@ def span(low_s: float | None, high_s: float | None) -> str:
 
     What may be as good as now and is over soon has no beginning worth a number.
     """
-    if low_s is None:
+    if low_s is None or low_s >= NEVER_S:
         return ""
     low = about(low_s)
     if high_s is None:

@@ -57,6 +57,7 @@ def test_a_lost_particle_is_lost_whatever_its_last_verdict(fakes: ModuleType) ->
         (40.0, 300.0, "40 s to 5 min"),
         (0.4, 17.0, "within 17 s"),
         (400.0, None, "7 min or more"),
+        (1e7, None, ""),
         (None, None, ""),
     ],
 )
