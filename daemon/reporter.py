@@ -22,7 +22,7 @@ from .receiver import LATE
 from .reception import RING_FULL
 from .session import Session
 from .snapshot import SCHEMA_VERSION, Snapshot, StreamHealth
-from .views import disk_free_MiB, memory_MiB, particle_view, verdict
+from .views import disk_free_MiB, judged, memory_MiB, particle_view, verdict
 
 LOG_LINES = 40
 TIMELINE_EVERY_S = 1.0
@@ -125,7 +125,7 @@ class Reporter:
         """What every particle says of itself, in the order of their numbers."""
         if self.pipeline is None:
             return []
-        return [entry.status() for _, entry in sorted(self.pipeline.particles.items())]
+        return [judged(entry) for _, entry in sorted(self.pipeline.particles.items())]
 
     def stream(self) -> StreamHealth:
         """The books of the whole daemon."""

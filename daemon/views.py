@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..recon.records import ParticleStatus, Trust
+from ..recon.records import ParticleStatus, Trust, Verdict
 from ..recon.verdict import MOST_NAMES, session_verdict
 from .particles import ParticleEntry, particle_name
 from .snapshot import ParticleView, Picture
 
+LOST_TRACK = "the track is lost"
 SLICE_PX = 64  # a slice is thinned to at most this many pixels a side
 
 
 def particle_view(entry: ParticleEntry, pixel_size_A: float) -> ParticleView:
     """The particle of `entry` for a snapshot. `pixel_size_A` is the sampling of its central slice."""
-    status = entry.status()
-    gone = entry.tracked.state != "tracked" and status.state not in ("DONE", "FAILED")
+    status, gone = entry.status(), _gone(entry)
     pictures, width_A = _slices(entry.last or status, pixel_size_A)
     keep = [number for number, value in enumerate(status.fsc) if math.isfinite(value)]
     return ParticleView(
@@ -64,6 +64,17 @@ def particle_view(entry: ParticleEntry, pixel_size_A: float) -> ParticleView:
     )
 
 
+def _gone(entry: ParticleEntry) -> bool:
+    """Whether its track is lost while something still was to come."""
+    return entry.tracked.state != "tracked" and entry.status().state not in ("DONE", "FAILED", "EXCLUDED")
+
+
+def judged(entry: ParticleEntry) -> ParticleStatus:
+    """Its status with the verdict that it is lost, which only the front end knows."""
+    status = entry.status()
+    return replace(status, verdict=Verdict("LOST", (LOST_TRACK,))) if _gone(entry) else status
+
+
 def _evidence(trust: Trust | None) -> dict[str, Any]:
     """What a viewer is told of the trust in a map."""
     if trust is None:
@@ -79,7 +90,7 @@ def _outlook(status: ParticleStatus, *, lost: bool) -> dict[str, Any]:
     said, ahead = status.verdict, status.forecast
     told: dict[str, Any] = {"target_A": finite(status.target_A)}
     if lost:
-        told |= {"verdict": "LOST", "verdict_reasons": ("the track is lost",)}
+        told |= {"verdict": "LOST", "verdict_reasons": (LOST_TRACK,)}
     elif said is not None:
         told |= {"verdict": said.word, "verdict_reasons": said.reasons}
     if status.milestone is not None:

@@ -11,8 +11,10 @@ import pytest
 
 from tumble.daemon.particles import ParticleEntry, no_status
 from tumble.daemon.snapshot import SCHEMA_VERSION, Snapshot, StreamHealth, from_json
-from tumble.daemon.views import SLICE_PX, disk_free_MiB, particle_view
-from tumble.recon.records import ParticleStatus, TrackedParticle, Trust
+from tumble.daemon.views import SLICE_PX, disk_free_MiB, judged, particle_view, verdict
+from tumble.recon.records import ParticleStatus, TrackedParticle, Trust, Verdict
+
+GOES_ON = Verdict("CONTINUE", ("it gets better",))
 
 
 def view_of(status: ParticleStatus):
@@ -66,3 +68,20 @@ def test_a_picture_that_is_none_is_refused(picture):
 def test_free_disk(tmp_path: Path):
     assert disk_free_MiB(tmp_path) > 0
     assert disk_free_MiB(tmp_path / "gone") is None
+
+
+def test_nobody_is_told_to_go_on_for_what_is_lost_or_excluded():
+    followed = ParticleEntry(TrackedParticle(1, (10.0, 12.0), 20.0, 9.0), last=replace(no_status(1), verdict=GOES_ON))
+    lost = ParticleEntry(
+        TrackedParticle(2, (40.0, 12.0), 20.0, 9.0, state="lost"), last=replace(no_status(2), verdict=GOES_ON)
+    )
+    out = replace(no_status(3), state="EXCLUDED", verdict=GOES_ON)
+    said = verdict([judged(followed), judged(lost), out], 100, final=False)
+    assert said == "0 of 2 particles have enough; go on for P001; P002 is lost"
+    assert particle_view(lost, 0.5).verdict == "LOST"
+
+
+def test_many_resolutions_are_a_range():
+    mapped = [replace(no_status(n), resolution_A=1.0 + 0.01 * n, verdict=GOES_ON) for n in range(1, 6)]
+    said = verdict(mapped, 100, final=False)
+    assert said == "0 of 5 particles have enough; go on for 5 particles; 5 maps of 1.01 to 1.05 A"
