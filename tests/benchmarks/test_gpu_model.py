@@ -14,14 +14,18 @@ from tumble.daemon.bench_model import GPU, REFINE_FLOPS
 SAVED = Path(__file__).with_name("results") / "2026-11-21-bench-2-cores.json"
 
 
-@pytest.fixture(scope="module")
-def gpu_model() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_model", Path(__file__).with_name("gpu_model.py"))
+def beside(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def gpu_model() -> ModuleType:
+    return beside("gpu_model")
 
 
 def test_the_slowest_of_what_a_launch_has_to_do_counts(gpu_model: ModuleType) -> None:
@@ -56,3 +60,13 @@ def test_what_stays_on_the_host_bounds_the_particles(gpu_model: ModuleType) -> N
     assert min(host.values()) >= 0
     rows = {row.step: row.cpu_ms for row in report.rows}
     assert host["re-decide, at most"] < rows["re-decide"]
+
+
+def test_what_frames_cost_is_told_apart_by_where_it_would_be_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench_frames.py", "--rows", "200", "--columns", "240", "--spacing", "9"])
+    beside("bench_frames").main()
+    words = capsys.readouterr().out
+    assert words.count("stays on the host") == 4
+    assert words.count("to the GPU") == 6  # and the copy there
