@@ -48,6 +48,38 @@ print(json.dumps(differences(cuda, np, frames=3)))
     assert max(apart.values()) < TOLERANCE
 
 
+def test_frames_of_any_type_and_calibration_in_the_simulator() -> None:
+    code = """
+import itertools
+import numpy as np
+from tumble.recon.kernels import pixels_cpu, pixels_cuda
+from tumble.recon.kernels.pixels import Tables
+rng, shape = np.random.default_rng(2), (5, 7)
+bad = np.zeros(shape, bool)
+bad[0, 0] = bad[3, 4] = True
+rows, columns = (np.ascontiguousarray(place) for place in np.nonzero(bad))
+sources = np.array([[1, 7, -1], [24, 26, 32]])
+starts = np.array([0, 1, 1, 1, 2, 2])
+nothing = np.zeros((0, 0), np.float32)
+for dark, gain, dtype in itertools.product((False, True), (False, True), (np.uint8, np.float32)):
+    data = rng.integers(0, 9, shape).astype(dtype)
+    tables = [rng.uniform(0.5, 1.5, shape).astype(np.float32) if known else nothing for known in (dark, gain)]
+    tables = Tables(*tables, bad, rows, columns, starts, sources)
+    outs = [np.zeros(shape, np.float32 if dark or gain else dtype) for _ in range(2)]
+    sums = [pixels.correct(data, tables, out) for pixels, out in zip((pixels_cuda, pixels_cpu), outs)]
+    assert abs(sums[0] - sums[1]) < 1e-5 * sums[1], (dark, gain, dtype)
+    for pixels, out in zip((pixels_cuda, pixels_cpu), outs):
+        pixels.fill(out, tables, 2.0)
+    np.testing.assert_allclose(*outs, rtol=1e-6, atol=1e-6)
+    if dtype is np.uint8:
+        assert pixels_cuda.levels(data, 8) == pixels_cpu.levels(data, 8)
+    places = np.array([[-9, 0], [2, -1]]), np.array([0.1, 0.2], np.float32), np.zeros((0, 0), bool), (3, 4)
+    np.testing.assert_allclose(*(pixels.cut(data, *places) for pixels in (pixels_cuda, pixels_cpu)), atol=1e-7)
+print("alike")
+"""
+    assert run("-c", code, NUMBA_ENABLE_CUDASIM="1").strip() == "alike"
+
+
 def test_a_wrong_kernel_is_not_believed_in() -> None:
     code = """
 from tumble.recon.kernels import agreement, cpu, cuda
