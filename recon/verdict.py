@@ -14,7 +14,7 @@ from .records import Forecast, Milestone, Trust, Verdict
 SURE = 0.75  # probability, from the signal of all shells, from which a target counts as reached
 CROSSING = 1.05  # one shell may dip below the threshold this near to the target; twice that does not take ENOUGH back
 VOID_SLACK = 1.5  # the same for the empty share
-LEAST_CONE = 0.15  # of the middle cone: 0.3 with a void of a twentieth, 0.06 with a tenth, 0.8 with none
+LEAST_CONE = 0.04  # of the middle cone: 0.05 and more where the atoms were right, 0.035 and less of wedge and spinning
 LEAST_FRESH = 0.12  # effective views a frame below which a crystal shows nothing new,
 SLOWED = (
     0.3  # or this share of what a frame brought before: a small crystal's planes are wide, and one keeps giving a bit

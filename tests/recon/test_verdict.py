@@ -72,7 +72,7 @@ def test_a_map_resolved_from_one_side_is_not_enough() -> None:
     assert held_back.word == "CONTINUE"
     assert "more sides" in " | ".join(held_back.reasons)
     assert update(None, _evidence(replace(wedge, weakest_cone=0.5), **done)).word == "ENOUGH"
-    words = [v.word for v in _play(*[_evidence(replace(wedge, weakest_cone=a), **done) for a in (0.2, 0.12, 0.05)])]
+    words = [v.word for v in _play(*[_evidence(replace(wedge, weakest_cone=a), **done) for a in (0.05, 0.03, 0.01)])]
     assert words == ["ENOUGH", "ENOUGH", "CONTINUE"]
 
 
