@@ -31,7 +31,7 @@ class Hdf5Recording(Recording):
     """Frames in one dataset (frame, row, column), or in several that follow each other."""
 
     def __init__(self, file: h5py.File, datasets: list[h5py.Dataset], start: SeriesStart) -> None:
-        self._ends = np.cumsum([_written(dataset) for dataset in datasets]).tolist()
+        self._ends = np.cumsum([len(dataset) for dataset in datasets]).tolist()
         super().__init__(Path(file.filename), start, self._ends[-1])
         self._file = file
         self._datasets = datasets
@@ -167,15 +167,6 @@ def open_hdf5(path: Path, dataset: str | None, known: Known) -> Recording:
     except BaseException:
         file.close()
         raise
-
-
-def _written(dataset: h5py.Dataset) -> int:
-    """Frames of a dataset; without the places at its end that a recorder made and did not come to fill."""
-    count = len(dataset)
-    if dataset.name == OWN_DATASET and dataset.chunks == (1, *dataset.shape[1:]):
-        while count and dataset.id.get_chunk_info_by_coord((count - 1, 0, 0)).byte_offset is None:
-            count -= 1
-    return count
 
 
 def _open_file(path: Path) -> h5py.File:

@@ -31,7 +31,6 @@ from .repair import repair_recording
 
 RESERVE_BYTES = 256 << 20
 _COLUMN_CHUNK = 4096
-_GROW = 32  # places for frames that are made at once: one by one they cost as much as the frames
 _LOOK_EVERY_BYTES = 32 << 20  # written between two looks at the disk, besides one at every flush
 _COLUMNS = {"image_id": np.int64, "time_s": np.float64, "crc32": np.uint32}
 _POSE, _NO_POSE = "pose", (math.nan,) * 4  # a column of its own (frames, 4), where the first frame has a pose
@@ -76,7 +75,6 @@ class Recorder:
         self.start = start
         self.frames = 0
         self._numbered = self._length = 0  # frames whose numbers are in the file, and places for frames
-        self._spare = False  # the places behind the last frame were made for those that come
         self.full = False
         self._flush_every_s = flush_every_s
         self._reserve_bytes, self._free_bytes = reserve_bytes, free_bytes
@@ -114,8 +112,8 @@ class Recorder:
                 self._data = self._create(encoded)
                 self._form = encoded.shape, self._data.dtype
             if self._length <= self.frames:
-                self._make_places(self.frames + _GROW)
-                self._spare = True
+                self._length = self.frames + 1
+                self._data.id.set_extent((self._length, *encoded.shape))
             self._data.id.write_direct_chunk((self.frames, 0, 0), encoded.blob)
         except (OSError, RuntimeError) as error:
             raise RecordingError(f"cannot write {self.path}: {_short(error)}") from None
@@ -163,17 +161,9 @@ class Recorder:
             for name, values in self._columns.items():
                 self._append(name, values)
             self._numbered = self.frames
-            if self._spare:
-                self._make_places(self.frames)
-                self._spare = False
             self._data.flush()
         except (OSError, RuntimeError) as error:
             raise RecordingError(f"cannot write {self.path}: {_short(error)}") from None
-
-    def _make_places(self, count: int) -> None:
-        if self._data is not None and count != self._length:
-            self._length = count
-            self._data.id.set_extent((count, *self._data.shape[1:]))
 
     def idle(self) -> None:
         """Called while no frame comes: the last ones are flushed no later than others.
