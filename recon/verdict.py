@@ -198,6 +198,8 @@ def _continue(evidence: Evidence) -> tuple[str, ...]:
         reasons.append("the map is not trusted: " + ("; ".join(trust.reasons) or "no reason given"))
     if evidence.forecast is not None and not (reached and newest.empty_fraction <= VOID):
         reasons.append(in_words(evidence.forecast))
+    if not reasons:
+        reasons.append(f"halves cross at {newest.resolution_A:.2f} A, but not every shell up to the target is sure yet")
     return tuple(reason for reason in reasons if reason)
 
 

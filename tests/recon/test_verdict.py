@@ -184,6 +184,13 @@ def test_there_is_always_a_reason(stream: list[Evidence]) -> None:
         assert verdict.reasons
 
 
+def test_one_shell_that_crosses_far_out_is_not_all_of_them() -> None:
+    verdict = update(None, _evidence(_at(1000, 0.97), trust=GOOD, reached=0.3))
+    assert (verdict.word, verdict.reasons) == (
+        "CONTINUE", ("halves cross at 0.97 A, but not every shell up to the target is sure yet",),
+    )  # fmt: skip
+
+
 def test_the_session_in_words() -> None:
     assert not session_verdict({})
     two = session_verdict({"P001": Verdict("ENOUGH"), "P002": Verdict("CONTINUE")})
