@@ -109,7 +109,8 @@ class Trust:
         the best of the gauges (rotations of the lattice, either hand).
     gap : by how much that gauge beats the second best; a crystal that looks the same in two gauges certifies no pose.
     agreement_rms_A : rms distance of the atoms that agree.
-    pose_agreement : share of frames to which both reconstructions gave the same pose, in that one gauge.
+    pose_agreement : share of frames to which both reconstructions gave the same pose, in that one gauge; without those
+        where both maps refute the second pose.
     upheld : share of the stretches of frames whose branch wins on the second map, too.
     second_margin : log-likelihood per frame by which it wins there, in the stretch where that is least.
     branch_margin : log-likelihood per frame by which the accepted branch beats its best alternative, in the stretch of
