@@ -24,6 +24,7 @@ from .particles import particle_name
 from .views import finite
 
 POSE_COLUMNS = ("frame", "time_s", "qw", "qx", "qy", "qz", "x_px", "y_px", "score", "used")
+SETTLED = ".poses_settled.csv"
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -120,14 +121,15 @@ class PosesFile:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "poses.csv"
-        self._settled = folder / ".poses_settled.csv"
+        self._settled = folder / SETTLED
         self._any = False
 
     def settle(self, poses: Iterable[PoseRow]) -> None:
         """These poses will not change any more."""
         text = poses_text(poses)
         if text:
-            self._settled.touch()
+            if not self._any:  # what a killed process has left there is not of this run
+                self._settled.write_bytes(b"")
             before = self._settled.stat().st_size
             try:
                 with self._settled.open("a", encoding="utf-8", newline="\n") as file:
@@ -136,6 +138,24 @@ class PosesFile:
                 os.truncate(self._settled, before)  # all of them or none: they will be given again
                 raise
             self._any = True
+
+    @property
+    def nbytes(self) -> int:
+        """Of the settled poses."""
+        return self._settled.stat().st_size if self._any else 0
+
+    def go_on(self, nbytes: int) -> None:
+        """So many bytes that a killed process had gathered are of this run too.
+
+        Raises
+        ------
+        OSError : they are not there.
+        """
+        if nbytes and self._settled.stat().st_size < nbytes:
+            raise OSError("settled poses are missing")
+        if nbytes:
+            os.truncate(self._settled, nbytes)
+        self._any = nbytes > 0
 
     def write(self, poses: Iterable[PoseRow]) -> None:
         """Write poses.csv: the settled poses and then `poses`."""
@@ -225,13 +245,13 @@ class ParticleFolder:
         self._folder = folder
         self._label = label
         self._axes = axes
-        self._poses = PosesFile(folder)
+        self.poses = PosesFile(folder)
         self._map: NDArray[np.float32] | None = None  # the one that is on disk
 
     def settle(self, poses: Iterable[PoseRow]) -> None:
         """Keep poses that are final and no longer part of a result."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._poses.settle(poses)
+        self.poses.settle(poses)
 
     def write(self, status: ParticleStatus, result: ParticleResult | None) -> None:
         """Bring the files up to date. The summary comes last, so that it describes files that exist."""
@@ -239,7 +259,7 @@ class ParticleFolder:
         folder.mkdir(parents=True, exist_ok=True)
         if result is not None:
             self._write_maps(result)
-            self._poses.write(result.poses)
+            self.poses.write(result.poses)
             fsc = ((f"{k:.6f}", f"{value:.6f}") for k, value in zip(status.fsc_k, status.fsc, strict=True))
             write_text(folder / "fsc.csv", table_text(("k_per_A", "fsc"), fsc))
         write_text(folder / "coverage.csv", coverage_text(status.coverage, self._axes))
@@ -260,7 +280,7 @@ class ParticleFolder:
 
     def close(self) -> None:
         """Remove what was only needed while writing."""
-        self._poses.close()
+        self.poses.close()
 
 
 class Stored(Protocol):
@@ -317,6 +337,22 @@ class ParticleStore:
         except OSError as error:
             raise TumbleError(f"cannot write to {self._folder}: {error.strerror or error}") from None
         self._written[particle.number] = (time.monotonic(), status.frames_used, status.state)
+
+    def settled_bytes(self, number: int) -> int | None:
+        """How long the file of final poses is; ``None``: some are not yet in it."""
+        return None if self._settled.get(number) else self._of(number).poses.nbytes
+
+    def go_on(self, number: int, settled_bytes: int) -> None:
+        """Go on with the files of a particle that a killed process has left.
+
+        Raises
+        ------
+        TumbleError : final poses are missing.
+        """
+        try:
+            self._of(number).poses.go_on(settled_bytes)
+        except OSError as error:
+            raise TumbleError(f"cannot go on in {self._folder}: {error.strerror or error}") from None
 
     def _of(self, number: int) -> ParticleFolder:
         if number not in self._files:

@@ -5,7 +5,7 @@ The pipeline knows no more of them than is written here; a test drives it with s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -71,13 +71,15 @@ OF_THE_MACHINE = {"pixel_size_A", "threads", "workers", "device"}  # settings th
 class Parts(Protocol):
     """Makes the stages of one series. `device` is asked in the process that reconstructs, before `particle`.
 
-    `begin` is told what the source says of the series, before `front_end` is asked for.
+    `begin` is told what the source says of the series, before `front_end` is asked for. What is `shared` belongs to the
+    process: particles refer to it, checkpoints leave it out.
     """
 
     def begin(self, start: SeriesStart) -> None: ...
     def front_end(self, height: int, width: int, pixel_size_A: float) -> FrontEndLike: ...
     def device(self) -> tuple[str, int]: ...
     def particle(self, number: int, pixel_size_A: float, diameter_A: float, noise: Noise) -> ParticleLike: ...
+    def shared(self) -> Mapping[str, object]: ...
 
 
 class RealParts:
@@ -170,6 +172,10 @@ class RealParts:
             number, pixel_size_A, diameter_A, noise, self._options, self._ready()
         )
         return particle
+
+    def shared(self) -> Mapping[str, object]:
+        """The device, by name."""
+        return {"device": self._ready()}
 
 
 def _tilt_file(tilts: TiltSettings) -> Tilts:

@@ -24,6 +24,7 @@ from .errors import UsageError
 from .folders import FACTS, RECORDING, later_folders, lock
 from .operating import JOURNAL
 from .orders import Order, parse
+from .particle_files import SETTLED
 from .session import unfinished
 
 # What decides about the outcome is that of the killed run, unless the operator says otherwise.
@@ -145,7 +146,8 @@ def journal(folder: Path) -> tuple[tuple[int, Order], ...]:
 def tidy(folder: Path) -> None:
     """Remove what a killed process was writing beside the files of its particles."""
     for path in (folder / "particles").glob("*/.*"):
-        path.unlink(missing_ok=True)
+        if path.name != SETTLED:  # a checkpoint counts on it
+            path.unlink(missing_ok=True)
 
 
 def _facts(folder: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from .. import __version__
 from ..recon.records import ParticleStatus
 from ..stream.frame import SeriesStart
+from .checkpoints import remove as remove_checkpoints
 from .config import Settings
 from .errors import TumbleError, UsageError
 from .particle_files import ParticleFolder, plain, write_json
@@ -22,7 +23,16 @@ from .snapshot import Picture, Snapshot
 
 FORMAT_VERSION = 1
 VERSIONS_OF = ("numpy", "scipy", "numba", "numba-cuda", "h5py", "hdf5plugin", "pyzmq", "cbor2")  # and any cupy
-_OURS = ("session.json", "frames.h5", "timeline.jsonl", "operator.jsonl", "report.html", "report", "particles")
+_OURS = (
+    "session.json",
+    "frames.h5",
+    "checkpoint.h5",
+    "timeline.jsonl",
+    "operator.jsonl",
+    "report.html",
+    "report",
+    "particles",
+)
 
 
 def default_folder(name: str) -> Path:
@@ -182,6 +192,7 @@ class Session:
             memory_MiB=snapshot.memory_MiB,
         )
         self._write_facts()
+        remove_checkpoints(self.folder)
 
     def _write_facts(self) -> None:
         self._attempt(lambda: write_json(self.folder / "session.json", self._facts))

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 
+from .checkpoints import Checkpoints, maker_of
 from .config import Settings
 from .dispatch import WorkerDied
 from .errors import TumbleError
@@ -265,7 +266,8 @@ def work_on(plan: WorkerPlan, tickets: Connection, tell: Connection) -> None:
         tell.send_bytes(_READY.pack(b"o", devices) + name.encode())
         folder = Path(os.fsdecode(tickets.recv_bytes()))
         files = ParticleStore(folder, plan.settings.session.files_every_s)
-        _work(ring, Workshop(parts, lambda report: _send(tell, report), files), tickets, tell)
+        checkpoints = Checkpoints(folder, maker_of(plan.settings))
+        _work(ring, Workshop(parts, lambda report: _send(tell, report), files, checkpoints), tickets, tell)
     except (BrokenPipeError, ConnectionResetError, EOFError):
         pass  # the daemon is gone; nobody is left to tell
     except Exception as error:

@@ -10,12 +10,14 @@ import os
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ..recon.records import NoiseSpectrum, ParticleResult, ParticleStatus, PoseRow
+from .checkpoints import Checkpoints, Course, Returning
 from .errors import TumbleError
+from .freezer import NotKeptError
 from .parcels import Background, Meeting, Message, Sighting
 from .particles import no_status
 from .parts import ParticleLike, Parts
@@ -55,6 +57,8 @@ class FilesLike(Protocol):
     """Where results go: see `daemon.particle_files.ParticleStore`."""
 
     def refresh(self, task: Task, *, final: bool) -> None: ...
+    def settled_bytes(self, number: int) -> int | None: ...
+    def go_on(self, number: int, settled_bytes: int) -> None: ...
 
 
 @dataclass(slots=True)
@@ -75,6 +79,9 @@ class Task:
     told_state: str = ""
     dirty: bool = False
     last: ParticleStatus | None = None
+    course: Course = field(default_factory=Course)
+    returning: Returning | None = None  # to a checkpoint
+    background: Callable[[], NoiseSpectrum | None] = lambda: None
 
     def status(self) -> ParticleStatus:
         """The reconstruction's own status, or after a failure the last one known, with what was lost by that."""
@@ -110,15 +117,36 @@ class Workshop:
     parts : makes the reconstructions.
     tell : receives the reports.
     files : keeps the files of a particle up to date; ``None``: none are written.
+    checkpoints : of the session, kept and gone on from, where there are files; ``None``: there are none.
     """
 
-    def __init__(self, parts: Parts, tell: Callable[[Report], None], files: FilesLike | None = None) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        tell: Callable[[Report], None],
+        files: FilesLike | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         self._parts, self._tell, self._files = parts, tell, files
+        self._checkpoints = checkpoints if files is not None else None
         self.tasks: dict[int, Task] = {}
 
     def apply(self, message: Message) -> None:
         """Take a message and do all work that is due because of it."""
         task = self.tasks.setdefault(message.particle, Task(message.particle))
+        if self._checkpoints is None:
+            self._apply(task, message)
+            return
+        task.course.note(message)
+        if isinstance(message, Meeting):
+            task.returning = self._checkpoints.returning(task.number)
+        if task.returning is None:
+            self._apply(task, message)
+            self._keep(task, self._checkpoints)
+        elif not task.returning.holds_back(message, task.course):
+            self._return(task, task.returning, message, self._checkpoints)
+
+    def _apply(self, task: Task, message: Message) -> None:
         begun = time.monotonic()
         if isinstance(message, Meeting):
             self._guard(task, lambda: self._meet(task, message))
@@ -146,9 +174,48 @@ class Workshop:
             if task.dirty and time.monotonic() - task.told_s >= REPORT_EVERY_S:
                 self._report(task)
 
+    def _known(self, task: Task) -> Mapping[str, object]:
+        """What belongs to this process, and not to the state of a particle."""
+        return {"noise": task.background, **self._parts.shared()}
+
+    def _keep(self, task: Task, checkpoints: Checkpoints) -> None:
+        mapped = task.last is not None and task.last.state == "MAPPING"
+        if not mapped or task.failure or task.ended or self._files is None or not checkpoints.due(task.number):
+            return
+        settled_bytes = self._files.settled_bytes(task.number)
+        if settled_bytes is not None:
+            checkpoints.keep(task.number, task.reconstruction, task.course, settled_bytes, self._known(task))
+
+    def _return(self, task: Task, returning: Returning, message: Message, checkpoints: Checkpoints) -> None:
+        """All messages of a checkpoint have come: go on from it, or do what it would have spared."""
+        task.returning = None
+        task.background = lambda: task.noise
+        if returning.arrived(task.course) and self._taken_up(task, returning, checkpoints):
+            self._report(task)
+        else:
+            for earlier in returning.messages():
+                self._apply(task, earlier)
+            self._apply(task, message)
+        returning.close()
+
+    def _taken_up(self, task: Task, returning: Returning, checkpoints: Checkpoints) -> bool:
+        try:
+            reconstruction = checkpoints.load(returning.kept, self._known(task))
+            if self._files is not None:
+                self._files.go_on(task.number, returning.kept.settled_bytes)
+        except (NotKeptError, TumbleError):
+            return False
+        task.reconstruction, task.noise = reconstruction, returning.noise
+        task.applied = returning.sightings
+        undecided = task.status().frames_in_flight
+        task.reached_s = returning.arrivals[-1] if returning.arrivals else 0.0
+        task.pending.extend(returning.arrivals[len(returning.arrivals) - undecided :])
+        return True
+
     def _meet(self, task: Task, meeting: Meeting) -> bool:
+        task.background = lambda: task.noise
         task.reconstruction = self._parts.particle(
-            task.number, meeting.pixel_size_A, meeting.diameter_A, lambda: task.noise
+            task.number, meeting.pixel_size_A, meeting.diameter_A, task.background
         )
         return False
 

@@ -114,13 +114,13 @@ class ParticleReconstruction:
         box_A = self.box_px * pixel_size_A
         target_A = min(max(options.target_resolution_A, box_A / radii.final), diameter_A)
         self._progress = Progress(target_A, diameter_A, box_A)
+        self._witness = Witness(self._another, self._wanted)
 
-        def another(frames: int, lattice: Lattice | None) -> Mapper:
-            few = replace(sizes, lattice=lattice, buffer_frames=frames, lens=self._mapping().lens)
-            return Mapper(plane, radii, pixel_size_A, diameter_A, few, device)
-
-        self._another = another
-        self._witness = Witness(another, self._wanted)
+    def _another(self, frames: int, lattice: Lattice | None) -> Mapper:
+        """A fresh mapper like the first one, for so many frames; a method, so that checkpoints can hold it."""
+        like = self._mapping()
+        few = replace(like.options, lattice=lattice, buffer_frames=frames, lens=like.lens)
+        return Mapper(like.plane, like.limits, like.pixel_size_A, like.diameter_A, few, like.device)
 
     def push(self, observation: Observation) -> None:
         """Take one observation; cheap."""

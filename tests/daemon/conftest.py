@@ -178,6 +178,9 @@ class FakeParts:
     def front_end(self, height, width, pixel_size_A):
         return FakeFrontEnd(height, width, particles=self.particles)
 
+    def shared(self):
+        return {}
+
     def particle(self, number, pixel_size_A, diameter_A, noise):
         return FakeParticle(number, noise, **(self.of_particle if number == 1 else {}))
 

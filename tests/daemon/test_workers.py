@@ -32,7 +32,7 @@ def daemon(uri: str, folder: Path, *more: str, **parts) -> Iterator[subprocess.P
 
 
 def wait_for(condition, what: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not condition():
         if time.monotonic() > deadline:
             pytest.fail(f"waited in vain for {what}")

@@ -38,11 +38,24 @@ def check_books(status: ParticleStatus) -> None:
     assert min(status.frames_used, status.frames_in_flight, *status.frames_rejected.values(), 0) >= 0
 
 
-def follow(movie: Any, options: ReconstructionOptions, device: Device, noise: Callable | None = None) -> Run:
+def restarted(particle: Any, noise: Callable, device: Device) -> Any:
+    """The particle after a crash: what a checkpoint holds of it."""
+    import h5py
+
+    from tumble.daemon.freezer import freeze, thaw
+
+    known = {"noise": noise, "device": device}
+    with h5py.File("state", "w", driver="core", backing_store=False) as file:
+        freeze(particle, file.create_group("state"), known)
+        return thaw(file["state"], known)
+
+
+def follow(
+    movie: Any, options: ReconstructionOptions, device: Device, noise: Callable | None = None, crash_at: int = -1
+) -> Run:
     """Push all boxes, working as a daemon does, with the books checked at every moment."""
-    particle = ParticleReconstruction(
-        1, movie.pixel_size_A, movie.diameter_A, noise or (lambda: movie.noise), options, device
-    )
+    noise = noise or (lambda: movie.noise)
+    particle = ParticleReconstruction(1, movie.pixel_size_A, movie.diameter_A, noise, options, device)
     rows: list[PoseRow] = []
     moments: list[str] = []
 
@@ -53,7 +66,9 @@ def follow(movie: Any, options: ReconstructionOptions, device: Device, noise: Ca
             assert status.coverage.sum() == status.frames_used
         moments.append(status.state)
 
-    for observation in movie.observations:
+    for place, observation in enumerate(movie.observations):
+        if place == crash_at:
+            particle = restarted(particle, noise, device)
         particle.push(observation)
         look()
         while particle.work():
@@ -123,9 +138,8 @@ def test_dark_atoms_give_the_map_of_bright_ones(
 ) -> None:
     monkeypatch.setattr(mapper, "SURE_SIGN", np.inf)  # a first look that is never sure
     dark = tuple(dataclasses.replace(o, box=-o.box) for o in movie.observations)
-    found = follow(
-        dataclasses.replace(movie, observations=dark), ReconstructionOptions(bootstrap_frames=BOOTSTRAP), device
-    )
+    negative, options = dataclasses.replace(movie, observations=dark), ReconstructionOptions(bootstrap_frames=BOOTSTRAP)
+    found = follow(negative, options, device, crash_at=BOOTSTRAP + 60)
     assert run.result is not None
     assert found.result is not None
     np.testing.assert_array_equal(found.result.map, run.result.map)
