@@ -5,6 +5,7 @@ continuity.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,17 +16,13 @@ from scipy.ndimage import median_filter
 
 from .chain import NOT_SCORED, decode, distinct_modulo
 from .device import Device, resident
-from .indexing import Candidates
-from .maps import Accumulator, Sums, filled_map, rough_map
 from .rotations import GROUP_ORDER, angle_deg, equivalents, midpoints, multiply, to_matrix
 from .site import FIRST, Site
-from .volume import Grid, as_kernel_volume
+from .volume import Grid
 from .whitened import Whitened
 
 Floats = NDArray[np.float64]
 CANDIDATES = 3
-FOLDS = 4
-FOLD_FRAMES = 100  # consecutive frames left out of the map together
 HALF_FRAMES = 25  # halves are blocks of time, longer than the correlation of pose and background
 CHAIN_WIDENING = 1.15  # of the step per axis, for pose errors
 SURE = 0.9  # posterior mass within 8 degrees from which a pose is used
@@ -36,12 +33,7 @@ EXCURSION_FRAMES = 25  # a longer stretch between two jumps has the evidence of 
 MOST_EXCURSIONS = 0.15  # share of the frames that may be left out as excursions
 IMPLAUSIBLE = 6.0  # standard deviations of the rotation per frame and axis that are a jump
 LEAST_SIGMA_DEG = 1.0  # of the pose errors, however slowly a crystal turns
-SAME_BRANCH_DEG = 3.0  # nearer than this a decision leaves a pose where refinement had put it
-SAME_SITE_PX = 1.0  # a shift that changes by more is another lattice site
 TWIN_REACH_PX = 2.5  # from the map centre to the site that both grains are counted from
-STRETCH_FRAMES = 50  # long enough to tell a branch, short enough to find the stretch that went wrong
-CLIPPED = 60.0  # no frame counts for more in a margin
-DETOUR_DEG = 4.0  # off the midpoint of its neighbours: the midpoint becomes a candidate
 ALONG_AXES = np.array([step * np.eye(3, dtype=int)[axis] for axis in range(3) for step in (-1, 0, 1)])
 
 
@@ -120,6 +112,12 @@ class States:
     score: Floats
 
 
+def joined(parts: Sequence[States]) -> States:
+    """States of frames that follow those of the part before."""
+    poses, shifts, score = (np.concatenate([getattr(p, name) for p in parts]) for name in ("poses", "shifts", "score"))
+    return States(poses, shifts, score)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Shortlist:
     """Lattice candidates of frames that differ modulo 48.
@@ -154,14 +152,17 @@ def score_branches(
     site: Site,
     *,
     placed: bool = False,
+    around: Floats | None = None,
 ) -> States:
     """Score the 48 branches of all candidates worth it, for every grain that may have been indexed; the others get a
     score that loses.
 
     A branch turns the particle about its lattice centre, which therefore stays where it is seen, up to the lattice
     vector that puts the particle where it was tracked. With `placed` the first candidates come from the map itself,
-    which knows their place better than the tracker: they stay there.
+    which knows their place better than the tracker: they stay there. `around` (t, 2) is where the middle of the
+    particle is expected, px from the middle of the box, zero if not given.
     """
+    middle = np.zeros((len(frames), 1, 1, 2)) if around is None else around[:, None, None]
     count, k = candidates.worth.shape
     grains = len(site.grains)
     own = equivalents(candidates.poses)
@@ -170,7 +171,7 @@ def score_branches(
     for g, grain in enumerate(site.grains):
         turned[:, :, g] = own if grain is FIRST else multiply(own, grain.turn)
         found = candidates.seen[:, :, None] - to_matrix(turned[:, :, g])[..., :2, :] @ centre_px
-        placed_at[:, :, g] = site.placed(turned[:, :, g], found, grain)
+        placed_at[:, :, g] = site.placed(turned[:, :, g], found - middle, grain) + middle
         if placed and grain is FIRST:
             placed_at[:, 0, g, 0] = found[:, 0, 0]
     poses, shifts = turned.reshape(count, -1, GROUP_ORDER, 4), placed_at.reshape(count, -1, GROUP_ORDER, 2)
@@ -225,141 +226,3 @@ def excursions(poses: Floats, sigma_deg: float) -> NDArray[np.bool_]:
     if out.mean() > MOST_EXCURSIONS:  # no moments then: the path hops, as between the grains of a twin
         out[:] = False
     return out
-
-
-def add_midpoints(
-    data: Whitened,
-    volume: Any,
-    frames: NDArray[np.int64],
-    path: Path,
-    candidates: Shortlist,
-    centre_px: Floats,
-    k_max: float,
-) -> None:
-    """Where a pose lies off its neighbours, their refined midpoint takes the place of the last candidate (in place)."""
-    middle = midpoints(path.poses)
-    off = np.flatnonzero(angle_deg(middle, path.poses) > DETOUR_DEG)
-    if len(off) == 0:
-        return
-    poses, shifts, _ = data.refine(volume, frames[off], middle[off], path.shifts[off], k_max)
-    candidates.poses[off, -1] = poses
-    candidates.seen[off, -1] = lattice_position(poses, shifts, centre_px)
-    candidates.worth[off, -1] = True
-
-
-@dataclass(frozen=True, slots=True)
-class Redecision:
-    """Numbers of one re-decision round."""
-
-    changed: int
-    used: int
-    likelihood: float  # mean over frames, each against a map that leaves its block out
-    margin: float  # of the path before, see `weakest_margin`
-
-
-def weakest_margin(score: Floats) -> float:
-    """Log-likelihood per frame by which a branch beats its best alternative, where in time that is least.
-
-    Parameters
-    ----------
-    score : (t, states), the first of them the 48 branches of the path itself.
-    """
-    lead = np.clip(score[:, :1] - score[:, 1:GROUP_ORDER], -CLIPPED, CLIPPED)
-    stretches = np.array_split(lead, max(1, len(lead) // STRETCH_FRAMES))
-    return min(float(stretch.mean(axis=0).min()) for stretch in stretches)
-
-
-def redecide(
-    data: Whitened,
-    frames: NDArray[np.int64],
-    number: NDArray[np.int64],
-    path: Path,
-    candidates: Candidates,
-    lattice_real: Any,
-    grid: Grid,
-    k_score: float,
-    band_k: tuple[float, float],
-    sigma_deg: float,
-    site: Site,
-    *,
-    keep: int = CANDIDATES,
-    folds: int = FOLDS,
-    polish: bool = True,
-    base: Accumulator | None = None,
-) -> tuple[Path, Redecision, Floats]:
-    """Decide the branch of every buffered frame anew, each block of frames against a map that leaves it out.
-
-    Parameters
-    ----------
-    frames : (t,) rows of `data`. number : (t,) frame numbers (they set halves and folds).
-    candidates : lattice candidates (t, c), their shifts being where the lattice centre is seen.
-    lattice_real : real O_h-symmetrised map on the grid's own sampling, for finding the lattice centre.
-    keep : candidates per frame. folds : maps that leave out a share of the frames each. polish : refine every pose;
-        else only those whose branch changed, so that poses refined in full band stay as they are.
-    base : sums of older frames that are no longer in the buffer, two sets (halves), always part of the map; on this
-        grid or a larger one.
-
-    Returns
-    -------
-    path, numbers of the round, lattice centre (x, y, z) pixels.
-    """
-    device = data.device
-    fold = (number // FOLD_FRAMES) % folds
-    sums = Accumulator(grid, 2 * folds, device)
-    use = np.flatnonzero(path.used)
-    data.insert(
-        sums, 2 * fold[use] + half_of(number[use]), frames[use], path.poses[use], path.shifts[use], np.ones(len(use))
-    )
-    old = Accumulator(grid, 2, device)
-    if base is not None:
-        old.add_cropped(base)
-
-    def summed(_: Device, half: int) -> Sums:
-        inside, before = sums.sums(*range(half, 2 * folds, 2)), old.sums(half)
-        return inside[0] + before[0], inside[1] + before[1]
-
-    total = device.each(summed, (0, 1))
-    rough = rough_map(total[0][0] + total[1][0], total[0][1] + total[1][1], grid, device)
-    twinned = len(site.grains) > 1
-    centre = find_centre(
-        rough, lattice_real, grid, band_k[0] * 0.85, band_k[1], device, TWIN_REACH_PX if twinned else None
-    )
-    filled = filled_map(total[0], total[1], grid, centre, device, twinned=twinned)
-    whole = as_kernel_volume(filled.joint, device)
-
-    first = lattice_position(path.poses, path.shifts, centre)[:, None]
-    chosen = shortlist(
-        np.concatenate([path.poses[:, None], candidates.poses], axis=1),
-        np.concatenate([first, candidates.shifts], axis=1),
-        np.concatenate([np.ones((len(frames), 1)), candidates.probability], axis=1),
-        keep,
-    )
-    add_midpoints(data, whole, frames, path, chosen, centre, k_score)
-    score = np.empty((len(frames), keep * GROUP_ORDER * len(site.grains)))
-    poses, shifts = np.empty((*score.shape, 4)), np.empty((*score.shape, 2))
-
-    def without(device: Device, f: int) -> Any:
-        left_out = [sums.sums(2 * f + h) for h in (0, 1)]
-        rest = [(total[h][0] - left_out[h][0], total[h][1] - left_out[h][1]) for h in (0, 1)]
-        known = filled.asymmetry
-        return filled_map(rest[0], rest[1], grid, centre, device, asymmetry=known, twinned=twinned).joint
-
-    present = [f for f in range(folds) if (fold == f).any()]
-    for f, volume in zip(present, device.each(without, present), strict=True):
-        rows = np.flatnonzero(fold == f)
-        part = Shortlist(chosen.poses[rows], chosen.seen[rows], chosen.worth[rows])
-        kernel_volume = as_kernel_volume(volume, device)
-        states = score_branches(data, kernel_volume, frames[rows], part, centre, k_score, site, placed=True)
-        score[rows], poses[rows], shifts[rows] = states.score, states.poses, states.shifts
-    fresh = decide(States(poses, shifts, score), sigma_deg)
-    turn = angle_deg(fresh.poses, path.poses)
-    jump = np.hypot(*(fresh.shifts - path.shifts).T)
-    moved = np.arange(len(turn)) if polish else np.flatnonzero((turn > SAME_BRANCH_DEG) | (jump > SAME_SITE_PX))
-    refined = Path(path.poses.copy(), path.shifts.copy(), path.score.copy(), fresh.used)
-    if len(moved):
-        refined.poses[moved], refined.shifts[moved], refined.score[moved] = data.refine(
-            whole, frames[moved], fresh.poses[moved], fresh.shifts[moved], k_score
-        )
-    changed = int((turn > 8).sum())
-    numbers = Redecision(changed, int(fresh.used.sum()), float(fresh.score.mean()), weakest_margin(score))
-    return refined, numbers, centre

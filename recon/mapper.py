@@ -7,7 +7,7 @@ now and then re-decide everything buffered, refine and solve. Old frames leave t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,9 @@ from .ledger import Ledger
 from .lens import Lens
 from .limits import Limits, followed
 from .output import Published, pose_rows, publish
+from .place import whereabouts
 from .records import NoiseSpectrum, Observation, PoseRow
+from .redecision import FOLDS, redecide
 from .refinement import refine_halves, scoring_map, solve
 from .rotations import angle_deg
 from .site import Site
@@ -242,13 +244,8 @@ class Mapper:
     def _decide_window(self) -> None:
         """Viterbi over the provisional rows; batches older than the lag are settled."""
         buffer, window = self.buffer, self._window
-        states = States(
-            np.concatenate([w.poses for w in window]),
-            np.concatenate([w.shifts for w in window]),
-            np.concatenate([w.score for w in window]),
-        )
         rows = np.arange(self._committed, buffer.length)
-        buffer.accept(rows, branches.decide(states, self.step_deg, buffer.poses[self._committed - 1]))
+        buffer.accept(rows, branches.decide(branches.joined(window), self.step_deg, buffer.poses[self._committed - 1]))
         while len(window) > 1 and len(rows) - len(window[0].score) >= self.options.lag_frames:
             settled = len(window.pop(0).score)
             self._committed += settled
@@ -281,13 +278,14 @@ class Mapper:
     def _decide(self, path: Path, site: Site, turn: int, *, thorough: bool) -> Decided:
         """One round of re-decision of everything buffered, from `path`."""
         buffer, rows, grid = self.buffer, self.buffer.rows, Grid(self.plane.box_px, self.limits.score_grid)
-        site = site.refined(path.poses[path.used], path.shifts[path.used])
+        around, site = whereabouts(path, site, buffer.origin_px[rows], buffer.number[rows])
         twinned = len(site.grains) > 1
-        decided = branches.redecide(
+        decided = redecide(
             self._data, rows, buffer.number[rows], path, buffer.recall(), self._lattice_map(grid), grid,
             self.limits.score, self._band, self.step_deg, site,
             keep=branches.CANDIDATES if (turn == 0 and thorough) or twinned else 2,
-            folds=branches.FOLDS if thorough or len(rows) < FEW_FRAMES else 2, polish=thorough, base=self._ledger.left,
+            folds=FOLDS if thorough or len(rows) < FEW_FRAMES else 2, polish=thorough, base=self._ledger.left,
+            around=around,
         )  # fmt: skip
         return Decided(decided[0], site, *decided[1:])
 
@@ -326,6 +324,8 @@ class Mapper:
         with self.clock("atoms"):
             told, start = self.options, self.lattice or USUAL
             self.published = publish(solved, self.pixel_size_A, start, told.element, self.device, told.elements)
+        if self.published.atoms:  # the map knows better than the track where the particle's middle is
+            self._site = replace(self._site, offset_px=-self.published.centre_A / self.pixel_size_A)
         with self.clock("scoring map"):
             grid = Grid(box_px, self.limits.score_grid)
             self._filled, self._centre = scoring_map(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tumble.recon.beginning import Decided, best_beginning
-from tumble.recon.branches import Path, Redecision
+from tumble.recon.branches import Path
+from tumble.recon.redecision import Redecision
 from tumble.recon.site import Site
 
 FRAMES = 200
@@ -37,7 +38,7 @@ class Crystal:
         poses[:, 0] = fresh
         purity = max(float(fresh.mean()), 1 - float(fresh.mean()))
         changed = int((fresh != branch).sum())
-        numbers = Redecision(changed or round(0.1 * FRAMES * (purity < 1)), FRAMES, 800 * purity, 1.0)
+        numbers = Redecision(changed or round(0.1 * FRAMES * (purity < 1)), FRAMES, 800 * purity, 800 * purity, 1.0)
         return Decided(replace(path, poses=poses, used=np.ones(FRAMES, np.bool_)), site, numbers, np.zeros(3))
 
 
@@ -59,13 +60,14 @@ def test_a_wrong_turn_is_left_behind(turns: tuple[int, ...]) -> None:
     assert path.used.all()
 
 
-def test_the_likelihood_decides() -> None:
-    """A part that leads to a worse map is not taken."""
+def test_the_likelihood_of_most_frames_decides() -> None:
+    """A part that leads to a worse map is not taken, even where a few frames that are lost raise its mean."""
 
     def decide(path: Path, site: Site, turn: int) -> Decided:
         whole = path.used.all()
         kept = replace(path, poses=path.poses + (0 if whole else 1))
-        return Decided(kept, site, Redecision(FRAMES, FRAMES, 2.0 if whole else 1.0, 0.0), np.zeros(3))
+        mean, median = (2.0, 2.0) if whole else (3.0, 1.0)
+        return Decided(kept, site, Redecision(FRAMES, FRAMES, mean, median, 0.0), np.zeros(3))
 
     path, _ = best_beginning(path_of(np.zeros(FRAMES)), SITE, decide)
     assert not path.poses.any()
