@@ -133,7 +133,7 @@ def test_atoms_are_found(run: Run, movie: Any, scoring: ModuleType) -> None:
 
 
 @pytest.mark.slow
-def test_dark_atoms_give_the_map_of_bright_ones(
+def test_dark_atoms_give_the_map_of_bright_ones_after_a_crash_too(
     run: Run, movie: Any, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mapper, "SURE_SIGN", np.inf)  # a first look that is never sure
