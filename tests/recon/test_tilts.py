@@ -92,3 +92,20 @@ def test_ring_correlation_of_equal_and_of_unlike_images():
     image, other = rng.normal(size=(2, 40, 30)).astype(np.float32)
     np.testing.assert_allclose(ring_correlation(image, 3 * image, 16)[1:], 1, atol=1e-6)
     assert abs(ring_correlation(image, other, 16)[4:].mean()) < 0.15
+
+
+def test_a_film_is_matched_at_the_end_only():
+    """Of one that goes on beyond the field a new tilt shows what the map does not know yet."""
+    images, poses = tilt_images(crystal_A(), ANGLES[:8], shape=(24, 24), shifts_px=np.full((8, 2), 0.5))
+    followed = {}
+    for wide in (1.0, 3.0):
+        volume = TiltVolume(24, 24, 90.0, cpu(), wide=wide)
+        for image, pose in zip(images, poses, strict=True):
+            volume.add(image, pose)
+            if len(volume) >= 4:
+                volume.solve(half_by_rank(np.arange(len(volume), dtype=float)))
+        followed[wide] = np.abs(volume.shifts_px).max()
+    assert followed[1.0] > 0
+    assert followed[3.0] == 0
+    volume.solve(half_by_rank(np.arange(8.0)), final=True)
+    assert np.abs(volume.shifts_px).max() > 0
