@@ -21,8 +21,16 @@ help:
 demo: $(VENV)/.run
 	@$(BIN)/tumble demo $(ARGS)
 
+# What is pure arithmetic runs beside what starts programs, each on a core of its own, and is printed after it.
+NUMBERS := tests/recon tests/benchmarks
 test: lint
+ifdef ARGS
 	@$(BIN)/pytest $(ARGS)
+else
+	@$(BIN)/pytest -p no:cacheprovider $(NUMBERS) > $(VENV)/numbers.txt 2>&1 & numbers=$$!; \
+	$(BIN)/pytest $(addprefix --ignore=,$(NUMBERS)); programs=$$?; \
+	wait $$numbers; numbers=$$?; cat $(VENV)/numbers.txt; exit $$((programs || numbers))
+endif
 
 lint: $(VENV)/.test
 	@$(BIN)/ruff check .

@@ -22,6 +22,7 @@ CLOSEST = 0.7  # of the distance of neighbours: a weaker peak nearer than that i
 BRIGHTEST = 0.1  # share of the peaks, highest first, whose median tells how high a heavy atom is
 BOND, LEAST_NEIGHBOURS = 1.35, 3  # distances of neighbours that a bond is long; bonds that hold an atom
 BALL = 0.43  # of the distance of neighbours: radius over which an atom is integrated
+LEAST_OF_ONE = 5  # atoms: fewer odd ones are no second element
 APART = 0.5  # of what atomic numbers say of the intensities of two groups
 UNKNOWN = "X"  # as extended xyz names it
 
@@ -83,7 +84,7 @@ def named(
     """Element of each atom and the confidence (n,) in it; NaN where nothing tells: one element, few atoms, one group.
 
     A mixture is fitted to anything, also to atoms that are all alike. So neighbouring groups count for elements only
-    when each has ten atoms, and they lie at least half as far apart as their atomic numbers say, in the logarithm of
+    when each has five atoms, and they lie at least half as far apart as their atomic numbers say, in the logarithm of
     the intensity.
 
     Parameters
@@ -100,7 +101,7 @@ def named(
     found = assign_elements(values, positions_A, len(elements))
     numbers = np.array([atomic_number(element) for element in elements])
     apart = np.diff(np.log(np.maximum(found.means, 1e-30)))
-    few = np.bincount(found.index, minlength=len(elements)).min() < LEAST_ATOMS
+    few = np.bincount(found.index, minlength=len(elements)).min() < LEAST_OF_ONE
     if few or (apart < APART * power * np.diff(np.log(numbers))).any():
         return nothing
     return tuple(elements[number] for number in found.index), found.confidence

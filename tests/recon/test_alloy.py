@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 from tumble.recon.alloy import DARK_FIELD, counted, named, select
 from tumble.recon.atoms import Peaks, select_atoms
 from tumble.recon.device import cpu
+from tumble.recon.kinds import FCC, Lattice
 from tumble.recon.maps import SolvedMap
 from tumble.recon.output import publish
 from tumble.recon.records import Observation
@@ -18,6 +19,7 @@ from tumble.stream.simulator.crystal import read_structure
 
 from .tilting import core_in_shell, density, tilt_images
 
+PLATINUM = Lattice(FCC, 3.92)
 ALLOY = ("Pd", "Pt")
 LIGHT = (46 / 78) ** DARK_FIELD  # 0.41
 PIXEL_A = 0.6
@@ -68,11 +70,11 @@ def test_a_published_map_names_its_atoms():
     atoms, heavy = core_in_shell(150)
     volume = density(atoms[heavy], 48) + 0.69 * density(atoms[~heavy], 48)
     volume = np.asarray(volume, np.float32)
-    made = publish(SolvedMap(volume, volume, volume, np.ones(25)), PIXEL_A, 3.92, None, cpu(1), ALLOY)
+    made = publish(SolvedMap(volume, volume, volume, np.ones(25)), PIXEL_A, PLATINUM, None, cpu(1), ALLOY)
     found, same, spurious = right(made.atoms, atoms - atoms.mean(axis=0), heavy)
     assert (found, same, spurious) == (1, 1, 0)
     assert counted(made.atoms) == {"Pd": (~heavy).sum(), "Pt": heavy.sum()}
-    plain = publish(SolvedMap(volume, volume, volume, np.ones(25)), PIXEL_A, 3.92, "Pt", cpu(1))
+    plain = publish(SolvedMap(volume, volume, volume, np.ones(25)), PIXEL_A, PLATINUM, "Pt", cpu(1))
     assert ({atom.element for atom in plain.atoms}, counted(plain.atoms)) == ({"Pt"}, {})
 
 
