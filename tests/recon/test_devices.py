@@ -19,7 +19,7 @@ from tumble.recon.volume import Grid
 @pytest.fixture(scope="module")
 def bright(synthetic: ModuleType) -> Any:
     """So bright that a few frames are enough."""
-    return synthetic.movie(195, contrast=12.0)
+    return synthetic.movie(195, contrast=12.0, seed=1)
 
 
 def test_the_stand_in_is_strict(strict: ModuleType) -> None:
@@ -60,7 +60,7 @@ def test_a_particle_reconstructed_on_a_device(strict: ModuleType, bright: Any) -
         assert moved.downs < 12
     status = particle.status()
     assert (status.state, status.frames_seen) == ("DONE", len(bright.observations))
-    assert status.frames_used > 0.85 * len(bright.observations)
+    assert status.frames_used > 0.9 * len(bright.observations)
     assert len(particle.drain_poses()) > 0  # frames left the buffer: the permanent sums were used
     assert status.atoms == pytest.approx(len(bright.atoms_A), rel=0.15)
 
