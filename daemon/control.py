@@ -11,6 +11,7 @@ A thread of its own serves both, so that a viewer is answered while a piece of w
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
@@ -38,7 +39,7 @@ MAX_WAITING = 256  # viewers that wait for the next snapshot; more are answered 
 AT_ONCE = 32  # requests read before the thread pauses: whoever floods it must not take the processor away
 PAUSE_S = 0.02
 EACH = 64  # requests of one client that are answered in a second; a viewer asks for every snapshot once
-LAST_TURNS = 8  # after the end, for those who still ask
+LAST_S = 3 * REPEAT_S  # after the end, for those who follow and have not been given the last snapshot
 NOT_UNDERSTOOD = b'{"error":"unknown request: ask for snapshot, next or hello"}'
 NOT_ALLOWED = b'{"error":"this key is not allowed"}'
 
@@ -119,6 +120,7 @@ class ControlServer:
         self._lock = threading.Lock()
         self._allowance = Allowance(EACH)
         self._waiting: dict[bytes, zmq.Frame] = {}
+        self._followers: dict[bytes, tuple[int, float]] = {}  # which snapshot each has, and since when
         self.refresh: Callable[[], Snapshot | None] = lambda: None
         self._closing = False
         self._session, self._begun = session, time.time()
@@ -189,23 +191,38 @@ class ControlServer:
         poller = zmq.Poller()
         for socket in (self._gate.socket, self._status, self._control):
             poller.register(socket, zmq.POLLIN)
-        repeat_at = 0.0
-        last_turns = LAST_TURNS
-        while last_turns:
+        repeat_at, end_at = 0.0, math.inf
+        while time.monotonic() < end_at:
             closing = self._closing
-            last_turns -= closing
+            if closing:
+                end_at = min(end_at, time.monotonic() + LAST_S)
             if self._due(repeat_at):
                 repeat_at = time.monotonic() + REPEAT_S
+                number = self._number
                 for identity, question in self._waiting.items():
                     self._send(self._status, identity, self._latest if self._welcome(question) else NOT_ALLOWED)
+                    self._note(identity, number)
                 self._waiting.clear()
             ready = dict(poller.poll(50))
-            if closing and not ready:
+            if closing and not ready and not self._behind():
                 return
             if self._gate.socket in ready:
                 self._gate.answer()
             if self._read(self._status, self._question) + self._read(self._control, self._order) >= AT_ONCE:
                 time.sleep(PAUSE_S)
+
+    def _note(self, identity: bytes, number: int) -> None:
+        """A follower has been given snapshot `number`, or one that is newer."""
+        now = time.monotonic()
+        if len(self._followers) >= MAX_WAITING:  # those who went away make room
+            self._followers = {who: known for who, known in self._followers.items() if known[1] > now - LAST_S}
+        if identity in self._followers or len(self._followers) < MAX_WAITING:
+            self._followers[identity] = number, now
+
+    def _behind(self) -> bool:
+        """Whether somebody who followed a moment ago still has to be given the latest snapshot."""
+        since = time.monotonic() - LAST_S
+        return any(number != self._number and when > since for number, when in self._followers.values())
 
     def _due(self, repeat_at: float) -> bool:
         """Whether those who wait get something now: a new snapshot, or after a while what there is, refreshed."""
@@ -241,7 +258,10 @@ class ControlServer:
                 words = parts[-1].bytes.decode()
             except UnicodeDecodeError:
                 words = ""
+            number = self._number
             reply = answer(parts[-1], words)
+            if words.startswith("next ") and reply is not NOT_ALLOWED:
+                self._note(identity, number)
             if reply is None:
                 self._waiting[identity] = parts[-1]
             else:

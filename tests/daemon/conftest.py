@@ -16,6 +16,7 @@ from tumble.daemon.config import Settings
 from tumble.daemon.control import ControlServer
 from tumble.daemon.dispatch import Dispatcher
 from tumble.daemon.intake import Intake
+from tumble.daemon.keys import KeyFolder
 from tumble.daemon.particle_files import ParticleStore
 from tumble.daemon.reporter import Reporter
 from tumble.daemon.service import Service
@@ -87,9 +88,17 @@ class FakeParticle:
     """Gathers 20 frames, then adds each box to a map, with the background known then; refuses every seventh."""
 
     def __init__(
-        self, number: int, noise=lambda: None, *, bootstrap: int = 20, fail_at: int | None = None, work_s: float = 0.0
+        self,
+        number: int,
+        noise=lambda: None,
+        *,
+        bootstrap: int = 20,
+        fail_at: int | None = None,
+        work_s: float = 0.0,
+        work_until: str = "",
     ) -> None:
         self.number, self.noise, self.bootstrap, self.fail_at, self.work_s = number, noise, bootstrap, fail_at, work_s
+        self.work_until = work_until  # a file that ends a piece of work
         self.waiting: list[Observation] = []
         self.seen = self.used = 0
         self.refused = 0
@@ -115,6 +124,8 @@ class FakeParticle:
     def _use(self, observation):
         if self.work_s:
             time.sleep(self.work_s)
+        while self.work_until and not Path(self.work_until).exists():
+            time.sleep(0.02)
         used = observation.frame % 7 != 0
         self.used += used
         self.refused += not used
@@ -254,6 +265,22 @@ def publish() -> Callable:
 
 
 @pytest.fixture
+def here(tmp_path: Path) -> KeyFolder:
+    """Keys of the machine at the microscope, on which the daemon runs."""
+    folder = KeyFolder(tmp_path / "here")
+    folder.make()
+    return folder
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> KeyFolder:
+    """Keys of somebody on another machine."""
+    folder = KeyFolder(tmp_path / "there")
+    folder.make()
+    return folder
+
+
+@pytest.fixture
 def run_service(tmp_path: Path) -> Callable:
     """Run a whole service on a source in this process; returns (exit code, lines, session folder, service)."""
 
@@ -261,7 +288,7 @@ def run_service(tmp_path: Path) -> Callable:
         record = stream.pop("record", False)
         settings = Settings.model_validate(
             {
-                "stream": {"source": uri, "when_full": "block", "timeout_s": 5.0, "ring_MiB": 4.0, **stream},
+                "stream": {"source": uri, "when_full": "block", "timeout_s": 60.0, "ring_MiB": 4.0, **stream},
                 "session": {"files_every_s": 0.0, "record": record},
             }
         )

@@ -80,7 +80,7 @@ def main() -> int:
     parser.add_argument("--parts", type=json.loads, default={})
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--timeout", type=float, default=3.0)
+    parser.add_argument("--timeout", type=float, default=60.0)
     parser.add_argument("--series", type=int, default=1)
     parser.add_argument("--hung", type=float)
     parser.add_argument("--workers", type=int)

@@ -7,14 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from tumble.daemon.endpoints import running
 from tumble.daemon.folders import first_folder, later_folders, next_folder
@@ -25,8 +23,9 @@ from tumble.stream.frame import Frame, SeriesStart
 from tumble.stream.readers import open_recording
 from tumble.stream.recorder import Recorder
 
+from .programs import LINUX, paced, wait_for
+
 PROGRAM = Path(__file__).with_name("fake_daemon.py")
-LINUX = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="kills whole process groups")
 
 
 @contextmanager
@@ -63,14 +62,6 @@ def flushed(folder: Path) -> bool:
         return bool(recorded(folder))
     except (RecordingError, OSError, RuntimeError, KeyError):
         return False
-
-
-def wait_for(condition, what: str):
-    deadline = time.monotonic() + 240
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.05)
-    return found
 
 
 def phase() -> str:
@@ -121,8 +112,8 @@ def test_it_waits_for_the_next_series_until_it_is_stopped(series, publish, tmp_p
             assert [view.name for view in snapshot.particles] == ["P001"]
             assert facts(folder)["phase"] == "DONE"
             process.send_signal(signal.SIGTERM)
-            assert [seen.phase for seen in viewer.follow()][-1] == "DONE"
-        text, _ = process.communicate(timeout=60)
+            assert [seen.phase for seen in viewer.follow(60.0)][-1] == "DONE"
+        text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("session")] == ["session"]
 
@@ -135,9 +126,7 @@ def test_killed_while_one_series_is_finished_and_the_next_recorded(series, publi
 
     def events():
         yield from numbered(series(100), 1)
-        for event in numbered(series(400), 2):
-            yield event
-            time.sleep(0.01)
+        yield from paced(numbered(series(400), 2), 0.01)
 
     with publish(events(), peer_timeout_s=300.0) as uri:
         with daemon(uri, folder, "--record", "--resume", "--series", "2", *slow) as process:

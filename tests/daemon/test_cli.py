@@ -20,7 +20,7 @@ from tumble.daemon.cli import main
 COMMANDS = ("demo", "run", "replay", "simulate", "watch", "status", "report", "doctor")
 
 
-def call(*words: str | Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess:
+def call(*words: str | Path, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess:
     """Run `tumble` as a program."""
     command = [sys.executable, "-m", "tumble", *map(str, words)]
     settings = {**os.environ, "NUMBA_NUM_THREADS": "1", "TUMBLE_DEVICE": "cpu", **environment}
@@ -161,7 +161,7 @@ def test_published_frames_are_taken_in_by_run(empty_movie, tmp_path):
         done = call(
             "run", "--series", 1, "--source", f"zmq+{endpoint}", "--headless", "--session", tmp_path / "session"
         )
-        out, _ = publisher.communicate(timeout=60)
+        out, _ = publisher.communicate(timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "published 70 frames" in out
     with h5py.File(empty_movie) as sent, h5py.File(tmp_path / "session" / "frames.h5") as kept:
@@ -178,7 +178,7 @@ def test_a_publisher_nobody_listens_to_can_be_stopped(empty_movie):
         assert publisher.stdout is not None
         assert "publishing on zmq+tcp://127.0.0.1:" in publisher.stdout.readline()
         publisher.send_signal(signal.SIGINT)
-        assert publisher.wait(30) == 0
+        assert publisher.wait(300) == 0
 
 
 def test_a_recording_without_pixel_size_is_asked_for_it(tmp_path, ask):

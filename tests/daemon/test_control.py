@@ -149,6 +149,27 @@ def test_a_viewer_finds_a_daemon_that_came_back():
         assert sequence_after(viewer, 1) == 7
 
 
+def test_who_follows_is_given_the_last_snapshot_though_the_daemon_has_closed():
+    server = ControlServer("tcp://127.0.0.1:0", "here")
+    with zmq.Context() as context, context.socket(zmq.DEALER) as follower:
+        follower.setsockopt(zmq.LINGER, 0)
+        with server:
+            server.publish(snapshot(1))
+            follower.connect(server.endpoint)
+            follower.send_multipart([b"", b"next 0"])
+            assert follower.poll(20_000)
+            assert json.loads(follower.recv_multipart()[-1])["sequence"] == 1
+            server.publish(snapshot(2, "DONE"))
+            closing = threading.Thread(target=server.__exit__, args=(None, None, None))
+            closing.start()
+            while not server._closing:
+                time.sleep(0.001)
+            follower.send_multipart([b"", b"next 1"])
+            assert follower.poll(20_000)
+            assert json.loads(follower.recv_multipart()[-1])["sequence"] == 2
+            closing.join()
+
+
 def test_what_listens_everywhere_is_reached_from_here():
     assert from_here("tcp://0.0.0.0:5") == "tcp://127.0.0.1:5"
     assert from_here("tcp://[::]:5") == "tcp://[::1]:5"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,8 @@ from tumble.daemon.operating import EXCLUDED, JOURNAL, PAUSED, Operator
 from tumble.daemon.orders import Order, Orders
 from tumble.daemon.stops import StopRequests
 from tumble.daemon.viewer import Viewer, give_order
+
+from .programs import wait_for
 
 PROGRAM = Path(__file__).with_name("fake_daemon.py")
 
@@ -104,14 +105,6 @@ def test_orders_are_written_down_with_their_frame(tmp_path):
     assert "mark (anna): beam moved" in said
 
 
-def wait_for(condition, what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited in vain for {what}")
-        time.sleep(0.05)
-
-
 def test_a_running_daemon_takes_orders_over_its_socket(series, publish, tmp_path):
     folder = tmp_path / "session"
     with publish(series(100_000, end=False)) as uri:
@@ -130,7 +123,7 @@ def test_a_running_daemon_takes_orders_over_its_socket(series, publish, tmp_path
                     give_order("exclude P001")
                     wait_for(lambda: viewer.latest().particles[0].state == "EXCLUDED", "the exclusion")
                 give_order("stop")
-                text, _ = process.communicate(timeout=60)
+                text, _ = process.communicate(timeout=300)
             finally:
                 process.kill()
     assert process.returncode == 0, text

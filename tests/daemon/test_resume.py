@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,19 +23,21 @@ from tumble.daemon.errors import UsageError
 from tumble.daemon.resuming import find_unfinished, journal, kept_settings, recorded_start
 from tumble.daemon.session import unfinished
 from tumble.daemon.viewer import Viewer, give_order
+from tumble.stream.errors import RecordingError
 from tumble.stream.frame import Frame, SeriesStart
 from tumble.stream.keeper import Keeper
 from tumble.stream.readers import open_recording
 from tumble.stream.recorder import Recorder
 
+from .programs import LINUX, held, paced, wait_for
+
 PROGRAM = Path(__file__).with_name("fake_daemon.py")
 FRAMES = 900
-LINUX = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="kills whole process groups")
 
 
 @contextmanager
 def daemon(uri: str, folder: Path, delay_s: float = 0.001) -> Iterator[subprocess.Popen]:
-    words = [sys.executable, str(PROGRAM), uri, str(folder), str(delay_s), "--record", "--resume", "--timeout", "20"]
+    words = [sys.executable, str(PROGRAM), uri, str(folder), str(delay_s), "--record", "--resume", "--timeout", "60"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(words, **pipes, start_new_session=True) as process:
         try:
@@ -55,16 +58,17 @@ def kill(process: subprocess.Popen, *, whole: bool) -> None:
     process.wait()
 
 
-def paced(events, every_s: float):
-    """Events at the pace of a detector, so that there is something to miss."""
-    for event in events:
-        yield event
-        time.sleep(every_s)
-
-
 def recorded(folder: Path) -> list[int]:
     with open_recording(folder / "frames.h5") as recording:
         return [recording.frame(position).index for position in range(len(recording))]
+
+
+def flushed(folder: Path) -> int:
+    """How many frames have their numbers in the file, so that a kill leaves them."""
+    try:
+        return len(recorded(folder))
+    except (RecordingError, OSError, RuntimeError, KeyError):
+        return 0
 
 
 def books(folder: Path) -> dict:
@@ -90,12 +94,14 @@ def assert_as_uninterrupted(folder: Path, again: Path, publish) -> None:
 @LINUX
 def test_killed_twice_and_the_state_is_the_same(series, publish, tmp_path):
     folder, rng = tmp_path / "session", random.Random(5)
-    with publish(paced(series(FRAMES), 0.004), peer_timeout_s=300.0) as uri:
+    killed = threading.Event()
+    with publish(paced(held(series(FRAMES), 700, killed), 0.004), peer_timeout_s=300.0) as uri:
         for whole in (False, True):
             with daemon(uri, folder) as process:
                 wait_for(lambda: frames_recorded(10), "frames")
                 time.sleep(rng.uniform(0.0, 1.5))
                 kill(process, whole=whole)
+        killed.set()
         with daemon(uri, folder) as process:
             text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text
@@ -108,9 +114,8 @@ def test_killed_twice_and_the_state_is_the_same(series, publish, tmp_path):
 @LINUX
 def test_killed_after_the_last_frame_it_does_not_wait_for_more(series, publish, tmp_path):
     folder = tmp_path / "session"
-    with publish(series(300)) as uri, daemon(uri, folder, 0.02) as process:
-        wait_for(lambda: frames_recorded(300), "the last frame")
-        time.sleep(1.2)  # until its numbers are in the file
+    with publish(series(300)) as uri, daemon(uri, folder, 0.1) as process:
+        wait_for(lambda: flushed(folder) == 300, "the numbers of the last frame in the file")
         kill(process, whole=True)
     with daemon("zmq+tcp://127.0.0.1:9", folder) as process:
         text, _ = process.communicate(timeout=300)
@@ -156,15 +161,6 @@ def frames_recorded(least: int) -> bool:
         return False
     with Viewer(cards[-1]["endpoint"]) as viewer:
         return viewer.latest().stream.recorded >= least
-
-
-def wait_for(condition, what: str):
-    deadline = time.monotonic() + 240
-    while not (found := condition()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited in vain for {what}")
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ import pytest
 
 from tumble.daemon.snapshot import from_json
 
+from .programs import wait_for
+
 
 def accounting(run) -> dict:
     return json.loads((run.folder / "session.json").read_text())["accounting"]
@@ -87,7 +89,7 @@ def test_lost_image_numbers_are_counted_apart(series, publish, run_service):
 
 def test_silence_ends_the_series_with_code_3_and_files(series, publish, run_service):
     with publish([event for event in series(70, end=False) if getattr(event, "index", 0) < 60]) as uri:
-        run = run_service(uri, timeout_s=0.5)
+        run = run_service(uri, timeout_s=4.0)
     assert run.code == 3
     assert "fell silent before its end; 10 of the 70 announced frames never came" in run.text
     assert "received 60 = used 60" in run.text
@@ -181,20 +183,24 @@ def test_a_killed_receiver_is_noticed_and_the_rest_is_written(series, publish, r
 def test_a_full_ring_drops_with_a_reason_when_it_may(series, publish, run_service, fake_parts, record):
     """With a recording, frames wait on disk instead, and every one of them is used."""
 
+    intakes = []
+
     class Slow(fake_parts):
         def front_end(self, height, width, pixel_size_A):
             made = super().front_end(height, width, pixel_size_A)
             step = made.step
 
-            def slowly(index, time_s, data):
-                time.sleep(0.003)
+            def late(index, time_s, data):
+                if index == 0:
+                    wait_for(lambda: intakes[0].books(0).received == 300, "all frames")
                 return step(index, time_s, data)
 
-            made.step = slowly
+            made.step = late
             return made
 
     with publish(series(300)) as uri:
-        run = run_service(uri, Slow(), when_full="drop", ring_MiB=0.02, queue=30, record=record)
+        keep = lambda service, intake, stops: intakes.append(intake)  # noqa: E731
+        run = run_service(uri, Slow(), when_full="drop", ring_MiB=0.02, queue=30, record=record, during=keep)
     assert run.code == 0, run.text
     books = accounting(run)
     lost = books["dropped"].get("ring full", 0) + books["dropped"].get("queue full", 0)

@@ -109,7 +109,7 @@ def test_its_own_server(kind, scheme):
     feeder = threading.Thread(target=feed, daemon=True)
     try:
         host = server.endpoint.rpartition(":")[2]
-        with PullSource(f"{scheme}://127.0.0.1:{host}", end_timeout_s=2.0) as source:
+        with PullSource(f"{scheme}://127.0.0.1:{host}", end_timeout_s=5.0) as source:
             feeder.start()
             start = source.get(20)
             assert isinstance(start, SeriesStart)

@@ -152,12 +152,12 @@ def test_stop_interrupts_a_pause():
         while source.counters.messages < 2:
             time.sleep(0.01)
         stop.set()
-        thread.join(20)
+        thread.join(100)
         assert thread.outcome.outcome == "stopped"
 
 
 def test_a_client_that_goes_away_ends_the_publishing():
-    publisher = Publisher(high_water_mark=2, peer_timeout_s=0.2)
+    publisher = Publisher(high_water_mark=2, peer_timeout_s=0.2, linger_s=300.0)
     source = PullSource(publisher.source_uri, capacity=2, high_water_mark=1)
     thread = InBackground(publisher, series(100_000))
     while source.counters.received < 2:
@@ -167,7 +167,7 @@ def test_a_client_that_goes_away_ends_the_publishing():
     assert thread.outcome.outcome == "peer gone"
     began = time.monotonic()
     publisher.close()
-    assert time.monotonic() - began < 5  # it does not linger for somebody who is gone
+    assert time.monotonic() - began < 100  # it does not linger for somebody who is gone
     publisher.close()
 
 
