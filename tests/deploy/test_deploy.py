@@ -10,8 +10,10 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from tumble.daemon import progress
+from tumble.daemon.cli import app
 from tumble.daemon.config import Settings, load, options_from
 from tumble.daemon.monitoring import metrics
 from tumble.daemon.snapshot import SCHEMA_VERSION, ParticleView, Snapshot, StreamHealth
@@ -93,6 +95,37 @@ def test_containers_install_what_is_pinned(deploy):
         assert "USER tumble" in text
         words = {line.split()[0] for line in re.sub(r"\\\n", "", text).splitlines() if line and line[0] not in "# "}
         assert words <= {"FROM", "COPY", "RUN", "ENV", "USER", "WORKDIR", "VOLUME", "ENTRYPOINT", "CMD"}
+
+
+def shipped_commands(deploy: Path) -> list[str]:
+    """Command lines of `tumble` in the page, the unit and the compose file, without the program."""
+    page = (deploy / "README.md").read_text()
+    found = re.findall(r"`tumble ([^`]+)`", page) + re.findall(r"bin/tumble ([^#\n`]+)", page)
+    found += re.findall(r"^Exec\w+=/opt/tumble/bin/tumble (.+)$", (deploy / "tumble.service").read_text(), re.MULTILINE)
+    found.append(" ".join(json.loads(re.search(r"command: (\[.+\])", (deploy / "compose.yaml").read_text())[1])))
+    return [words for words in found if "..." not in words]
+
+
+def test_every_command_that_is_shipped_is_understood(deploy):
+    """Parsed as the program does it, and not run."""
+    lines = shipped_commands(deploy)
+    assert {"run", "watch", "control", "keys", "config", "doctor"} <= {line.split()[0] for line in lines}
+    for line in lines:
+        command, words = get_command(app), line.split()
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        command.make_context(line, words)
+
+
+def test_ports_and_memory_of_the_compose_file_are_those_of_the_configuration(deploy):
+    compose, example = (deploy / "compose.yaml").read_text(), (deploy / "tumble.toml").read_text()
+    (port,) = set(re.findall(r"127\.0\.0\.1:(\d+)/", compose))
+    assert f"# port = {port} " in example
+    assert f"monitoring.port = {port}`" in (deploy / "README.md").read_text()
+    (gigabytes,) = re.findall(r"shm_size: (\d+)gb", compose)
+    assert int(gigabytes) * 1024 > 2 * Settings().stream.ring_MiB
+    assert "dockerfile: deploy/Containerfile.cpu" in compose
+    assert "/etc/tumble.toml" in compose.split("volumes:")[1]
 
 
 def test_the_page_names_files_that_exist(deploy, root):
