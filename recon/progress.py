@@ -5,7 +5,6 @@ Fed when a map is made and when frames leave the buffer; depends on frames only,
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from .chain import step_per_axis_deg
 from .coverage import view_directions
 from .forecast import Curve, b_factor_A2, debye_power, forecast, needed_views
 from .metrics import cones, efficiency
+from .metrics.density import density_of_atoms
 from .metrics.sampling import FourierSampling
 from .outlook import Sighting
 from .output import SIGNAL_FROM
@@ -32,6 +32,7 @@ Item = TypeVar("Item")
 
 MOST_MILESTONES = 64  # kept; then every other one of the older half is forgotten
 DUE_FRAMES = 100  # from one map to the next, at least, however near the target
+DUE_SHARE = 0.1  # and so much of the frames in the map: what holds ENOUGH back for long costs few maps more
 AXES = 128
 STEP_FRAMES = 250  # on which the rotation per frame is measured
 UNSEEN = np.array([0.0, 0.0, 1.0])  # view of a particle before it was seen
@@ -50,7 +51,7 @@ class NewMap:
     resolution_A, fsc : half-map FSC, (shells,) one per cycle per box, and where it crosses 0.143.
     first : shell where the lattice begins.
     atoms_A : (n, 3) traced atoms.
-    halves : half maps ``[z, y, x]`` for the metrics by direction; None leaves these out.
+    halves : half maps ``[z, y, x]`` for the metrics by direction, which need atoms too; None leaves these out.
     """
 
     frame: int
@@ -135,12 +136,12 @@ class Progress:
         views = np.concatenate([self._sample, new.views[:: self._stride]])
         even = min(1.0, efficiency.orientation_efficiency(views) / efficiency.BEST) if len(views) else None
         milestone = replace(milestone, efficiency=even)
-        if new.halves is None:
+        if new.halves is None or len(new.atoms_A) == 0:
             return milestone
-        first, second = new.halves
+        both = new.halves[0] + new.halves[1]
         shells = (new.first, min(math.floor(self.box_A / self.target_A), len(new.fsc) - 1))
-        weakest = cones.weakest_cone(first, second, symmetric_power(first + second) / 4, shells, AXES)
-        return replace(milestone, weakest_cone=weakest)
+        model = density_of_atoms(new.atoms_A, len(both), self.box_A / len(both))
+        return replace(milestone, weakest_cone=cones.weakest_cone(both, model, shells, AXES))
 
     def ahead(self, time_s: float) -> Forecast | None:
         """The forecast counted from `time_s`, the time of the particle's newest frame."""
@@ -160,7 +161,8 @@ class Progress:
         if self.verdict is not None and self.verdict.word == "ENOUGH":
             return False
         newest = self.history[-1]
-        return frame - newest.frame >= DUE_FRAMES and time_s - newest.time_s >= self.forecast.low_s
+        distance = max(DUE_FRAMES, DUE_SHARE * newest.frames_used)
+        return frame - newest.frame >= distance and time_s - newest.time_s >= self.forecast.low_s
 
     def judge(
         self,
@@ -220,26 +222,3 @@ def _bounded(history: Sequence[Item]) -> tuple[Item, ...]:
         return tuple(history)
     half = len(history) // 2
     return (*history[0:half:2], *history[half:])
-
-
-def symmetric_power(volume: NDArray[np.floating]) -> Floats:
-    """Power of a map of a crystal with the cube's axes as its own, averaged over the 48 operations of O_h.
-
-    Returns
-    -------
-    (n, n, n // 2 + 1), for each coefficient of ``rfftn``. Where views are missing it holds what equivalent directions
-    have.
-    """
-    edge = volume.shape[0]
-    index = np.abs(np.fft.fftfreq(edge, 1 / edge)).astype(int)
-    octant = np.zeros((edge // 2 + 1,) * 3)
-    count = np.zeros_like(octant)
-    power = np.abs(np.fft.rfftn(volume)) ** 2
-    for z, y in itertools.product((False, True), repeat=2):
-        rows = tuple(np.flatnonzero(np.fft.fftfreq(edge) < 0 if a else np.fft.fftfreq(edge) >= 0) for a in (z, y))
-        place = np.ix_(index[rows[0]], index[rows[1]], np.arange(edge // 2 + 1))
-        octant[place] += power[np.ix_(*rows, np.arange(edge // 2 + 1))]
-        count[place] += 1
-    octant /= np.maximum(count, 1)
-    octant = sum((octant.transpose(axes) for axes in itertools.permutations(range(3))), np.zeros_like(octant)) / 6
-    return np.asarray(octant[np.ix_(index, index, np.arange(edge // 2 + 1))], np.float64)

@@ -156,7 +156,8 @@ class Milestone:
     step_deg : rotation per frame, rms per axis, since the milestone before.
     scf : sampling compensation factor; it ignores what `empty_fraction` counts.
     efficiency : E_od as a share of what perfectly even views give, 0 to 1.
-    weakest_cone : signal in the weakest cone of directions, of what the middle one has, see `metrics.cones`.
+    weakest_cone : agreement of the map with its atoms in the cone of directions where it is least, of that in the
+        middle one, see `metrics.cones`; None without atoms.
     sphericity : of the surface up to which each direction is resolved, of a tilt series.
     novelty_per_s : share of the directions that became measured, per second, since the milestone before.
     fresh_views_per_s : effective views gained per second since the milestone before.

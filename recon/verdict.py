@@ -14,7 +14,8 @@ from .records import Forecast, Milestone, Trust, Verdict
 SURE = 0.75  # probability, from the signal of all shells, from which a target counts as reached
 CROSSING = 1.05  # one shell may dip below the threshold this near to the target; twice that does not take ENOUGH back
 VOID_SLACK = 1.5  # the same for the empty share
-LEAST_CONE = 0.04  # of the middle cone: 0.05 and more where the atoms were right, 0.035 and less of wedge and spinning
+LEAST_CONE = 0.5  # agreement of map and atoms in the weakest cone of 30 degrees, of that in the middle one: as much is
+# left by a round hole in the map of twice the directions that may stay empty, sqrt(1 - 2 VOID / (1 - cos 30 degrees))
 LEAST_FRESH = 0.12  # effective views a frame below which a crystal shows nothing new,
 SLOWED = (
     0.3  # or this share of what a frame brought before: a small crystal's planes are wide, and one keeps giving a bit
@@ -131,8 +132,10 @@ def _enough(previous: Verdict | None, evidence: Evidence) -> tuple[bool, tuple[s
 
 
 def _one_sided(newest: Milestone, said: bool = False) -> bool:
-    """Whether some direction is resolved so much worse than others that the one number of the FSC misleads."""
-    return newest.weakest_cone is not None and newest.weakest_cone < LEAST_CONE / (VOID_SLACK if said else 1.0)
+    """Whether the map does not show its atoms in some direction, or has none, so that the one number of the FSC
+    misleads.
+    """
+    return newest.weakest_cone is None or newest.weakest_cone < LEAST_CONE / (VOID_SLACK if said else 1.0)
 
 
 def _starved(evidence: Evidence) -> tuple[str, ...]:
@@ -190,7 +193,7 @@ def _continue(evidence: Evidence) -> tuple[str, ...]:
     if newest.empty_fraction > VOID:
         reasons.append(f"{100 * newest.empty_fraction:.0f} % of the map's directions not measured yet")
     elif _one_sided(newest):
-        reasons.append("some directions hold far less signal than others: it has to be seen from more sides")
+        reasons.append("from some directions the map hardly shows its atoms: it has to be seen from more sides")
     trust = evidence.trust
     if trust is None or trust.trusted is None:
         reasons.append("the map has not been judged yet")

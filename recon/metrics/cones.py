@@ -1,7 +1,7 @@
 """Resolution by direction: Fourier correlation within cones, and what isotropic data of the same quality would give.
 
 Correlation shell by shell needs signal everywhere. A small crystal has reflections, and between them every cone crosses
-0.143 long before the resolution ends; for it there is `weakest_cone`.
+0.143 long before the resolution ends; for it there is `weakest_cone`, which asks only where its atoms scatter.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 AXES = 256
 HALF_ANGLE_DEG = 20.0
-WIDE_DEG = 30.0  # half-angle of cones that always hold reflections of an fcc crystal
+WIDE_DEG = 30.0  # half-angle of cones that always hold reflections of a cubic crystal
 LEAST_SAMPLES = 20  # coefficients of a cone and shell below which its correlation says nothing
 
 
@@ -130,6 +130,15 @@ class _Half:
     def correlate(
         self, first: NDArray[np.complexfloating], second: NDArray[np.complexfloating], axes: int, half_angle_deg: float
     ) -> ConicalCorrelation:
+        vectors, totals = self.totals(first, second, axes, half_angle_deg)
+        norm = np.sqrt(totals[..., 1] * totals[..., 2])
+        correlation = np.divide(totals[..., 0], norm, out=np.zeros(norm.shape), where=norm > 0)
+        return ConicalCorrelation(vectors, correlation, totals[..., 3])
+
+    def totals(
+        self, first: NDArray[np.complexfloating], second: NDArray[np.complexfloating], axes: int, half_angle_deg: float
+    ) -> tuple[Floats, Floats]:
+        """Axes (axes, 3), and (axes, shells, 4) cross term, powers and coefficients within the cone about each."""
         vectors = view_grid(axes)
         totals = np.zeros((axes, int(self.shells.max()) + 1, 4))
         cross, power1, power2 = (first * second.conj()).real, abs(first) ** 2, abs(second) ** 2
@@ -138,9 +147,14 @@ class _Half:
             np.ascontiguousarray(cross, np.float64), np.ascontiguousarray(power1, np.float64),
             np.ascontiguousarray(power2, np.float64), self.weight, totals,
         )  # fmt: skip
-        norm = np.sqrt(totals[..., 1] * totals[..., 2])
-        correlation = np.divide(totals[..., 0], norm, out=np.zeros(norm.shape), where=norm > 0)
-        return ConicalCorrelation(vectors, correlation, totals[..., 3])
+        return vectors, totals
+
+    def evened(self, values: NDArray[np.complexfloating], first: int) -> NDArray[np.complex128]:
+        """Coefficients scaled so that every shell from `first` on has the power 1, nothing before."""
+        power = np.bincount(self.shells, abs(values) ** 2 * self.weight)
+        scale = np.divide(1.0, np.sqrt(power), out=np.zeros(len(power)), where=power > 0)
+        scale[:first] = 0.0
+        return np.asarray(values * scale[self.shells], np.complex128)
 
 
 def conical_correlation(
@@ -167,37 +181,34 @@ def conical_correlation(
     )
 
 
-def weakest_cone(
-    first: Map, second: Map, power: NDArray[np.floating], shells: tuple[int, int], axes: int = AXES
-) -> float:
-    """Signal that the halves of a crystal's map share in the weakest wide cone, of what the middle cone has; 0 to 1.
+def weakest_cone(volume: Map, model: Map, shells: tuple[int, int], axes: int = AXES) -> float:
+    """How well a crystal's map agrees with its atoms in the wide cone where it does so least, of how well in the middle
+    one; 0 to 1.
 
-    The shared signal, Re F1 F2*, of the reflections in a cone is counted against what equivalent directions of the
-    lattice hold, so neither their number nor their strength matters, nor whether it reaches from one to the next. Where
-    no view has measured there is none; where few have, the Wiener solve has damped it.
+    The atoms say in which directions and shells a crystal scatters and how strongly, whatever its symmetry; nothing is
+    asked of the gaps between reflections, and every shell counts alike. Where no view has measured, the map holds
+    nothing of what they expect: of a cone of which only the share f was measured, the correlation is sqrt(f). It takes
+    the noise of the map away to compare with the middle cone.
 
     Parameters
     ----------
-    first, second : (n, n, n) real maps ``[z, y, x]``.
-    power : (n, n, n // 2 + 1), of the coefficients of ``rfftn`` of their sum, as of the symmetrised map.
-    shells : first and last one, cycles per box, each with the same weight.
+    volume, model : (n, n, n) maps ``[z, y, x]``, measured and of the atoms (`density.density_of_atoms`).
+    shells : first and last one, cycles per box.
+
+    Raises
+    ------
+    ValueError : not two cubes of one size.
     """
-    edge = first.shape[0]
+    if volume.shape != model.shape or volume.ndim != 3 or len(set(volume.shape)) != 1:
+        raise ValueError(f"maps of shapes {volume.shape} and {model.shape}: two cubes of one size are needed")
+    edge = volume.shape[0]
     half = _Half.within(edge, min(shells[1], edge // 2))
-    one, two = (scipy.fft.rfftn(part)[half.inside] for part in (first, second))
-    totals = np.zeros((axes, int(half.shells.max()) + 1, 4))
-    expected = np.ascontiguousarray(np.asarray(power)[half.inside], np.float64)
-    _sums(
-        view_grid(axes), math.cos(math.radians(WIDE_DEG)), half.directions, half.shells,
-        np.ascontiguousarray((one * two.conj()).real, np.float64), expected, expected, half.weight, totals,
-    )  # fmt: skip
-    level = np.bincount(half.shells, expected * half.weight)
-    level[: shells[0]] = 0.0
-    weight = np.divide(1.0, level, out=np.zeros(len(level)), where=level > 0)
-    held = totals[:, :, 1] @ weight
-    share = np.divide(totals[:, :, 0] @ weight, held, out=np.zeros(axes), where=held > 0)
-    middle = float(np.median(share))
-    return float(np.clip(share.min() / middle, 0.0, 1.0)) if middle > 0 else 0.0
+    found, expected = (half.evened(scipy.fft.rfftn(part)[half.inside], shells[0]) for part in (volume, model))
+    totals = half.totals(found, expected, axes, WIDE_DEG)[1].sum(axis=1)
+    norm = np.sqrt(totals[:, 1] * totals[:, 2])
+    agreement = np.divide(totals[:, 0], norm, out=np.zeros(axes), where=norm > 0)
+    middle = float(np.median(agreement))
+    return float(np.clip(agreement.min() / middle, 0.0, 1.0)) if middle > 0 else 0.0
 
 
 def isotropic_area_ratios(

@@ -69,16 +69,26 @@ def view_sets(count: int = VIEWS, seed: int = 0) -> dict[str, Floats]:
     }
 
 
+def _phantom_atoms(rng: np.random.Generator) -> NDArray[np.int64]:
+    """(3000, 3) voxels ``[z, y, x]`` from the middle."""
+    places = rng.normal(size=(3000, 3))
+    places *= 20 * rng.uniform(size=(3000, 1)) ** (1 / 3) / np.linalg.norm(places, axis=1, keepdims=True)
+    return np.rint(places).astype(np.int64)
+
+
+def phantom_atoms(seed: int = 0) -> Floats:
+    """Where the atoms of `phantom_halves` are: (3000, 3) ``(x, y, z)``, voxels from the middle."""
+    return _phantom_atoms(np.random.default_rng(seed))[:, ::-1].astype(np.float64)
+
+
 def phantom_halves(views: Floats, seed: int = 0) -> tuple[Floats, Floats]:
     """Half maps (64, 64, 64) of a phantom of 3000 soft atoms in a ball: each coefficient with the noise of the views
     that measured it, nothing where there was none.
     """
     rng = np.random.default_rng(seed)
     edge = PHANTOM_EDGE
-    places = rng.normal(size=(3000, 3))
-    places *= 20 * rng.uniform(size=(3000, 1)) ** (1 / 3) / np.linalg.norm(places, axis=1, keepdims=True)
     phantom = np.zeros((edge,) * 3)
-    np.add.at(phantom, tuple(np.rint(places + edge // 2).astype(int).T), 1.0)
+    np.add.at(phantom, tuple((_phantom_atoms(rng) + edge // 2).T), 1.0)
     spectrum = scipy.fft.rfftn(gaussian_filter(phantom, 1.0))
     whole = np.fft.fftfreq(edge, 1 / edge)
     z, y, x = np.meshgrid(whole, whole, np.arange(edge // 2 + 1.0), indexing="ij")

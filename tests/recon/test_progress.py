@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 
-from tumble.recon.metrics.reference import phantom_halves, view_sets
+from tumble.recon.metrics.density import density_of_atoms
+from tumble.recon.metrics.reference import phantom_atoms, phantom_halves, view_sets
 from tumble.recon.metrics.shells import resolution_A, shell_correlation
-from tumble.recon.progress import NewMap, Progress, symmetric_power
-from tumble.recon.records import Trust
+from tumble.recon.progress import NewMap, Progress
+from tumble.recon.records import Forecast, Trust
 from tumble.recon.rotations import normalise
 
 K = np.arange(33)
@@ -68,7 +70,9 @@ def test_metrics_by_direction_tell_a_wedge(name: str, isotropic: bool) -> None:
     halves = phantom_halves(views)
     fsc = shell_correlation(*halves)
     progress = Progress(2.0, 40.0, 64.0)
-    new = _new(2000, views, halves=halves, fsc=fsc, resolution_A=resolution_A(fsc, 64.0))
+    new = _new(
+        2000, views, halves=halves, fsc=fsc, resolution_A=resolution_A(fsc, 64.0), atoms_A=phantom_atoms(),
+    )  # fmt: skip
     progress.advance(new)
     found = progress.history[-1]
     assert found.weakest_cone is not None
@@ -77,7 +81,7 @@ def test_metrics_by_direction_tell_a_wedge(name: str, isotropic: bool) -> None:
         assert found.weakest_cone > 0.7
         assert found.efficiency > 0.95
     else:
-        assert found.weakest_cone < 0.1
+        assert found.weakest_cone < 0.3
         assert found.efficiency < 0.7
 
 
@@ -93,11 +97,27 @@ def test_a_map_is_due_when_the_target_may_be_reached_and_not_after_enough() -> N
     assert not progress.due(650, 1e3)  # too soon after the last
     assert not progress.due(10_000, 0.6 + 0.99 * low_s)
     assert progress.due(10_000, 0.6 + 1.01 * low_s)
-    progress.advance(_new(900, views, fsc=np.ones(33), resolution_A=1.0))
+    atoms = np.random.default_rng(0).normal(0, 5, (100, 3))
+    shown = density_of_atoms(atoms, 64, 30 / 64)
+    progress.advance(_new(900, views, fsc=np.ones(33), resolution_A=1.0, atoms_A=atoms, halves=(shown, shown)))
     progress.judge(state="MAPPING", frames_seen=900, trust=Trust(True))
     assert progress.verdict is not None
     assert progress.verdict.word == "ENOUGH"
     assert not progress.due(10_000, 1e3)
+
+
+def test_maps_out_of_turn_stay_few_however_long_enough_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tumble.recon.progress.forecast", lambda *_: Forecast(1.2, 0.0, 0.0, 0.0))
+    monkeypatch.setattr("tumble.recon.progress.efficiency.orientation_efficiency", lambda _: 0.8)  # slow
+    views, made = view_sets(6000)["uniform"], [400]
+    progress = Progress(1.2, 24.0, 30.0)
+    progress.advance(_new(400, views[:400]))
+    for frame in range(450, 6001, 50):  # the target seems to be reached, but something holds ENOUGH back
+        if progress.due(frame, frame * 1e-3):
+            made.append(frame)
+            progress.advance(_new(frame, views[:frame]))
+    assert len(made) < 28  # one in every hundred frames would be 57
+    assert max(later / sooner for sooner, later in itertools.pairwise(made)) < 1.3
 
 
 def test_the_verdict_remembers() -> None:
@@ -107,23 +127,3 @@ def test_the_verdict_remembers() -> None:
     verdict = progress.judge(state="MAPPING", frames_seen=500, trust=Trust(None))
     assert (verdict.word, verdict.since_frame) == ("CONTINUE", 500)
     assert progress.judge(state="MAPPING", frames_seen=600, trust=Trust(None)).since_frame == 500
-
-
-def test_power_of_a_cubic_crystal_is_its_own_symmetric_power() -> None:
-    cube = np.zeros((24, 24, 24))
-    for x in (-4, 4):
-        for y in (-4, 4):
-            for z in (-4, 4):
-                cube[12 + z, 12 + y, 12 + x] = 1.0
-    cube = gaussian_filter(cube, 1.0)
-    np.testing.assert_allclose(symmetric_power(cube), abs(np.fft.rfftn(cube)) ** 2, atol=1e-9)
-    other = gaussian_filter(np.random.default_rng(0).normal(size=(24, 24, 24)), 1.0)
-    power = symmetric_power(other)
-    assert power[1, 2, 3] == pytest.approx(power[-3, 1, 2])
-    everything = abs(np.fft.fftn(other)) ** 2
-    same = [
-        everything[a * x, b * y, c * z]
-        for x, y, z in ((1, 2, 3), (1, 3, 2), (2, 1, 3), (2, 3, 1), (3, 1, 2), (3, 2, 1))
-        for a in (1, -1) for b in (1, -1) for c in (1, -1)
-    ]  # fmt: skip
-    assert power[1, 2, 3] == pytest.approx(np.mean(same))

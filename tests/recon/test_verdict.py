@@ -15,7 +15,8 @@ GOOD = Trust(True)
 
 
 def _at(frames: int, resolution_A: float | None = 1.2, views: float | None = None, empty: float = 0.0) -> Milestone:
-    return Milestone(frames, frames * 2.5e-3, frames, resolution_A, frames if views is None else views, empty)
+    worth = frames if views is None else views
+    return Milestone(frames, frames * 2.5e-3, frames, resolution_A, worth, empty, weakest_cone=0.9)
 
 
 def _evidence(*history: Milestone, **known: object) -> Evidence:
@@ -67,12 +68,12 @@ def test_enough_needs_trust_coverage_and_resolution() -> None:
 
 def test_a_map_resolved_from_one_side_is_not_enough() -> None:
     done = {"trust": GOOD, "reached": 0.9}
-    wedge = replace(_at(1000, 0.97), weakest_cone=0.02)
+    wedge = replace(_at(1000, 0.97), weakest_cone=0.2)
     held_back = update(None, _evidence(wedge, **done))
     assert held_back.word == "CONTINUE"
     assert "more sides" in " | ".join(held_back.reasons)
-    assert update(None, _evidence(replace(wedge, weakest_cone=0.5), **done)).word == "ENOUGH"
-    words = [v.word for v in _play(*[_evidence(replace(wedge, weakest_cone=a), **done) for a in (0.05, 0.03, 0.01)])]
+    assert update(None, _evidence(replace(wedge, weakest_cone=None), **done)).word == "CONTINUE"
+    words = [v.word for v in _play(*[_evidence(replace(wedge, weakest_cone=a), **done) for a in (0.55, 0.4, 0.3)])]
     assert words == ["ENOUGH", "ENOUGH", "CONTINUE"]
 
 
