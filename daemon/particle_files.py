@@ -202,6 +202,7 @@ def summary(status: ParticleStatus, extra: dict[str, Any]) -> dict[str, Any]:
         "frames_rejected": dict(sorted(status.frames_rejected.items())),
         "frames_in_flight": status.frames_in_flight,
         "lattice": status.lattice,
+        "twinned": status.twinned,
         "lattice_constant_A": finite(status.lattice_constant_A),
         "rotation_per_frame_deg": finite(status.step_deg),
         "resolution_A": finite(status.resolution_A),

@@ -150,7 +150,7 @@ def describe(status: ParticleStatus) -> str:
     if status.atoms is not None:
         words.append(f"{status.atoms} atoms" + "".join(f", {count} {name}" for name, count in status.elements.items()))
     if status.lattice_constant_A is not None:
-        kind = "" if status.lattice in (None, "fcc") else f"{status.lattice} "
+        kind = "twinned " * status.twinned + (f"{status.lattice} " if status.lattice else "")
         words.append(f"{kind}lattice constant {status.lattice_constant_A:.3f} A")
     words.append(f"{status.frames_used} of {status.frames_seen} frames used")
     if "next_deg" in status.tilts:

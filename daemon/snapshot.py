@@ -6,7 +6,9 @@ import json
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = (
+    1  # raised when a field goes or means something else; a new one has a default, and readers pass it over
+)
 Picture = tuple[bytes, ...]  # rows of grey values 0..255
 
 
@@ -56,6 +58,8 @@ class ParticleView:
     frames_in_flight: int = 0
     frames_waiting: int = 0  # of these, tracked frames that the reconstruction has not come to
     lag_s: float = 0.0  # age of the newest frame that it has come to, while others wait
+    lattice: str = ""  # that was recognised, "fcc" or "bcc"; empty before
+    twinned: bool = False  # two grains of it that share a (111) plane
     lattice_constant_A: float | None = None
     step_deg: float | None = None
     resolution_A: float | None = None

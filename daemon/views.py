@@ -41,6 +41,8 @@ def particle_view(entry: ParticleEntry, pixel_size_A: float) -> ParticleView:
         frames_in_flight=int(status.frames_in_flight),
         frames_waiting=entry.waiting,
         lag_s=round(entry.lag_s(time.monotonic()), 3),
+        lattice=status.lattice or "",
+        twinned=status.twinned,
         lattice_constant_A=finite(status.lattice_constant_A),
         step_deg=finite(status.step_deg),
         resolution_A=finite(status.resolution_A),

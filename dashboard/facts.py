@@ -11,7 +11,7 @@ from .block import Block, Part, block, clean, fit, flow, row, wrap
 from .look import BAD, BOLD, DIM, GOOD, NULL, WARN, Look
 from .panels import LOOK, milliseconds, style_of, titled, word_of
 from .tilts import tilt_lines
-from .words import about, angstrom, arrow, count, reasons, seconds, short, trend, until
+from .words import about, angstrom, arrow, count, lattice_kind, reasons, seconds, short, trend, until
 
 Entry = tuple[str, Part]
 _SHORT = ("ms/frame",)  # takes one line and is cut off, so that words have room
@@ -32,7 +32,11 @@ def facts(particle: ParticleView, width: int, height: int, look: Look = LOOK) ->
     word = trend(particle.resolution_trend)
     atoms = "" if particle.atoms is None else f", {count(particle.atoms)} atoms"
     atoms += f" ({clean(reasons(particle.elements))})" if particle.elements else ""
-    lattice = ("lattice", f"{angstrom(particle.lattice_constant_A, look, 3)}, rotation {turn}")
+    constant = angstrom(particle.lattice_constant_A, look, 3)
+    lattice = (
+        "lattice",
+        f"{clean(lattice_kind(particle.lattice, twinned=particle.twinned))} {constant}, rotation {turn}".lstrip(),
+    )
     entries = [
         *_judgement(particle, look),
         ("resolution", f"{angstrom(particle.resolution_A, look)} {arrow(word, look)} {word}".rstrip() + atoms),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..daemon.snapshot import ParticleView, Snapshot, StreamHealth
 from .block import clean
-from .words import clock, reasons, seconds
+from .words import clock, lattice_kind, reasons, seconds
 
 
 def books(stream: StreamHealth) -> str:
@@ -124,7 +124,8 @@ def particle_line(particle: ParticleView) -> str:
     if particle.resolution_A is not None:
         parts.append(f"{particle.resolution_A:.2f} A")
     if particle.lattice_constant_A is not None:
-        parts.append(f"lattice constant {particle.lattice_constant_A:.3f} A")
+        lattice = clean(lattice_kind(particle.lattice, twinned=particle.twinned))
+        parts.append(f"{lattice} lattice constant {particle.lattice_constant_A:.3f} A".lstrip())
     if particle.atoms is not None:
         parts.append(f"{particle.atoms} atoms")
     parts += filter(None, (clean(particle.verdict), _untrusted(particle), clean(particle.note)))

@@ -55,6 +55,11 @@ def angstrom(value: float | None, look: Look, digits: int = 2) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f} {look.angstrom}"
 
 
+def lattice_kind(lattice: str, *, twinned: bool) -> str:
+    """Which lattice was recognised: ``fcc``, ``twinned fcc``, or nothing."""
+    return f"{'twinned ' * twinned}{lattice}" if lattice else ""
+
+
 def percent(part: int, whole: int) -> str:
     """A share in per cent; never 100 unless it is all, never 0 unless it is nothing."""
     if whole <= 0:

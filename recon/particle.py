@@ -299,6 +299,7 @@ class ParticleReconstruction:
             verdict=self._judge(used),
             elements=counted(atoms),
             lattice=lattice.kind.name if lattice else None,
+            twinned=bool(mapper and placed and mapper.twinned),
         )
 
     def _judge(self, used: int) -> Verdict | None:

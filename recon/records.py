@@ -249,6 +249,7 @@ class ParticleStatus:
         default_factory=dict
     )  # of a tilt series: see `tilt_series.TiltReconstruction.geometry`
     lattice: str | None = None  # its kind, "fcc" or "bcc"
+    twinned: bool = False  # two grains of it that share a (111) plane
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from . import density as maps
+from ..words import lattice_kind
 from .atoms import atoms, scale, views
 from .chart import Band, Chart, Series, Strip, draw
 from .directions import sphere
@@ -94,10 +95,11 @@ def _headline(particle: Particle) -> list[tuple[str, str]]:
     turn = number(facts.get("rotation_per_frame_deg")) or number(facts.get("step_deg"))
     seen = particle.views
     sides = f"{100 * np.count_nonzero(seen) / len(seen):.0f}\u202f%" if len(seen) else "–"
+    lattice = lattice_kind(str(facts.get("lattice") or ""), twinned=facts.get("twinned") is True)
     entries = [
         ("resolution (FSC 0.143)", quantity(facts.get("resolution_A"), "Å", 2)),
         ("atoms", count(facts.get("atoms"))),
-        ("lattice constant", quantity(facts.get("lattice_constant_A"), "Å", 3)),
+        (f"{lattice} lattice constant".lstrip(), quantity(facts.get("lattice_constant_A"), "Å", 3)),
         ("sides seen", sides),
         ("frames used", f"{count(facts.get('frames_used'))}"),
         ("of frames seen", count(facts.get("frames_seen"))),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tumble.daemon.particles import ParticleEntry, no_status
+from tumble.daemon.particles import ParticleEntry, describe, no_status
 from tumble.daemon.snapshot import SCHEMA_VERSION, Snapshot, StreamHealth, from_json
 from tumble.daemon.views import SLICE_PX, disk_free_MiB, judged, particle_view, verdict
 from tumble.recon.records import ParticleStatus, TrackedParticle, Trust, Verdict
@@ -46,6 +46,18 @@ def test_trust_is_passed_on_in_plain_numbers():
     assert view.trust_reasons == ("two maps disagree",)
     assert view.trust == {"frames": 900.0, "agreement": 0.61}
     assert view_of(no_status(1)).trusted is None
+
+
+def test_the_lattice_that_was_recognised_is_told():
+    assert (view_of(no_status(1)).lattice, view_of(no_status(1)).twinned) == ("", False)
+    twin = replace(no_status(1), lattice="fcc", twinned=True, lattice_constant_A=3.92)
+    assert (view_of(twin).lattice, view_of(twin).twinned) == ("fcc", True)
+    assert "twinned fcc lattice constant 3.920 A" in describe(twin)
+
+
+def test_readers_pass_over_fields_that_they_do_not_know():
+    text = Snapshot(SCHEMA_VERSION, "0", 1, 0.0, 0.0, "RUNNING", "", StreamHealth()).to_json()
+    assert from_json(text[:-1] + ',"later":[1]}').phase == "RUNNING"
 
 
 def test_a_snapshot_comes_back_as_it_was():

@@ -89,6 +89,8 @@ def particle(number: int, received: int, done: bool = False) -> ParticleView:
         frames_used=used,
         frames_rejected=rejected,
         frames_in_flight=in_flight if mapped else seen,
+        lattice="" if state == "COLLECTING" else "fcc",
+        twinned=state != "COLLECTING" and number == 2,
         lattice_constant_A=3.923 + 0.011 * number if state != "COLLECTING" else None,
         step_deg=2.31 + 0.2 * number if state != "COLLECTING" else None,
         resolution_A=resolution,

@@ -15,7 +15,7 @@ from tumble.dashboard.facts import essentials, facts
 from tumble.dashboard.layout import PLANES, ViewState, screen
 from tumble.dashboard.look import Look
 from tumble.dashboard.panels import log_panel, overview, stream_lines
-from tumble.dashboard.plain import PlainLines
+from tumble.dashboard.plain import PlainLines, particle_line
 from tumble.dashboard.words import mebibytes, span
 
 FULL, ASCII = Look(), Look(unicode=False, colours=0)
@@ -139,6 +139,16 @@ def test_reasons_are_wrapped_where_there_is_room(fakes: ModuleType) -> None:
     assert wrap("one two three", 7, 2, "…") == ["one two", "three"]
     assert wrap("one two three", 7, 1, "…") == ["one tw…"]
     assert wrap("averyverylongword", 7, 3, "…") == ["averyv…"]
+
+
+def test_the_lattice_that_was_recognised_is_named(fakes: ModuleType) -> None:
+    single, twin = fakes.snapshot(12.0, 2).particles
+    assert "fcc 3.934" in text(facts(single, 60, 20))
+    assert "twinned fcc 3.945" in text(facts(twin, 60, 20))
+    assert "twinned fcc lattice constant 3.945 A" in particle_line(twin)
+    unknown = replace(twin, lattice="", twinned=False)
+    assert "lattice    3.945" in text(facts(unknown, 60, 20))
+    assert ", lattice constant 3.945 A" in particle_line(unknown)
 
 
 def test_styled_words_flow_over_lines() -> None:

@@ -38,6 +38,7 @@ def test_both_grains_come_out_right(synthetic: ModuleType, scoring: ModuleType, 
     assert result is not None
     assert mapper is not None
     assert mapper.twinned
+    assert (particle.status().lattice, particle.status().twinned) == ("fcc", True)
     rows = result.poses
     used = np.array([row.used for row in rows])
     poses = scoring.score_poses(

@@ -103,6 +103,7 @@ def test_what_the_daemon_judged_is_shown(session: Path, fakes: ModuleType) -> No
         "two independent accounts agree on 61 % of the atoms only",
         "target 0.8 Å",
         "evenness of the views",
+        "twinned fcc lattice constant",
         "The forecast",
         "verdict",
     ):
