@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from . import density as maps
 from ..words import lattice_kind
+from . import density as maps
 from .atoms import atoms, scale, views
 from .chart import Band, Chart, Series, Strip, draw
 from .directions import sphere
