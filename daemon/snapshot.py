@@ -6,9 +6,7 @@ import json
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-SCHEMA_VERSION = (
-    1  # raised when a field goes or means something else; a new one has a default, and readers pass it over
-)
+SCHEMA_VERSION = 1  # raised when a field goes or means something else; new ones have defaults, old readers skip them
 Picture = tuple[bytes, ...]  # rows of grey values 0..255
 
 

@@ -32,18 +32,15 @@ def facts(particle: ParticleView, width: int, height: int, look: Look = LOOK) ->
     word = trend(particle.resolution_trend)
     atoms = "" if particle.atoms is None else f", {count(particle.atoms)} atoms"
     atoms += f" ({clean(reasons(particle.elements))})" if particle.elements else ""
-    constant = angstrom(particle.lattice_constant_A, look, 3)
-    lattice = (
-        "lattice",
-        f"{clean(lattice_kind(particle.lattice, twinned=particle.twinned))} {constant}, rotation {turn}".lstrip(),
-    )
+    kind = lattice_kind(particle.lattice, twinned=particle.twinned)
+    lattice = f"{clean(kind)} {angstrom(particle.lattice_constant_A, look, 3)}, rotation {turn}".lstrip()
     entries = [
         *_judgement(particle, look),
         ("resolution", f"{angstrom(particle.resolution_A, look)} {arrow(word, look)} {word}".rstrip() + atoms),
         *tilt_lines(particle.tilts, look.angstrom),
         *_metrics(particle),
         ("frames", _frames(particle)),
-        *(() if particle.tilts else (lattice,)),
+        *(() if particle.tilts else (("lattice", lattice),)),
         ("place", f"({x:.0f}, {y:.0f}) px, diameter {angstrom(particle.diameter_A, look, 1)}"),
         ("ms/frame", milliseconds(particle.ms_per_frame)),
     ]
