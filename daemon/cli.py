@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import __version__
+from . import tilt_options as tilting
 from .bench_command import bench
 from .errors import FAILED, USAGE, TumbleError, UsageError
 from .in_front import line as _line
@@ -19,17 +20,6 @@ from .operator_commands import config_app, control, keys_app
 from .report_command import ReportMaker, report
 from .report_command import loader as report_loader
 from .selftest import selftest
-from .tilt_options import (
-    AxisOption,
-    BoxOption,
-    DatasetOption,
-    PosesOption,
-    TiltsOption,
-    WideOption,
-    element_settings,
-    replayed_tilts,
-    tilt_settings,
-)
 from .viewer_commands import loader as dashboard_loader
 from .viewer_commands import status, watch
 
@@ -186,11 +176,13 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a session whose daemon was killed, if there is one.")
     ] = False,
-    poses: PosesOption = None,
-    tilts: TiltsOption = None,
-    tilt_axis: AxisOption = None,
-    tilt_box: BoxOption = None,
-    tilt_wide: WideOption = None,
+    poses: tilting.PosesOption = None,
+    tilts: tilting.TiltsOption = None,
+    tilt_axis: tilting.AxisOption = None,
+    tilt_box: tilting.BoxOption = None,
+    tilt_wide: tilting.WideOption = None,
+    tilt_thick: tilting.ThickOption = None,
+    tilt_align: tilting.AlignOption = None,
 ) -> int:
     """Reconstruct a live stream of a detector."""
     from .config import RUN_DEFAULTS, check_source
@@ -205,7 +197,9 @@ def run(
         config,
         stream={"source": source, "timeout_s": timeout, "series": series},
         reconstruction=_known(element, lattice_constant, pixel_size, target, bootstrap_frames, threads),
-        tilts=tilt_settings(poses=poses, file=tilts, axis=tilt_axis, box=tilt_box, wide=tilt_wide),
+        tilts=tilting.tilt_settings(
+            poses=poses, file=tilts, axis=tilt_axis, box=tilt_box, wide=tilt_wide, thick=tilt_thick, align=tilt_align
+        ),
         session={"record": record, "overwrite": overwrite or None},
         status={"endpoint": status_endpoint},
         log={"format": log_format},
@@ -237,18 +231,20 @@ def replay(
     threads: ThreadsOption = None,
     seconds: Annotated[float | None, typer.Option("--seconds", min=0.1, help="End the stream after this long.")] = None,
     status_endpoint: EndpointOption = None,
-    dataset: DatasetOption = None,
-    poses: PosesOption = None,
-    tilts: TiltsOption = None,
-    tilt_axis: AxisOption = None,
-    tilt_box: BoxOption = None,
-    tilt_wide: WideOption = None,
+    dataset: tilting.DatasetOption = None,
+    poses: tilting.PosesOption = None,
+    tilts: tilting.TiltsOption = None,
+    tilt_axis: tilting.AxisOption = None,
+    tilt_box: tilting.BoxOption = None,
+    tilt_wide: tilting.WideOption = None,
+    tilt_thick: tilting.ThickOption = None,
+    tilt_align: tilting.AlignOption = None,
 ) -> int:
     """Send a recorded stream over the wire that a detector uses, and reconstruct it."""
     from .publishing import Plan, events
 
     known: dict[str, Any] = {} if pixel_size is None else {"pixel_size_A": pixel_size}
-    angles, known["dataset"] = replayed_tilts(file, tilts, dataset)
+    angles, known["dataset"] = tilting.replayed_tilts(file, tilts, dataset)
     plan = Plan(path=file, speed=_speed(speed), seconds=seconds, known=known, tilts=angles)
     if publish is not None:
         return publish_in_front(plan, publish)
@@ -256,7 +252,14 @@ def replay(
         config,
         stream={"when_full": "block", "timeout_s": 600.0, "series": 1},
         reconstruction=_known(element, lattice_constant, pixel_size, target, bootstrap_frames, threads),
-        tilts=tilt_settings(poses="stream" if angles else poses, axis=tilt_axis, box=tilt_box, wide=tilt_wide),
+        tilts=tilting.tilt_settings(
+            poses="stream" if angles else poses,
+            axis=tilt_axis,
+            box=tilt_box,
+            wide=tilt_wide,
+            thick=tilt_thick,
+            align=tilt_align,
+        ),
         session={"record": record, "overwrite": overwrite or None},
         status={"endpoint": status_endpoint},
     )
@@ -344,7 +347,7 @@ def _known(
     threads: int | None,
 ) -> dict[str, Any]:
     return {
-        **element_settings(element),
+        **tilting.element_settings(element),
         "lattice_constant_A": lattice,
         "pixel_size_A": pixel,
         "target_resolution_A": target,

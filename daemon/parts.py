@@ -165,6 +165,7 @@ class RealParts:
                 known.target_resolution_A,
                 tilts.wide,
                 known.elements,
+                tilts.thick,
             )
             series: ParticleLike = TiltReconstruction(number, pixel_size_A, options, self._ready())
             return series

@@ -24,6 +24,13 @@ BoxOption = Annotated[
 WideOption = Annotated[
     float | None, typer.Option("--tilt-wide", help="Specimen across the axis, in fields; 3 for a film [1].")
 ]
+ThickOption = Annotated[
+    float | None, typer.Option("--tilt-thick", help="Specimen along the beam, in fields, where it is thinner [1].")
+]
+AlignOption = Annotated[
+    bool | None,
+    typer.Option("--tilt-align/--no-tilt-align", help="Match shifts and small turns of tilts, or leave them as told."),
+]
 DatasetOption = Annotated[str | None, typer.Option("--dataset", help="Where the frames are in an HDF5 file.")]
 
 
@@ -34,6 +41,8 @@ def tilt_settings(
     axis: float | None = None,
     box: str | None = None,
     wide: float | None = None,
+    thick: float | None = None,
+    align: bool | None = None,
 ) -> dict[str, Any]:
     """The section `tilts` of the configuration; a file without a word on poses means that they come from it.
 
@@ -49,7 +58,15 @@ def tilt_settings(
             corners = ()
         if len(corners) != 4:
             raise UsageError(f"--tilt-box {box}: give four whole numbers X,Y,WIDTH,HEIGHT in pixels")
-    return {"poses": poses or ("file" if file else None), "file": file, "axis_deg": axis, "box": corners, "wide": wide}
+    return {
+        "poses": poses or ("file" if file else None),
+        "file": file,
+        "axis_deg": axis,
+        "box": corners,
+        "wide": wide,
+        "thick": thick,
+        "align": align,
+    }
 
 
 def element_settings(words: str | None) -> dict[str, Any]:

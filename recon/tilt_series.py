@@ -45,7 +45,7 @@ class TiltOptions:
     ----------
     axis_deg : direction of the tilt axis in the image, from x (columns) towards y (rows).
     align : match shifts and small turns of the tilts.
-    wide : how many fields wide the specimen is across the axis, see `tilts.TiltVolume`.
+    wide, thick : how many fields wide the specimen is across the axis, and thick along the beam: `tilts.TiltVolume`.
     element, lattice_constant_A : where atoms may be; any when not given. elements : of an alloy, lightest first.
     target_resolution_A : what the operator wants.
     """
@@ -57,6 +57,7 @@ class TiltOptions:
     target_resolution_A: float = 1.0
     wide: float = 1.0
     elements: tuple[str, ...] = ()
+    thick: float = 1.0
 
     @property
     def neighbour_A(self) -> float:
@@ -133,7 +134,9 @@ class TiltReconstruction:
             self._fail(f"a field of {width} x {height} px; maps are up to {MOST_PX} px: give a smaller --tilt-box")
             return False
         known = self.options
-        self._volume = TiltVolume(height, width, known.axis_deg, self._device, align=known.align, wide=known.wide)
+        self._volume = TiltVolume(
+            height, width, known.axis_deg, self._device, align=known.align, wide=known.wide, thick=known.thick
+        )
         return True
 
     def finish(self) -> None:
@@ -339,5 +342,7 @@ class TiltReconstruction:
         """What summary.json says besides."""
         return {
             "left_out_correlation": [round(float(value), 4) for value in maps.predicted],
+            "matched": maps.matched,
             "shift_rms_px": float(np.sqrt((volume.shifts_px**2).sum(axis=1).mean())),
+            **(dict(zip(("R", "R_other_half"), maps.misfit, strict=True)) if maps.misfit else {}),
         }

@@ -8,19 +8,18 @@ where there is more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import affine_transform
 
 from .device import Device
 from .metrics.shells import shell_correlation
 from .rotations import conjugate, from_rotation_vector, multiply, normalise
-from .solvers.alignment import match
 from .solvers.iterative import iterate
 from .solvers.projector import Projector
+from .tilt_images import TiltImages
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.float32]
@@ -28,7 +27,9 @@ LIVE_ROUNDS, FINAL_ROUNDS = 4, 30  # of the solver, from the volume before
 MATCHED_FROM = 5  # tilts before which no map is worth matching an image to
 FINAL_MATCHES, MATCH_ROUNDS = 6, 8  # of all tilts at the end, and rounds of the solver after each
 TAPER = 0.06  # of a side: soft edge under which halves are compared
-SMALL_TURN = 0.06  # radians that an angle may be wrong by; what matching wants beyond it is refused
+MATCHED_TURNS = "yz"  # errors of the tilt angle, and turns in the plane
+CHECK_ROUNDS, CHECK_MATCHES = 12, 4  # of a half, before it is judged whether matching is for the better
+SURE = 2.0  # standard errors of the mean by which it has to be
 
 
 def lab_poses(poses: ArrayLike, axis_deg: float) -> Floats:
@@ -68,6 +69,9 @@ class TiltMaps:
     fsc : (n // 2 + 1,) of the halves, one value per cycle per box.
     predicted : (shells,) Fourier ring correlation of each tilt with the projection of the map of the other half, which
         does not contain it; mean over the tilts. The last value is that of ``min(image sides) // 2`` cycles.
+    misfit : R-factors ``sum |A x - b| / sum |b|`` of the images, in the volume of all of them (unfiltered, with what is
+        beside the field), and each in that of the other half. At the end only.
+    matched : the poses are matched ones, not those that were told.
     """
 
     joint: Image
@@ -75,6 +79,8 @@ class TiltMaps:
     half2: Image
     fsc: Floats
     predicted: Floats
+    misfit: tuple[float, float] | None = None
+    matched: bool = False
 
 
 class TiltVolume:
@@ -85,54 +91,56 @@ class TiltVolume:
     height, width : of the images, pixels. axis_deg : of the tilt axis, from x (columns) to y (rows).
     align : match shifts and small turns; of a film at the end only. What comes into its field with a new tilt is not in
         the map yet, and shifts matched to that lead astray (measured Ta film: final correlation 0.84 instead of 0.95).
+        At the end the poses as told stand, unless matched ones are seen to be better (`_bears_out`).
     wide : how many images wide the specimen is, across the axis. A film goes on beyond the field, and when tilted moves
         into it: what is there has to have a place in the volume, or it is put where it is not.
+    thick : how many images thick, along the beam; at most 1. Where a film is known not to be, nothing can be put.
 
-    The solver is fifty times as quick for poses that turn about y. So an axis nearer to x is worked on with x and y
-    exchanged, and turns in the plane are taken out of the images instead of being put into the poses.
+    An axis nearer to x than to y is worked on with x and y exchanged, because of `TiltImages`.
     """
 
     def __init__(
-        self, height: int, width: int, axis_deg: float, device: Device, *, align: bool = True, wide: float = 1.0
+        self,
+        height: int,
+        width: int,
+        axis_deg: float,
+        device: Device,
+        *,
+        align: bool = True,
+        wide: float = 1.0,
+        thick: float = 1.0,
     ) -> None:
         self._exchanged = abs(np.cos(np.radians(axis_deg))) > np.sqrt(0.5)
         self._shape = (width, height) if self._exchanged else (height, width)
         self._device, self._align = device, align
         self._follow = align and wide == 1
         across = self._shape[1] + 2 * round((wide - 1) / 2 * self._shape[1])
-        self._volume_shape = (self._shape[1], self._shape[0], across)
+        self._volume_shape = (max(1, round(thick * self._shape[1])), self._shape[0], across)
         self.edge = max(height, width) + max(height, width) % 2
-        self._given: list[Image] = []  # as they came, x and y exchanged where that is done
-        self._images = np.zeros((0, *self._shape), np.float32)  # turned back in the plane
-        self._poses, self._shifts, self._in_plane = np.zeros((0, 4)), np.zeros((0, 2)), np.zeros(0)
-        self._told = np.zeros((0, 4))
+        self._tilts = TiltImages.none(*self._shape)
         self._volumes: list[Any] = [None, None, None]  # joint, half 1, half 2
 
     def __len__(self) -> int:
-        return len(self._given)
+        return len(self._tilts)
 
     def add(self, image: Image, pose: ArrayLike) -> None:
         """Take an image (height, width), background taken off, and its pose (4,) in the lab frame."""
         given = np.ascontiguousarray(image.T if self._exchanged else image, np.float32)
-        quaternion = mirrored(pose) if self._exchanged else np.asarray(pose, np.float64)
-        self._given.append(given)
-        self._images = np.concatenate([self._images, given[None]])
-        self._poses, self._told = np.vstack([self._poses, quaternion]), np.vstack([self._told, quaternion])
-        self._shifts, self._in_plane = np.vstack([self._shifts, np.zeros(2)]), np.append(self._in_plane, 0.0)
-        if self._follow and len(self) > MATCHED_FROM:
-            self._match("")
+        self._tilts = self._tilts.joined(given, mirrored(pose) if self._exchanged else np.asarray(pose, np.float64))
+        if self._follow and len(self) > MATCHED_FROM and self._volumes[0] is not None:
+            self._tilts = self._tilts.matched(self._volumes[0], "", self._device)
 
     @property
     def poses(self) -> Floats:
         """(m, 4) poses as they are now, lab frame."""
-        turned = multiply(_about_beam(self._in_plane), self._poses)
+        turned = multiply(_about_beam(self._tilts.in_plane), self._tilts.poses)
         return mirrored(turned) if self._exchanged else turned
 
     @property
     def shifts_px(self) -> Floats:
         """(m, 2) where the body's origin is seen, (x, y) from pixel ``size // 2`` of each image."""
-        cosine, sine = np.cos(self._in_plane), np.sin(self._in_plane)
-        x, y = self._shifts.T
+        cosine, sine = np.cos(self._tilts.in_plane), np.sin(self._tilts.in_plane)
+        x, y = self._tilts.shifts_px.T
         shifts = np.stack([cosine * x - sine * y, sine * x + cosine * y], axis=1)
         return shifts[:, ::-1] if self._exchanged else shifts
 
@@ -143,54 +151,88 @@ class TiltVolume:
         ------
         ValueError : fewer than two images, or nothing in them.
         """
+        every = np.ones(len(self), bool)
         if final and self._align and len(self) > MATCHED_FROM:
-            for _ in range(FINAL_MATCHES):
-                self._match("yz")
-                self._advance(0, np.ones(len(self), bool), MATCH_ROUNDS)
+            if self._bears_out(halves):
+                for _ in range(FINAL_MATCHES):
+                    self._advance(0, every, MATCH_ROUNDS)
+                    self._tilts = self._tilts.matched(self._volumes[0], MATCHED_TURNS, self._device)
+            else:
+                self._tilts = self._tilts.as_told()
         rounds = FINAL_ROUNDS if final else LIVE_ROUNDS
-        self._advance(0, np.ones(len(self), bool), rounds)
+        self._advance(0, every, rounds)
         for half in (0, 1):
             self._advance(1 + half, halves == half, rounds)
         joint, *parts = (self._cube(volume) for volume in self._volumes)
         fsc = shell_correlation(parts[0] * self._window(), parts[1] * self._window())
-        return TiltMaps(_filtered(joint, fsc), parts[0], parts[1], fsc, self._predicted(halves))
+        unseen = self._unseen(halves)
+        predicted, matched = self._predicted(unseen), bool(self._tilts.shifts_px.any())
+        maps = TiltMaps(_filtered(joint, fsc), parts[0], parts[1], fsc, predicted, matched=matched)
+        if not final:
+            return maps
+        seen = self._host(self._projector().forward(self._volumes[0]))
+        return replace(maps, misfit=(self._r_factor(seen), self._r_factor(unseen)))
 
     def _projector(self) -> Projector:
-        return Projector(self._volume_shape, self._shape, self._poses, self._shifts, self._device)
+        return self._tilts.projector(self._volume_shape, self._device)
 
     def _advance(self, number: int, which: NDArray[np.bool_], rounds: int) -> None:
-        projector = self._projector().select(which)
-        start = self._volumes[number]
-        self._volumes[number] = iterate(projector, self._images[which], start=start, iterations=rounds).volume
+        projector, start = self._projector().select(which), self._volumes[number]
+        self._volumes[number] = iterate(projector, self._tilts.images[which], start=start, iterations=rounds).volume
 
-    def _match(self, turns: str) -> None:
-        """One step of all poses towards the images, against the joint volume."""
-        if self._volumes[0] is None:
-            return
-        before = self._projector()
-        after = match(before, self._images, self._volumes[0], turns=turns)
-        self._shifts = after.shifts_px
-        if not turns:
-            return
-        vectors = 2 * multiply(after.quaternions, conjugate(before.quaternions))[:, 1:]  # small turns
-        vectors[np.abs(vectors).max(axis=1) > SMALL_TURN] = 0.0
-        along = np.zeros_like(vectors)
-        along[:, 1] = vectors[:, 1]
-        turned = multiply(from_rotation_vector(along), self._poses)
-        near = np.abs((turned * self._told).sum(axis=1)) > np.cos(SMALL_TURN / 2)
-        self._poses = np.where(near[:, None], turned, self._poses)
-        self._in_plane = np.clip(self._in_plane + vectors[:, 2], -SMALL_TURN, SMALL_TURN)
-        pairs = zip(self._given, self._in_plane, strict=True)
-        self._images = np.stack([_turned_back(image, angle) for image, angle in pairs])
+    def _bears_out(self, halves: NDArray[np.int64]) -> bool:
+        """Whether matching makes a map of one half tell the images of the other better, by `SURE` standard errors.
 
-    def _predicted(self, halves: NDArray[np.int64]) -> Floats:
-        projector, total = self._projector(), np.zeros(min(self._shape) // 2 + 1)
+        Matched always looks better on the images that were matched. So it is done anew within each half, from the poses
+        as told, and judged by images that had no part in it; those may move and turn towards either map.
+        """
+        gains: list[float] = []
         for half in (0, 1):
-            seen = projector.select(halves == half)
-            images = self._images[halves == half]
-            for image, other in zip(images, self._host(seen.forward(self._volumes[2 - half])), strict=True):
-                total += ring_correlation(image, other, len(total))
-        return total / len(self)
+            tilts, unseen = self._tilts.as_told(halves == half), self._tilts.as_told(halves != half)
+            if min(len(tilts), len(unseen)) < 2:
+                return False
+            told = self._solved(tilts, None, CHECK_ROUNDS)
+            volume = told
+            for _ in range(CHECK_MATCHES):
+                tilts = tilts.matched(volume, MATCHED_TURNS, self._device)
+                volume = self._solved(tilts, volume, MATCH_ROUNDS)
+            told = self._solved(tilts.as_told(), told, CHECK_MATCHES * MATCH_ROUNDS)
+            gains += list(np.log(self._rest(unseen, told) / self._rest(unseen, volume)))
+        return float(np.mean(gains)) > SURE * float(np.std(gains)) / np.sqrt(len(gains))
+
+    def _solved(self, tilts: TiltImages, start: Any, rounds: int) -> Any:
+        return iterate(
+            tilts.projector(self._volume_shape, self._device),
+            tilts.images,
+            start=start,
+            iterations=rounds,
+            tolerance=0.0,
+        ).volume
+
+    def _rest(self, tilts: TiltImages, volume: Any) -> Floats:
+        """What a volume leaves of each image (m,), the image being where it suits the volume, and as bright."""
+        for _ in range(CHECK_MATCHES):
+            tilts = tilts.matched(volume, MATCHED_TURNS, self._device)
+        seen = self._host(tilts.projector(self._volume_shape, self._device).forward(volume)).astype(np.float64)
+        axes = (1, 2)
+        scale = (seen * tilts.images).sum(axis=axes) / np.maximum((seen * seen).sum(axis=axes), 1e-30)
+        left = tilts.images - scale[:, None, None] * seen
+        return np.sqrt((left * left).sum(axis=axes))
+
+    def _unseen(self, halves: NDArray[np.int64]) -> Image:
+        """Projections (m, h, w), each of the map of the half that does not contain the image."""
+        projector, unseen = self._projector(), np.empty_like(self._tilts.images)
+        for half in (0, 1):
+            unseen[halves == half] = self._host(projector.select(halves == half).forward(self._volumes[2 - half]))
+        return unseen
+
+    def _predicted(self, unseen: Image) -> Floats:
+        rings = min(self._shape) // 2 + 1
+        pairs = zip(self._tilts.images, unseen, strict=True)
+        return np.asarray(np.mean([ring_correlation(image, other, rings) for image, other in pairs], axis=0))
+
+    def _r_factor(self, projected: Image) -> float:
+        return float(np.abs(projected - self._tilts.images).sum() / np.abs(self._tilts.images).sum())
 
     def _host(self, array: Any) -> NDArray[np.float32]:
         return np.asarray(self._device.to_host(array), np.float32)
@@ -207,7 +249,7 @@ class TiltVolume:
     def _window(self) -> Image:
         """Soft edge of the part of the cube that the solver fills."""
         height, width = self._shape
-        lines = np.meshgrid(*(_taper(n) for n in (width, height, width)), indexing="ij")
+        lines = np.meshgrid(*(_taper(n) for n in (self._volume_shape[0], height, width)), indexing="ij")
         return self._cube(self._device.asarray(lines[0] * lines[1] * lines[2]))
 
 
@@ -215,17 +257,6 @@ def _about_beam(angles: Floats) -> Floats:
     vectors = np.zeros((len(angles), 3))
     vectors[:, 2] = angles
     return from_rotation_vector(vectors)
-
-
-def _turned_back(image: Image, angle: float) -> Image:
-    """The image turned by ``-angle`` (radians, from x to y) about pixel ``size // 2``."""
-    if angle == 0:
-        return image
-    cosine, sine = np.cos(angle), np.sin(angle)
-    matrix = np.array([[cosine, sine], [-sine, cosine]])  # (row, column) of the source from those of the result
-    middle = np.array(image.shape) // 2
-    turned: Image = affine_transform(image, matrix, middle - matrix @ middle, order=3, mode="nearest")
-    return turned
 
 
 def _taper(length: int) -> Image:

@@ -84,6 +84,9 @@ def match(projector: Projector, images: Any, volume: Any, *, turns: str = "yz", 
     projected = to_host(projector.forward(volume)).astype(np.float64)
     columns = [-np.gradient(projected, axis=2), -np.gradient(projected, axis=1)]  # by the shifts in x and y
     for axis in turns:
+        if axis == "z":
+            columns.append(_by_turns_in_plane(projector, columns))
+            continue
         vector = np.zeros(3)
         vector[AXES.index(axis)] = STEP_RAD
         turned = replace(projector, quaternions=multiply(from_rotation_vector(vector), projector.quaternions))
@@ -105,6 +108,15 @@ def match(projector: Projector, images: Any, volume: Any, *, turns: str = "yz", 
         quaternions=multiply(from_rotation_vector(vectors), projector.quaternions),
         shifts_px=projector.shifts_px + shifts,
     )
+
+
+def _by_turns_in_plane(projector: Projector, by_shifts: list[Floats]) -> Floats:
+    """Derivative of projections (m, h, w) by turns from x to y, of those by shifts in x and y: nothing is projected."""
+    height, width = projector.image_shape
+    shifts = projector.shifts_px[:, :, None, None]
+    x = np.arange(width) - width // 2 - shifts[:, 0]
+    y = np.arange(height)[:, None] - height // 2 - shifts[:, 1]
+    return x * by_shifts[1] - y * by_shifts[0]
 
 
 def without_common(quaternions: Floats, shifts: Floats, vectors: Floats) -> tuple[Floats, Floats]:

@@ -146,6 +146,11 @@ def test_settings_of_the_command_line(tmp_path):
     chosen = tilt_settings(file="a.tlt", axis=0.0, box="1,2,30,40")
     assert load(None, {"tilts": chosen}).tilts.box == (1, 2, 30, 40)
     assert (chosen["poses"], tilt_settings()["poses"]) == ("file", None)
+    assert [load(None, {"tilts": tilt_settings(align=how)}).tilts.align for how in (None, True, False)] == [
+        True,
+        True,
+        False,
+    ]
     with pytest.raises(UsageError, match="--tilt-box 1,2: give four whole numbers"):
         tilt_settings(box="1,2")
     with pytest.raises(UsageError, match="but no file: give it with --tilts"):

@@ -58,6 +58,7 @@ def test_a_map_after_every_tilt_and_the_atoms_at_the_end():
     assert status.tilts["next_deg"] == facts["next_deg"]
     assert abs(facts["next_deg"]) == 78
     assert 1.2 < status.tilts["elongation"] < 1.4
+    assert 0 < facts["R"] < facts["R_other_half"] < 1
     assert status.tilts["axis_A"] <= status.tilts["beam_A"]
     found = np.array([atom.position_A for atom in result.atoms])
     distance = cKDTree(found).query(crystal_A())[0]

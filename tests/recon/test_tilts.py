@@ -96,16 +96,35 @@ def test_ring_correlation_of_equal_and_of_unlike_images():
 
 def test_a_film_is_matched_at_the_end_only():
     """Of one that goes on beyond the field a new tilt shows what the map does not know yet."""
-    images, poses = tilt_images(crystal_A(), ANGLES[:8], shape=(24, 24), shifts_px=np.full((8, 2), 0.5))
-    followed = {}
-    for wide in (1.0, 3.0):
-        volume = TiltVolume(24, 24, 90.0, cpu(), wide=wide)
-        for image, pose in zip(images, poses, strict=True):
+    shifts = np.random.default_rng(3).normal(size=(len(ANGLES), 2))
+    images, poses = tilt_images(crystal_A(), ANGLES, shape=(30, 30), shifts_px=shifts)
+    for wide, follows in ((1.0, True), (3.0, False)):
+        volume = TiltVolume(30, 30, 90.0, cpu(), wide=wide)
+        for number, (image, pose) in enumerate(zip(images, poses, strict=True)):
             volume.add(image, pose)
-            if len(volume) >= 4:
-                volume.solve(half_by_rank(np.arange(len(volume), dtype=float)))
-        followed[wide] = np.abs(volume.shifts_px).max()
-    assert followed[1.0] > 0
-    assert followed[3.0] == 0
-    volume.solve(half_by_rank(np.arange(8.0)), final=True)
-    assert np.abs(volume.shifts_px).max() > 0
+            if number in (5, 6):
+                volume.solve(half_by_rank(np.arange(number + 1.0)))
+        assert volume.shifts_px.any() == follows
+    volume.solve(half_by_rank(tilt_angles_deg(poses, 90.0)), final=True)
+    assert shift_error_px(volume, poses, shifts) < 0.3
+
+
+def test_poses_stay_as_they_were_told_unless_matched_ones_tell_other_images_better():
+    """Noise can be matched, too; images that had no part in it are not told better by that."""
+    images, poses = tilt_images(crystal_A(), ANGLES, shape=(40, 40), noise=0.3)
+    volume, maps = solved(images, poses, 90.0, align=True)
+    assert not maps.matched
+    assert not volume.shifts_px.any()
+    np.testing.assert_array_equal(volume.poses, poses)
+
+
+def test_a_thin_film_has_no_place_beyond_its_thickness():
+    images, poses = tilt_images(crystal_A(), ANGLES[::3], shape=(40, 44))
+    volume = TiltVolume(40, 44, 90.0, cpu(), align=False, wide=2.0, thick=0.5)
+    for image, pose in zip(images, poses, strict=True):
+        volume.add(image, pose)
+    maps = volume.solve(half_by_rank(tilt_angles_deg(poses, 90.0)), final=True)
+    layers = np.flatnonzero(maps.half1.any(axis=(1, 2)))
+    assert (layers.min(), layers.max(), volume.edge) == (11, 32, 44)
+    seen, unseen = maps.misfit
+    assert seen < unseen < 1
