@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -34,7 +33,7 @@ from .publishing import Plan, PublisherProcess
 from .resuming import interrupted, journal, tidy
 from .session import Session, prepare
 from .snapshot import Snapshot
-from .stops import StopRequests
+from .stops import StopRequests, when_parent_ends
 from .threads import reconstruction_threads, single_threaded, wait_asleep
 from .viewer import Viewer
 
@@ -87,7 +86,7 @@ def run_here(
     stops = StopRequests()
     with stops.listening():  # from the first moment: an end that is asked for while things start is an orderly one too
         if watch_parent:
-            _stop_with_parent(stops)
+            when_parent_ends(stops.request)
         return _run(job, write, opened, stops)
 
 
@@ -142,18 +141,6 @@ def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], 
         run = Chapters(settings, job.command, parts, intake, control, orders, stops, health, write, spools, hire)
         again = f"goes on with the session in {folder}: what was recorded is worked off again" if resumed else ""
         return run.run(crew, session, workers, journal(folder) if resumed else (), again)
-
-
-def _stop_with_parent(stops: StopRequests) -> None:
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        stops.request()
-
-    threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 
 def daemon_child(job: Job, tell: Connection) -> None:

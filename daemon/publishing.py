@@ -18,6 +18,7 @@ from typing import Any, Literal
 from ..stream.encoded import EncodedFrame
 from ..stream.frame import Event, Frame, Quaternion, SeriesEnd
 from .errors import TumbleError, UsageError
+from .stops import when_parent_ends
 from .threads import single_threaded
 
 Speed = float | Literal["max"]
@@ -123,7 +124,7 @@ def publish_child(plan: Plan, endpoint: str, answer: Connection) -> None:
     """Body of the publisher process; answers with its address, then with the end or what went wrong."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to everybody; the daemon decides
     single_threaded()
-    _end_with_parent()
+    when_parent_ends(lambda: os._exit(1))
     try:
         frames = publish(plan, endpoint, lambda uri: answer.send(("uri", uri)), threading.Event())
         answer.send(("sent", frames))
@@ -134,18 +135,6 @@ def publish_child(plan: Plan, endpoint: str, answer: Connection) -> None:
         )
         if os.environ.get("TUMBLE_DEBUG"):
             raise
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 
 class PublisherProcess:

@@ -1,14 +1,31 @@
-"""Being asked to stop: by a signal or by another thread. A handler only counts; who works looks at the count."""
+"""Being asked to stop: by a signal, by another thread, or because the process that began this one is gone.
+
+A handler only counts; who works looks at the count.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 PATIENCE = 2  # requests after which a signal breaks off whatever is running
+
+
+def when_parent_ends(act: Callable[[], object]) -> None:
+    """Call `act`, in a thread, when the process that began this one is gone; never in one that nobody here began."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        act()
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 
 class StopRequests:

@@ -7,7 +7,6 @@ import os
 import pickle
 import signal
 import struct
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from .parcel_ring import TICKET, ParcelRing
 from .parcels import Parcel, unpack
 from .particle_files import ParticleStore
 from .parts import Parts
+from .stops import when_parent_ends
 from .threads import size_thread_pools
 from .views import memory_MiB
 from .workshop import FilesLike, Report, Workshop
@@ -254,7 +254,7 @@ def work_on(plan: WorkerPlan, tickets: Connection, tell: Connection) -> None:
     """Body of a worker process: takes parcels by their tickets, and tells what comes of them."""
     for number in (signal.SIGINT, signal.SIGTERM):  # terminals and service managers send them to everybody
         signal.signal(number, signal.SIG_IGN)  # the daemon decides
-    _end_with_parent()
+    when_parent_ends(lambda: os._exit(1))
     os.nice(NICENESS)
     size_thread_pools(plan.threads)
     if plan.number:
@@ -320,15 +320,3 @@ def _send(tell: Connection, report: Report) -> None:
     tell.send_bytes(_REPORT.pack(b"r", len(buffers), memory_MiB()) + text)
     for buffer in buffers:
         tell.send_bytes(buffer.raw())
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent watch", daemon=True).start()
