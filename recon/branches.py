@@ -215,12 +215,16 @@ def trusted(poses: Floats, mass: Floats, sigma_deg: float, anchor: Floats | None
     return np.asarray((mass > SURE) & smooth & ~excursions(line, sigma_deg)[new])
 
 
+def jumps(poses: Floats, sigma_deg: float, sigmas: float = IMPLAUSIBLE) -> NDArray[np.intp]:
+    """Frames whose pose tumbling does not reach from that of the frame before."""
+    turns = angle_deg(poses[1:], poses[:-1])
+    return np.flatnonzero(turns > sigmas * max(sigma_deg, LEAST_SIGMA_DEG)) + 1
+
+
 def excursions(poses: Floats, sigma_deg: float) -> NDArray[np.bool_]:
     """Frames of short stretches between two jumps that no tumbling makes: a branch that was left for a moment."""
-    turns = angle_deg(poses[1:], poses[:-1])
-    jumps = np.flatnonzero(turns > IMPLAUSIBLE * max(sigma_deg, LEAST_SIGMA_DEG)) + 1
     out = np.zeros(len(poses), np.bool_)
-    for first, last in itertools.pairwise(jumps):
+    for first, last in itertools.pairwise(jumps(poses, sigma_deg)):
         if last - first <= EXCURSION_FRAMES:
             out[first:last] = True
     if out.mean() > MOST_EXCURSIONS:  # no moments then: the path hops, as between the grains of a twin

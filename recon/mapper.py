@@ -285,7 +285,7 @@ class Mapper:
             self.limits.score, self._band, self.step_deg, site,
             keep=branches.CANDIDATES if (turn == 0 and thorough) or twinned else 2,
             folds=FOLDS if thorough or len(rows) < FEW_FRAMES else 2, polish=thorough, base=self._ledger.left,
-            around=around,
+            around=around, origin_px=buffer.origin_px[rows],
         )  # fmt: skip
         return Decided(decided[0], site, *decided[1:])
 

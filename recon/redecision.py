@@ -25,6 +25,7 @@ from .branches import (
 from .device import Device
 from .indexing import Candidates
 from .maps import Accumulator, Sums, filled_map, rough_map
+from .pursuit import Scene, pursue
 from .rotations import GROUP_ORDER, angle_deg, midpoints
 from .site import Site
 from .volume import Grid, as_kernel_volume
@@ -102,6 +103,7 @@ def redecide(
     polish: bool = True,
     base: Accumulator | None = None,
     around: Floats,
+    origin_px: Floats,
 ) -> tuple[Path, Redecision, Floats]:
     """Decide the branch of every buffered frame anew, each block of frames against a map that leaves it out.
 
@@ -114,6 +116,7 @@ def redecide(
         else only those whose branch changed, so that poses refined in full band stay as they are.
     base : sums of older frames that are no longer in the buffer, two sets (halves), always part of the map; on this
         grid or a larger one. around : (t, 2) where the particle's middle is expected, px from the middle of the box.
+    origin_px : (t, 2) the middle of the box in the field.
 
     Returns
     -------
@@ -156,29 +159,39 @@ def redecide(
         left_out = [sums.sums(2 * f + h) for h in (0, 1)]
         rest = [(total[h][0] - left_out[h][0], total[h][1] - left_out[h][1]) for h in (0, 1)]
         known = filled.asymmetry
-        return filled_map(rest[0], rest[1], grid, centre, device, asymmetry=known, twinned=twinned).joint
+        joint = filled_map(rest[0], rest[1], grid, centre, device, asymmetry=known, twinned=twinned).joint
+        return as_kernel_volume(joint, device)
 
     present = [f for f in range(folds) if (fold == f).any()]
     volumes = dict(zip(present, device.each(without, present), strict=True))
     states = _score_folds(data, volumes, fold, frames, chosen, centre, k_score, site, around)
-    fresh = decide(states, sigma_deg)
-    turn = angle_deg(fresh.poses, path.poses)
-    jump = np.hypot(*(fresh.shifts - path.shifts).T)
-    moved = np.arange(len(turn)) if polish else np.flatnonzero((turn > SAME_BRANCH_DEG) | (jump > SAME_SITE_PX))
-    refined = Path(path.poses.copy(), path.shifts.copy(), path.score.copy(), fresh.used)
-    if len(moved):
-        refined.poses[moved], refined.shifts[moved], refined.score[moved] = data.refine(
-            whole, frames[moved], fresh.poses[moved], fresh.shifts[moved], k_score
-        )
-    changed = int((turn > CHANGED_DEG).sum())
+    fresh = pursue(
+        decide(states, sigma_deg),
+        Scene(data, frames, volumes, fold, candidates, centre, site, origin_px, k_score, sigma_deg),
+    )
     numbers = Redecision(
-        changed,
+        int((angle_deg(fresh.poses, path.poses) > CHANGED_DEG).sum()),
         int(fresh.used.sum()),
         float(fresh.score.mean()),
         float(np.median(fresh.score)),
         weakest_margin(states.score),
     )
-    return refined, numbers, centre
+    return _refined(data, whole, frames, path, fresh, k_score, everything=polish), numbers, centre
+
+
+def _refined(
+    data: Whitened, volume: Any, frames: NDArray[np.int64], before: Path, fresh: Path, k_max: float, *, everything: bool
+) -> Path:
+    """`fresh` at its optima: all of it, or what is another branch or site than `before`; the rest as it was before."""
+    turn = angle_deg(fresh.poses, before.poses)
+    jump = np.hypot(*(fresh.shifts - before.shifts).T)
+    moved = np.flatnonzero((turn > SAME_BRANCH_DEG) | (jump > SAME_SITE_PX) | everything)
+    refined = Path(before.poses.copy(), before.shifts.copy(), before.score.copy(), fresh.used)
+    if len(moved):
+        refined.poses[moved], refined.shifts[moved], refined.score[moved] = data.refine(
+            volume, frames[moved], fresh.poses[moved], fresh.shifts[moved], k_max
+        )
+    return refined
 
 
 def _score_folds(
@@ -196,7 +209,7 @@ def _score_folds(
     parts = [np.flatnonzero(fold == f) for f in volumes]
     scored = [
         score_branches(
-            data, as_kernel_volume(volume, data.device), frames[rows],
+            data, volume, frames[rows],
             Shortlist(chosen.poses[rows], chosen.seen[rows], chosen.worth[rows]), centre_px, k_max, site, placed=True,
             around=around[rows],
         )

@@ -37,6 +37,12 @@ def synthetic() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def ideal() -> ModuleType:
+    """Boxes and map of atoms that are known exactly."""
+    return _beside("ideal")
+
+
+@pytest.fixture(scope="session")
 def scoring() -> ModuleType:
     """Scores of poses and atoms against the truth."""
     return _beside("scoring")

@@ -9,7 +9,6 @@ from tumble.recon import branches
 from tumble.recon.branches import Path, Shortlist, find_centre, half_of, lattice_position, shortlist, trusted
 from tumble.recon.buffer import KEPT, FrameBuffer
 from tumble.recon.device import Device
-from tumble.recon.geometry import half_plane
 from tumble.recon.indexing import Candidates
 from tumble.recon.maps import Accumulator
 from tumble.recon.rotations import (
@@ -21,48 +20,27 @@ from tumble.recon.rotations import (
     to_matrix,
 )
 from tumble.recon.site import Site
-from tumble.recon.volume import Grid, as_kernel_volume, to_fourier
+from tumble.recon.volume import Grid
 from tumble.recon.whitened import Whitened
 
-BOX, K_MAX, SIGMA, LATTICE_PX = 64, 18, 1.4, 9.4
 CENTRE = np.array([0.8, -1.3, 0.5])  # of the lattice in the map, px
+BOX, K_MAX, LATTICE_PX = 64, 18, 9.4
 GRID = Grid(BOX, K_MAX)
 
 
-def render(atoms: np.ndarray, samples: int = BOX) -> np.ndarray:
-    axis = np.arange(samples) - samples // 2
-    x, y, z = (np.exp(-0.5 * ((axis[:, None] - atoms[:, i]) / SIGMA) ** 2) for i in range(3))
-    return np.einsum("zn,yn,xn->zyx", z, y, x, optimize=True).astype(np.float32)
-
-
 @pytest.fixture(scope="module")
-def atoms(synthetic) -> np.ndarray:
+def atoms(ideal, synthetic) -> np.ndarray:
     """An asymmetric fcc crystal, px, with a lattice site at CENTRE."""
-    made = synthetic.fcc_crystal() / 3.95 * LATTICE_PX * 0.95
-    return made - made[np.linalg.norm(made, axis=1).argmin()] + CENTRE
+    return ideal.crystal(synthetic.fcc_crystal(), CENTRE)
 
 
 @pytest.fixture(scope="module")
-def scene(atoms: np.ndarray, device: Device):
-    """Poses, shifts, whitened boxes at unit noise, and the kernel volume of the truth."""
+def scene(atoms: np.ndarray, ideal, device: Device):
+    """Whitened boxes at unit noise, their poses and shifts, and the kernel volume of the truth."""
     rng = np.random.default_rng(0)
-    plane = half_plane(BOX, K_MAX)
     poses, shifts = random_rotations(30, rng), rng.normal(0, 0.7, (30, 2))
-    k = np.stack([plane.kx, plane.ky]) / BOX
-    shape = (2 * np.pi) ** 1.5 * SIGMA**3 * np.exp(-2 * np.pi**2 * SIGMA**2 * (k**2).sum(axis=0))
-    boxes = np.array(
-        [
-            shape * np.exp(-2j * np.pi * (atoms @ to_matrix(q)[:2].T + s) @ k).sum(axis=0)
-            for q, s in zip(poses, shifts, strict=True)
-        ]
-    )
-    noise = 20.0
-    boxes += noise * np.sqrt(0.5) * (rng.normal(size=boxes.shape) + 1j * rng.normal(size=boxes.shape))
-    packed = np.stack([boxes.real, boxes.imag], axis=-1).astype(np.float32)
-    weight = np.full(len(plane.kx), 1 / noise**2, np.float32)
-    band = np.where(plane.radius > 8, weight, np.float32(0))
-    data = Whitened(packed, plane, weight, band, 1.5, device)
-    return data, poses, shifts, as_kernel_volume(to_fourier(render(atoms), GRID, device), device)
+    data, volume = ideal.boxes(atoms, poses, shifts, rng, device)
+    return data, poses, shifts, volume
 
 
 def test_halves_are_alternate_blocks_of_time() -> None:
@@ -77,9 +55,9 @@ def test_lattice_position_is_the_projected_centre() -> None:
 
 
 @pytest.mark.parametrize("at", [CENTRE, np.array([-2.4, 0.0, 1.6])])
-def test_lattice_centre_is_found_between_voxels(at: np.ndarray, device: Device) -> None:
+def test_lattice_centre_is_found_between_voxels(at: np.ndarray, ideal, device: Device) -> None:
     lattice = np.array(np.meshgrid(*[[-9.4, 0, 9.4]] * 3)).reshape(3, -1).T
-    rough, template = render(lattice[:20] + at), render(lattice)
+    rough, template = ideal.render(lattice[:20] + at), ideal.render(lattice)
     found = find_centre(rough, template, GRID, 4, 16, device)
     np.testing.assert_allclose(found, at, atol=0.25)  # the missing atoms pull a little
 
