@@ -166,7 +166,7 @@ def start() -> Iterator[Any]:
 
 
 def test_keys_and_quit(start: Any) -> None:
-    process = start("--begin", "8", "--particles", "2")
+    process = start("--begin", "8", "--stay", "--particles", "2")
     process.see("▶ P001")
     process.see("q quit")  # the first screen may come in pieces
     process.type(b"\t")
@@ -186,7 +186,7 @@ def test_keys_and_quit(start: Any) -> None:
 
 
 def test_resize(start: Any) -> None:
-    process = start("--begin", "8")
+    process = start("--begin", "8", "--stay")
     process.see("Log")
     process.resize(160, 48)
     process.signal(signal.SIGWINCH)
@@ -203,7 +203,7 @@ def test_resize(start: Any) -> None:
 def test_suspended_by_control_z_and_continued(start: Any) -> None:
     """As a person does it, from a shell."""
     process = start(command=["bash", "--norc", "--noediting", "-i"])
-    process.type(f"{sys.executable} {SCRIPT} --begin 8\n".encode())
+    process.type(f"{sys.executable} {SCRIPT} --begin 8 --stay\n".encode())
     process.see("▶ P001")
     process.type(b"\x1a")
     process.see("Stopped")
@@ -220,7 +220,7 @@ def test_suspended_by_control_z_and_continued(start: Any) -> None:
 
 
 def test_suspended_where_nobody_could_continue_it(start: Any) -> None:
-    process = start("--begin", "8")
+    process = start("--begin", "8", "--stay")
     process.see("▶ P001")
     process.signal(signal.SIGTSTP)
     process.read(0.5)
@@ -230,7 +230,7 @@ def test_suspended_where_nobody_could_continue_it(start: Any) -> None:
 
 
 def test_stopped_and_continued_by_others(start: Any) -> None:
-    process = start("--begin", "8")
+    process = start("--begin", "8", "--stay")
     process.see("▶ P001")
     process.signal(signal.SIGSTOP)
     os.waitpid(process.process.pid, os.WUNTRACED)
@@ -247,7 +247,7 @@ def test_stopped_and_continued_by_others(start: Any) -> None:
 def test_killed_politely(start: Any, number: int) -> None:
     before = signal.signal(number, signal.SIG_DFL)  # a process started under nohup would pass on that it is ignored
     try:
-        process = start("--begin", "8")
+        process = start("--begin", "8", "--stay")
     finally:
         signal.signal(number, before)
     process.see("▶ P001")
@@ -257,7 +257,7 @@ def test_killed_politely(start: Any, number: int) -> None:
 
 
 def test_control_c(start: Any) -> None:
-    process = start("--begin", "8")
+    process = start("--begin", "8", "--stay")
     process.see("▶ P001")
     process.signal(signal.SIGINT)
     assert process.wait() == 0
@@ -266,7 +266,7 @@ def test_control_c(start: Any) -> None:
 
 
 def test_silence_is_said(start: Any) -> None:
-    process = start("--begin", "8", "--silent-after", "9")
+    process = start("--begin", "8", "--stay", "--silent-after", "9")
     process.see("NO NEWS for")
     process.type(b"q")
     assert process.wait() == 0
@@ -285,7 +285,7 @@ def test_ends_by_itself(start: Any, arguments: tuple[str, ...], code: int) -> No
 
 
 def test_no_colour(start: Any) -> None:
-    process = start("--begin", "8", NO_COLOR="1")
+    process = start("--begin", "8", "--stay", NO_COLOR="1")
     process.see("▶ P001")
     process.type(b"q")
     process.wait()
@@ -293,7 +293,7 @@ def test_no_colour(start: Any) -> None:
 
 
 def test_ascii_only(start: Any) -> None:
-    process = start("--begin", "8", LC_ALL="C")
+    process = start("--begin", "8", "--stay", LC_ALL="C")
     process.see("> P001")
     process.type(b"q")
     process.wait()
@@ -313,7 +313,7 @@ def test_only_changed_lines_are_written(start: Any) -> None:
 
 
 def test_a_terminal_that_goes_away(start: Any) -> None:
-    process = start("--begin", "8")
+    process = start("--begin", "8", "--stay")
     process.see("▶ P001")
     os.close(process.slave)
     os.close(process.master)

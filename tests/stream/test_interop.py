@@ -92,7 +92,7 @@ def test_its_payloads_become_a_file_that_plain_h5py_reads(tmp_path: Path):
 
 def test_a_sender_that_leaves_after_its_last_message():
     """It takes the tail with it; the series ends all the same, and the books say how much came."""
-    with libertem(300, "leave") as uri, PullSource(uri, end_timeout_s=1.0) as source:
+    with libertem(300, "leave") as uri, PullSource(uri, end_timeout_s=4.0) as source:
         events = []
         while not events or not isinstance(events[-1], SeriesEnd):
             event = source.get(30)
