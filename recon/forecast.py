@@ -33,6 +33,7 @@ RECENT_SHARE = 0.35  # of all frames, over which a rate is measured
 RECENT_FRAMES = 250  # at least
 AHEAD = 4  # times the frames so far: how far into the future views are foreseen
 VOID = 0.05  # share of directions that may stay empty
+NEXT_FRAMES = 100  # from one map to the next, at least, however near the target: nothing is known sooner
 NEVER_S = 1e6
 
 
@@ -184,6 +185,7 @@ def forecast(
     seconds = np.minimum(frames * frame_s, 10 * NEVER_S)
     levels = [LIMITS[0], 0.5, LIMITS[1]]
     low, middle, high = (float(q) for q in np.quantile(seconds, levels, method="inverted_cdf"))  # never is no number
+    low = min(max(low, NEXT_FRAMES * frame_s), high)
     words = "" if middle < NEVER_S else "at this rate of fresh views the target is out of reach"
     return Forecast(target_A, low, middle if middle < NEVER_S else None, high if high < NEVER_S else None, words)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .chain import step_per_axis_deg
 from .coverage import view_directions
-from .forecast import Curve, b_factor_A2, debye_power, forecast, needed_views
+from .forecast import NEXT_FRAMES, Curve, b_factor_A2, debye_power, forecast, needed_views
 from .metrics import cones, efficiency
 from .metrics.density import density_of_atoms
 from .metrics.sampling import FourierSampling
@@ -31,8 +31,7 @@ Floats = NDArray[np.float64]
 Item = TypeVar("Item")
 
 MOST_MILESTONES = 64  # kept; then every other one of the older half is forgotten
-DUE_FRAMES = 100  # from one map to the next, at least, however near the target
-DUE_SHARE = 0.1  # and so much of the frames in the map: what holds ENOUGH back for long costs few maps more
+DUE_SHARE = 0.1  # of the frames in the map, until the next: what holds ENOUGH back for long costs few maps more
 AXES = 128
 STEP_FRAMES = 250  # on which the rotation per frame is measured
 UNSEEN = np.array([0.0, 0.0, 1.0])  # view of a particle before it was seen
@@ -161,7 +160,7 @@ class Progress:
         if self.verdict is not None and self.verdict.word == "ENOUGH":
             return False
         newest = self.history[-1]
-        distance = max(DUE_FRAMES, DUE_SHARE * newest.frames_used)
+        distance = max(NEXT_FRAMES, DUE_SHARE * newest.frames_used)
         return frame - newest.frame >= distance and time_s - newest.time_s >= self.forecast.low_s
 
     def judge(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tumble.recon.forecast import Curve, b_factor_A2, debye_power, forecast, needed_views
+from tumble.recon.forecast import NEXT_FRAMES, Curve, b_factor_A2, debye_power, forecast, needed_views
 from tumble.recon.kinds import FCC, Lattice
 from tumble.recon.metrics.sampling import FourierSampling
 from tumble.recon.metrics.shells import NEEDED_SNR
@@ -116,10 +116,20 @@ def test_a_crystal_that_sticks_is_waited_for_longer() -> None:
 
 def test_a_void_that_does_not_fill_is_waited_for_longer_though_the_resolution_is_there() -> None:
     free, spinning = _forecast(_with_need(20.0), "free"), _forecast(_with_need(20.0), "spinning")
-    assert free.low_s == 0
+    assert free.low_s is not None
+    assert free.low_s <= NEXT_FRAMES * 2e-3
     assert spinning.low_s is not None
     assert spinning.low_s > 0
     assert spinning.median_s is None
+
+
+def test_nothing_is_known_before_the_next_map_unless_the_target_is_reached() -> None:
+    near = _forecast(_with_need(0.97), "free", step_deg=60.0)
+    assert near.low_s == pytest.approx(NEXT_FRAMES * 2e-3)
+    assert near.high_s is not None
+    assert near.high_s > near.low_s
+    there = _forecast(_with_need(50.0), "free", step_deg=60.0)
+    assert (there.low_s, there.high_s) == (0, 0)
 
 
 def test_nothing_is_foreseen_from_one_map() -> None:
