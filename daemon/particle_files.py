@@ -274,8 +274,10 @@ class ParticleFolder:
     def _write_maps(self, result: ParticleResult) -> None:
         if result.map is self._map:
             return
-        for name, volume in (("map", result.map), ("half1", result.half1), ("half2", result.half2)):
-            write_map(self._folder / f"{name}.mrc", volume, result.voxel_A, f"{self._label} {name}")
+        volumes = {name: getattr(result, name) for name in ("map", "half1", "half2", "unfiltered")}
+        for name, volume in volumes.items():
+            if volume is not None:
+                write_map(self._folder / f"{name}.mrc", volume, result.voxel_A, f"{self._label} {name}")
         write_text(self._folder / "atoms.xyz", atoms_text(result.atoms))
         self._map = result.map
 

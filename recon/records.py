@@ -267,3 +267,4 @@ class ParticleResult:
     atoms: tuple[Atom, ...]
     poses: tuple[PoseRow, ...]
     extra: dict[str, Any]
+    unfiltered: NDArray[np.float32] | None = None  # the map as the solver left it, of a tilt series

@@ -316,6 +316,7 @@ class TiltReconstruction:
             atoms=self._atoms,
             poses=self._pose_rows(volume),
             extra={"tilts": {**self.geometry(), **self._alignment(maps, volume)}},
+            unfiltered=maps.unfiltered,
         )
 
     def _pose_rows(self, volume: TiltVolume) -> tuple[PoseRow, ...]:

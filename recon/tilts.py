@@ -65,7 +65,8 @@ class TiltMaps:
 
     Attributes
     ----------
-    joint : filtered by what the halves agree on. half1, half2 : of every other tilt, as they are.
+    joint : filtered by what the halves agree on. unfiltered : the same, as the solver left it.
+    half1, half2 : of every other tilt, unfiltered.
     fsc : (n // 2 + 1,) of the halves, one value per cycle per box.
     predicted : (shells,) Fourier ring correlation of each tilt with the projection of the map of the other half, which
         does not contain it; mean over the tilts. The last value is that of ``min(image sides) // 2`` cycles.
@@ -75,6 +76,7 @@ class TiltMaps:
     """
 
     joint: Image
+    unfiltered: Image
     half1: Image
     half2: Image
     fsc: Floats
@@ -167,7 +169,7 @@ class TiltVolume:
         fsc = shell_correlation(parts[0] * self._window(), parts[1] * self._window())
         unseen = self._unseen(halves)
         predicted, matched = self._predicted(unseen), bool(self._tilts.shifts_px.any())
-        maps = TiltMaps(_filtered(joint, fsc), parts[0], parts[1], fsc, predicted, matched=matched)
+        maps = TiltMaps(_filtered(joint, fsc), joint, parts[0], parts[1], fsc, predicted, matched=matched)
         if not final:
             return maps
         seen = self._host(self._projector().forward(self._volumes[0]))

@@ -69,7 +69,9 @@ def test_poses_come_with_the_stream_and_stay_in_the_recording(publish, run_servi
     assert done.code == 0, done.text
     assert "received 6 = used 6" in done.text
     folder = done.folder / "particles" / "P001"
-    assert {"half1.mrc", "half2.mrc", "fsc.csv", "coverage.csv"} < {path.name for path in folder.iterdir()}
+    assert {"half1.mrc", "half2.mrc", "unfiltered.mrc", "fsc.csv", "coverage.csv"} < {
+        path.name for path in folder.iterdir()
+    }
     assert mrcfile.read(folder / "map.mrc").shape == (28, 28, 28)
     half = np.radians(ANGLES) / 2
     np.testing.assert_allclose(poses_of(done.folder)[:, [0, 2]], np.stack([np.cos(half), np.sin(half)], 1), atol=1e-6)
