@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from tumble.recon.device import cpu
 from tumble.recon.rotations import angle_deg, conjugate, from_rotation_vector, multiply, to_matrix
+from tumble.recon.solvers import cpu as kernels
+from tumble.recon.solvers.projector import Projector
 from tumble.recon.tilts import TiltVolume, half_by_rank, lab_poses, mirrored, ring_correlation, tilt_angles_deg
 from tumble.stream.poses import tilted
 
@@ -128,3 +132,32 @@ def test_a_thin_film_has_no_place_beyond_its_thickness():
     assert (layers.min(), layers.max(), volume.edge) == (11, 32, 44)
     seen, unseen = maps.misfit
     assert seen < unseen < 1
+
+
+def test_on_a_device_the_same_map_comes_out(strict, monkeypatch):
+    """On a stand-in for cupy, to the end: with shifts that are followed, and poses that are judged."""
+
+    def launcher(function):
+        return lambda *arguments: function(*(a.inner for a in arguments))
+
+    launchers = SimpleNamespace(forward=launcher(kernels.forward), adjoint=launcher(kernels.adjoint))
+    angles = np.arange(-60.0, 61.0, 20.0)
+    images, poses = tilt_images(crystal_A(40), angles, shape=(16, 18))
+    halves = half_by_rank(angles)
+
+    def mapped(device):
+        volume = TiltVolume(16, 18, 90.0, device)
+        for number, (image, pose) in enumerate(zip(images, poses, strict=True)):
+            volume.add(image, pose)
+            if number == 5:
+                volume.solve(halves[:6])
+        shifts = volume.shifts_px
+        return shifts, volume.solve(halves, final=True)
+
+    shifts, expected = mapped(cpu())
+    monkeypatch.setattr(Projector, "_kernels", lambda _: launchers)
+    followed, found = mapped(strict.device())
+    assert shifts.any()
+    np.testing.assert_allclose(followed, shifts, atol=1e-3)
+    assert found.matched == expected.matched
+    assert np.abs(found.joint - expected.joint).max() < 0.02 * expected.joint.max()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
-from tumble.recon.device import Device
+from tumble.recon.device import Device, gpu
 from tumble.recon.solvers import cpu
-from tumble.recon.solvers.iterative import iterate, noise_sigma, total_variation, variation_weight
+from tumble.recon.solvers.iterative import Solution, iterate, noise_sigma, total_variation, variation_weight
 from tumble.recon.solvers.projector import Projector, tilt_quaternions
 from tumble.recon.solvers.variation import VariationProx, gradient, gradient_adjoint
 
@@ -151,3 +152,19 @@ def test_host_and_device_arrays_never_mix(
         found = solver(there, there.device.asarray(images), support=ball(9.5), iterations=3).volume
         assert isinstance(found, strict.StrictArray)
         assert np.abs(found.get() - volume).max() < 1e-4 * volume.max()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("solver", [iterate, total_variation])
+def test_the_same_volumes_on_a_gpu(device: Device, body: np.ndarray, solver: Callable[..., Solution]) -> None:
+    cupy = pytest.importorskip("cupy")
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        pytest.skip(f"no GPU: {error}")
+    here = tilts(60, 9, device)
+    images = here.forward(body)
+    expected = solver(here, images, iterations=20, tolerance=0.0).volume
+    there = replace(here, device=gpu())
+    found = there.device.to_host(solver(there, images, iterations=20, tolerance=0.0).volume)
+    assert np.abs(found - expected).max() < 1e-3 * expected.max()

@@ -22,9 +22,12 @@ SHAPE, IMAGE = (14, 12, 16), (18, 20)
 IN_SIMULATOR = """
 import json
 import numpy as np
+from tumble.recon import device
 from tumble.recon.rotations import random_rotations, to_matrix
 from tumble.recon.solvers import cpu, cuda
 from tumble.recon.solvers.footprint import profile_tables
+from tumble.recon.solvers.iterative import iterate, total_variation
+from tumble.recon.solvers.projector import Projector
 
 rng = np.random.default_rng(3)
 rotations = to_matrix(random_rotations(2, rng))
@@ -40,6 +43,13 @@ for name, data in (("forward", (volume, images)), ("adjoint", (volume, images)))
         getattr(module, name)(v, axes, origins, tables, i)
         results.append(i if name == "forward" else v)
     apart[name] = float(np.abs(results[0] - results[1]).max() / np.abs(results[0]).max())
+projector = Projector(volume.shape, (8, 9), random_rotations(2, rng), np.zeros((2, 2)), device.cpu())
+for solver in (iterate, total_variation):
+    results = []
+    for module in (cpu, cuda):
+        Projector._kernels = lambda _, module=module: module
+        results.append(solver(projector, images, iterations=2, tolerance=0.0).volume)
+    apart[solver.__name__] = float(np.abs(results[0] - results[1]).max() / np.abs(results[0]).max())
 print(json.dumps(apart))
 """
 
@@ -162,11 +172,11 @@ def test_shapes_that_do_not_fit_are_named(device: Device) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
-def test_the_cuda_launchers_agree_with_the_cpu_in_the_simulator() -> None:
+def test_the_cuda_launchers_and_the_solvers_on_them_agree_with_the_cpu_in_the_simulator() -> None:
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
     call = [sys.executable, "-W", "error", "-c", IN_SIMULATOR]
     done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     apart = json.loads(done.stdout)
-    assert set(apart) == {"forward", "adjoint"}
+    assert set(apart) == {"forward", "adjoint", "iterate", "total_variation"}
     assert max(apart.values()) < 1e-5
