@@ -97,6 +97,7 @@ class TiltSettings(_Strict):
     box: tuple[int, int, int, int] | None = None  # x, y, width, height; the whole frame
     wide: Annotated[float, Field(ge=1, le=5)] = 1.0  # specimen, in fields across the axis: a film goes on beyond it
     thick: Annotated[float, Field(ge=0.05, le=1)] = 1.0  # specimen, in fields (across the axis) along the beam
+    variation: Annotated[float, Field(ge=0)] = 0.0  # weight of the total variation; 1: what the noise asks for; 0: none
     background: Literal["auto", "border", "none"] = "auto"  # taken off; auto: the border of counts, nothing of floats
 
 

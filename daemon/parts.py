@@ -166,6 +166,7 @@ class RealParts:
                 tilts.wide,
                 known.elements,
                 tilts.thick,
+                tilts.variation,
             )
             series: ParticleLike = TiltReconstruction(number, pixel_size_A, options, self._ready())
             return series

@@ -45,7 +45,8 @@ class TiltOptions:
     ----------
     axis_deg : direction of the tilt axis in the image, from x (columns) towards y (rows).
     align : match shifts and small turns of the tilts.
-    wide, thick : how many fields wide the specimen is across the axis, and thick along the beam: `tilts.TiltVolume`.
+    wide, thick : how many fields wide the specimen is across the axis, and thick along the beam; variation : weight of
+        the total variation; see `tilts.TiltVolume`.
     element, lattice_constant_A : where atoms may be; any when not given. elements : of an alloy, lightest first.
     target_resolution_A : what the operator wants.
     """
@@ -58,6 +59,7 @@ class TiltOptions:
     wide: float = 1.0
     elements: tuple[str, ...] = ()
     thick: float = 1.0
+    variation: float = 0.0
 
     @property
     def neighbour_A(self) -> float:
@@ -135,7 +137,14 @@ class TiltReconstruction:
             return False
         known = self.options
         self._volume = TiltVolume(
-            height, width, known.axis_deg, self._device, align=known.align, wide=known.wide, thick=known.thick
+            height,
+            width,
+            known.axis_deg,
+            self._device,
+            align=known.align,
+            wide=known.wide,
+            thick=known.thick,
+            variation=known.variation,
         )
         return True
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from .device import Device
 from .metrics.shells import shell_correlation
 from .rotations import conjugate, from_rotation_vector, multiply, normalise
-from .solvers.iterative import iterate
+from .solvers.iterative import iterate, total_variation, variation_weight
 from .solvers.projector import Projector
 from .tilt_images import TiltImages
 
@@ -97,6 +97,7 @@ class TiltVolume:
     wide : how many images wide the specimen is, across the axis. A film goes on beyond the field, and when tilted moves
         into it: what is there has to have a place in the volume, or it is put where it is not.
     thick : how many images thick, along the beam; at most 1. Where a film is known not to be, nothing can be put.
+    variation : weight of the total variation, in units of what the noise asks for (`variation_weight`); 0: none.
 
     An axis nearer to x than to y is worked on with x and y exchanged, because of `TiltImages`.
     """
@@ -111,10 +112,11 @@ class TiltVolume:
         align: bool = True,
         wide: float = 1.0,
         thick: float = 1.0,
+        variation: float = 0.0,
     ) -> None:
         self._exchanged = abs(np.cos(np.radians(axis_deg))) > np.sqrt(0.5)
         self._shape = (width, height) if self._exchanged else (height, width)
-        self._device, self._align = device, align
+        self._device, self._align, self._variation = device, align, variation
         self._follow = align and wide == 1
         across = self._shape[1] + 2 * round((wide - 1) / 2 * self._shape[1])
         self._volume_shape = (max(1, round(thick * self._shape[1])), self._shape[0], across)
@@ -179,8 +181,15 @@ class TiltVolume:
         return self._tilts.projector(self._volume_shape, self._device)
 
     def _advance(self, number: int, which: NDArray[np.bool_], rounds: int) -> None:
-        projector, start = self._projector().select(which), self._volumes[number]
-        self._volumes[number] = iterate(projector, self._tilts.images[which], start=start, iterations=rounds).volume
+        projector, images = self._projector().select(which), self._tilts.images[which]
+        self._volumes[number] = self._solved(projector, images, self._volumes[number], rounds)
+
+    def _solved(self, projector: Projector, images: Image, start: Any, rounds: int) -> Any:
+        """A volume after so many rounds of the solver more."""
+        if not self._variation:
+            return iterate(projector, images, start=start, iterations=rounds).volume
+        weight = self._variation * variation_weight(images)
+        return total_variation(projector, images, weight=weight, start=start, iterations=rounds).volume
 
     def _bears_out(self, halves: NDArray[np.int64]) -> bool:
         """Whether matching makes a map of one half tell the images of the other better, by `SURE` standard errors.
@@ -193,23 +202,15 @@ class TiltVolume:
             tilts, unseen = self._tilts.as_told(halves == half), self._tilts.as_told(halves != half)
             if min(len(tilts), len(unseen)) < 2:
                 return False
-            told = self._solved(tilts, None, CHECK_ROUNDS)
-            volume = told
+            projector = tilts.projector(self._volume_shape, self._device)
+            volume = begun = self._solved(projector, tilts.images, None, CHECK_ROUNDS)
+            told = self._solved(projector, tilts.images, begun, CHECK_MATCHES * MATCH_ROUNDS)
             for _ in range(CHECK_MATCHES):
                 tilts = tilts.matched(volume, MATCHED_TURNS, self._device)
-                volume = self._solved(tilts, volume, MATCH_ROUNDS)
-            told = self._solved(tilts.as_told(), told, CHECK_MATCHES * MATCH_ROUNDS)
+                projector = tilts.projector(self._volume_shape, self._device)
+                volume = self._solved(projector, tilts.images, volume, MATCH_ROUNDS)
             gains += list(np.log(self._rest(unseen, told) / self._rest(unseen, volume)))
         return float(np.mean(gains)) > SURE * float(np.std(gains)) / np.sqrt(len(gains))
-
-    def _solved(self, tilts: TiltImages, start: Any, rounds: int) -> Any:
-        return iterate(
-            tilts.projector(self._volume_shape, self._device),
-            tilts.images,
-            start=start,
-            iterations=rounds,
-            tolerance=0.0,
-        ).volume
 
     def _rest(self, tilts: TiltImages, volume: Any) -> Floats:
         """What a volume leaves of each image (m,), the image being where it suits the volume, and as bright."""

@@ -134,6 +134,20 @@ def test_a_thin_film_has_no_place_beyond_its_thickness():
     assert seen < unseen < 1
 
 
+def test_total_variation_follows_few_noisy_tilts():
+    """After every tilt from the map before, and to the end: the density is nearer to the truth."""
+    images, poses = tilt_images(crystal_A(60), np.arange(-70.0, 71.0, 20.0), shape=(30, 30), noise=0.2)
+    truth, found = density(crystal_A(60), 30), {}
+    for variation in (0.0, 1.0):
+        volume = TiltVolume(30, 30, 90.0, cpu(), align=False, variation=variation)
+        for number, (image, pose) in enumerate(zip(images, poses, strict=True)):
+            volume.add(image, pose)
+            if number > 2:
+                maps = volume.solve(half_by_rank(np.arange(number + 1.0)), final=number + 1 == len(images))
+        found[variation] = likeness(maps.unfiltered, truth)
+    assert found[1.0] > found[0.0] + 0.05
+
+
 def test_on_a_device_the_same_map_comes_out(strict, monkeypatch):
     """On a stand-in for cupy, to the end: with shifts that are followed, and poses that are judged."""
 
