@@ -21,7 +21,7 @@ from ..recon.verdict import MOST_NAMES, session_verdict
 from .particles import ParticleEntry, particle_name
 from .snapshot import ParticleView, Picture
 
-LOST_TRACK = "the track is lost"
+GONE = {"lost": "the track is lost", "left": "it has left the field"}  # by the state of the track
 SLICE_PX = 64  # a slice is thinned to at most this many pixels a side
 
 
@@ -62,7 +62,7 @@ def particle_view(entry: ParticleEntry, pixel_size_A: float) -> ParticleView:
         },
         note=status.note,
         **_evidence(status.trust),
-        **_outlook(status, lost=gone),
+        **_outlook(status, _how(entry) if gone else ""),
     )
 
 
@@ -71,10 +71,15 @@ def _gone(entry: ParticleEntry) -> bool:
     return entry.tracked.state != "tracked" and entry.status().state not in ("DONE", "FAILED", "EXCLUDED")
 
 
+def _how(entry: ParticleEntry) -> str:
+    """In words, how it went."""
+    return GONE.get(entry.tracked.state, GONE["lost"])
+
+
 def judged(entry: ParticleEntry) -> ParticleStatus:
     """Its status with the verdict that it is lost, which only the front end knows."""
     status = entry.status()
-    return replace(status, verdict=Verdict("LOST", (LOST_TRACK,))) if _gone(entry) else status
+    return replace(status, verdict=Verdict("LOST", (_how(entry),))) if _gone(entry) else status
 
 
 def _evidence(trust: Trust | None) -> dict[str, Any]:
@@ -87,12 +92,14 @@ def _evidence(trust: Trust | None) -> dict[str, Any]:
     return {"trusted": trust.trusted, "trust_reasons": tuple(trust.reasons), "trust": known}
 
 
-def _outlook(status: ParticleStatus, *, lost: bool) -> dict[str, Any]:
-    """Verdict, forecast and the metrics of the newest map. Tracks are lost in the front end: the map knows nothing."""
+def _outlook(status: ParticleStatus, lost: str) -> dict[str, Any]:
+    """Verdict, forecast and the metrics of the newest map. Tracks are lost in the front end, which says how; the map
+    knows nothing of it.
+    """
     said, ahead = status.verdict, status.forecast
     told: dict[str, Any] = {"target_A": finite(status.target_A)}
     if lost:
-        told |= {"verdict": "LOST", "verdict_reasons": (LOST_TRACK,)}
+        told |= {"verdict": "LOST", "verdict_reasons": (lost,)}
     elif said is not None:
         told |= {"verdict": said.word, "verdict_reasons": said.reasons}
     if status.milestone is not None:

@@ -21,6 +21,7 @@ SLOWED = (
     0.3  # or this share of what a frame brought before: a small crystal's planes are wide, and one keeps giving a bit
 )
 WATCHED_FRAMES = 600  # before which nobody says that more will not help
+LATELY_FRAMES = 300  # at least, over which fresh views are counted: what came before a crystal stuck is not asked
 SHRINKING = 0.85  # a void that is still larger than this share of what it was does not fill
 PATIENT = frozenset({"PLATEAU", "STARVED"})
 PATIENCE = 2  # milestones in a row that must say one of these
@@ -139,14 +140,15 @@ def _one_sided(newest: Milestone, said: bool = False) -> bool:
 
 
 def _starved(evidence: Evidence) -> tuple[str, ...]:
-    newest, before = evidence.history[-1], recent(evidence.history)
+    newest = evidence.history[-1]
+    before = next((m for m in evidence.history[::-1] if newest.frames_used - m.frames_used >= LATELY_FRAMES), None)
     if before is None or newest.frames_used < WATCHED_FRAMES:
         return ()
     frames = newest.frames_used - before.frames_used
     fresh = (newest.effective_views - before.effective_views) / max(frames, 1)
     filling = before.empty_fraction > VOID and newest.empty_fraction <= SHRINKING * before.empty_fraction
     least = max(LEAST_FRESH, SLOWED * before.effective_views / max(before.frames_used, 1))
-    if frames < WATCHED_FRAMES // 2 or filling or fresh >= least:
+    if filling or fresh >= least:
         return ()
     return (
         f"the last {frames} frames were worth {max(fresh, 0.0) * frames:.0f} fresh views: it sticks or hardly turns",

@@ -91,6 +91,9 @@ def test_nobody_is_told_to_go_on_for_what_is_lost_or_excluded():
     said = verdict([judged(followed), judged(lost), out], 100, final=False)
     assert said == "0 of 2 particles have enough; go on for P001; P002 is lost"
     assert particle_view(lost, 0.5).verdict == "LOST"
+    assert particle_view(lost, 0.5).verdict_reasons == ("the track is lost",)
+    left = ParticleEntry(TrackedParticle(2, (1.0, 12.0), 20.0, 9.0, state="left"), last=no_status(2))
+    assert particle_view(left, 0.5).verdict_reasons == ("it has left the field",)
 
 
 def test_many_resolutions_are_a_range():

@@ -211,6 +211,14 @@ def test_a_crystal_that_slows_down_is_starved_before_it_stands_still() -> None:
     assert _goes_on(0.0, 0.1, 0.08) == "CONTINUE"  # a void that fills is no rest
 
 
+def test_a_crystal_that_sticks_is_starved_by_what_it_showed_lately_alone() -> None:
+    turning = [_at(n, 1.2, views=0.7 * n, empty=void) for n, void in ((400, 0.3), (600, 0.25), (1000, 0.19))]
+    stuck = [_at(n, 1.2, views=700 + 0.1 * (n - 1000), empty=0.19) for n in (1100, 1500, 2000)]
+    history = [*turning, *stuck]
+    words = [verdict.word for verdict in _play(*[_evidence(*history[: n + 1]) for n in range(len(history))])]
+    assert words == ["CONTINUE"] * 5 + ["STARVED"]
+
+
 def _goes_on(rate: float, *empty: float) -> str:
     """What is said of a crystal after two more maps."""
     later = [_at(1000 + 500 * n, 1.2, views=600 + 500 * n * rate, empty=void) for n, void in enumerate(empty, 1)]
