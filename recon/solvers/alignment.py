@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..rotations import from_rotation_vector, multiply, to_matrix
-from .iterative import iterate
 from .projector import Projector
 
 Floats = NDArray[np.float64]
@@ -18,67 +17,18 @@ LONGEST_TURN, LONGEST_SHIFT = 0.02, 1.0  # radians and pixels per round
 AXES = "xyz"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Alignment:
-    """Refined poses and the volume that goes with them.
-
-    Attributes
-    ----------
-    projector : with the refined poses. volume : (nz, ny, nx) float32, on its device.
-    residuals : ``|A x - b| / |b|`` at the end of each round.
-    """
-
-    projector: Projector
-    volume: Any
-    residuals: tuple[float, ...]
-
-
-def align_tilts(
-    projector: Projector,
-    images: Any,
-    *,
-    turns: str = "yz",
-    rounds: int = 8,
-    iterations: int = 10,
-    support: Any = None,
-    weights: Any = None,
-    start: Any = None,
-) -> Alignment:
-    """Reconstruct and match in turn (alignment by reprojection: Dengler, Ultramicroscopy 30, 337 (1989); jointly with
-    the solver: Gursoy et al., Sci. Rep. 7, 11818 (2017)).
-
-    What moves or turns the whole volume is not known from its projections: it is taken out of the corrections.
+def match(projector: Projector, images: Any, volume: Any, *, turns: str = "yz", weights: Any = None) -> Projector:
+    """One Gauss-Newton step of every pose (shift and turns) towards the images; the volume stays, and each image may be
+    brighter or darker than its projection. What would move or turn all of them together is left out: their projections
+    do not tell it. In turn with the solver, this is alignment by reprojection (Dengler, Ultramicroscopy 30, 337 (1989);
+    jointly with the solver: Gursoy et al., Sci. Rep. 7, 11818 (2017)).
 
     Parameters
     ----------
-    images, support, weights, start : as in `iterate`.
+    images : (m, h, w) float32. volume : (nz, ny, nx) float32. weights : (m, h, w) float32, 1 when None.
     turns : lab axes about which a pose may be corrected: "y" are errors of the tilt angle (with the axis along y), "z"
         turns in the image plane, "x" the axis leaving the plane. "" corrects shifts only; with "y" at most, poses that
         turn about y go on doing so, and stay quick to project.
-    rounds : how often; each with that many `iterations` from the last volume.
-
-    Raises
-    ------
-    ValueError : an axis that is none, or as `iterate`.
-    """
-    if not set(turns) <= set(AXES):
-        raise ValueError(f'turns "{turns}": give letters of "xyz"')
-    volume, residuals = start, []
-    for _ in range(rounds):
-        solution = iterate(projector, images, support=support, weights=weights, start=volume, iterations=iterations)
-        volume = solution.volume
-        residuals.append(solution.residuals[-1])
-        projector = match(projector, images, volume, turns=turns, weights=weights)
-    return Alignment(projector, volume, tuple(residuals))
-
-
-def match(projector: Projector, images: Any, volume: Any, *, turns: str = "yz", weights: Any = None) -> Projector:
-    """One Gauss-Newton step of every pose (shift and turns) towards the images; the volume stays, and each image may be
-    brighter or darker than its projection. What would move or turn all of them together is left out.
-
-    Parameters
-    ----------
-    images : (m, h, w) float32. volume : (nz, ny, nx) float32. turns, weights : as in `align_tilts`.
     """
     to_host = projector.device.to_host
     projected = to_host(projector.forward(volume)).astype(np.float64)
