@@ -1,11 +1,13 @@
 """A measured tilt series with a published reconstruction: which of the two explains the images better?
 
     python tests/benchmarks/ta_film_study.py FILM.h5 [--wide 3] [--weight 30] [--ways iterative] [--png slices.png]
+    python tests/benchmarks/ta_film_study.py FILM.h5 --session SESSION [--png slices.png]
 
 The file has `projections` [tilt, x, y], `tilt_deg` and `published_map` [x, y, z] (Yuan et al., Nat. Mater. 21, 95
 (2022): an amorphous Ta film; 46 tilts). A film is wider than its images, so the volume solved for is `--wide` times as
-wide as they are; only the box that was published is compared. R is ``sum |A x - b| / sum |b|``, with the same projector
-for both maps, each scaled to the images as a whole. One line of JSON per reconstruction.
+wide as they are; only the box that was published is compared. With `--session`, the maps are those that `tumble replay`
+has left. R is ``sum |A x - b| / sum |b|``, with the same projector for all maps, each scaled to the images as a whole.
+One line of JSON per reconstruction.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import mrcfile
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
@@ -71,14 +74,36 @@ def solve(way: str, p: Projector, images: np.ndarray, weight: float, **more: Any
     return total_variation(p, images, weight=weight * variation_weight(images), **({"iterations": 60} | more))
 
 
-def study(path: Path, wide: int, weight: float, ways: tuple[str, ...] = WAYS) -> dict[str, np.ndarray]:
-    """Print the table; give the slices to look at."""
+def read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Images (m, h, w), the published map (nz, ny, nx), tilts (m,) in degrees, and which are left out (m,)."""
     with h5py.File(path) as file:
         images = np.ascontiguousarray(file["projections"][:].transpose(0, 2, 1))
         published = np.ascontiguousarray(file["published_map"][:].transpose(2, 1, 0))
         tilts = file["tilt_deg"][:].astype(np.float64)
     left = np.zeros(len(tilts), bool)
     left[LEFT_OUT] = True
+    return images, published, tilts, left
+
+
+def compare(path: Path, session: Path) -> dict[str, np.ndarray]:
+    """Print a line for each map of a session, made with `--tilt-axis 0`; give the slices to look at."""
+    images, published, tilts, left = read(path)
+    pictures = {"published": published}
+    print(json.dumps({"map": "published"} | factors(published, images, tilts, left)))
+    for name in ("map", "unfiltered", "half1", "half2"):
+        cube = mrcfile.read(session / "particles" / "P001" / f"{name}.mrc").transpose(0, 2, 1)  # y and x as in the file
+        first = (cube.shape[0] // 2 - size // 2 for size in published.shape)
+        box = cube[tuple(slice(a, a + size) for a, size in zip(first, published.shape, strict=True))]
+        box = np.ascontiguousarray(box, np.float32)
+        print(json.dumps({"map": name} | factors(box, images, tilts, left) | correlations(box, published)), flush=True)
+        if name in ("map", "unfiltered"):
+            pictures[name] = box
+    return pictures
+
+
+def study(path: Path, wide: int, weight: float, ways: tuple[str, ...] = WAYS) -> dict[str, np.ndarray]:
+    """Print the table; give the slices to look at."""
+    images, published, tilts, left = read(path)
     depth, height, width = published.shape
     pictures = {"published": published}
 
@@ -136,8 +161,12 @@ def main() -> None:
     parser.add_argument("--weight", type=float, default=30.0)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--png", type=Path)
+    parser.add_argument("--session", type=Path)
     options = parser.parse_args()
-    pictures = study(options.file, options.wide, options.weight, tuple(options.ways))
+    if options.session:
+        pictures = compare(options.file, options.session)
+    else:
+        pictures = study(options.file, options.wide, options.weight, tuple(options.ways))
     if options.png:
         save_png(options.png, pictures)
 
