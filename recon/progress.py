@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from .chain import step_per_axis_deg
 from .coverage import view_directions
-from .forecast import NEXT_FRAMES, Curve, b_factor_A2, debye_power, forecast, needed_views
+from .forecast import NEXT_FRAMES, VOID, Curve, b_factor_A2, debye_power, forecast, needed_views, recent
 from .metrics import cones, efficiency
 from .metrics.density import density_of_atoms
 from .metrics.sampling import FourierSampling
-from .outlook import Sighting
+from .outlook import Sighting, freedom
 from .output import SIGNAL_FROM
 from .records import Forecast, Milestone, Trust, Verdict
 from .verdict import Evidence, update
@@ -87,6 +87,7 @@ class Progress:
         self._stride, self._skipped = 1, 0
         self._reached: float | None = None
         self._b_factor_A2: float | None = None
+        self._freedom = 0.0
 
     def leave(self, views: Floats) -> None:
         """Count the (n, 3) views of frames that leave the buffer for good."""
@@ -130,6 +131,10 @@ class Progress:
         self._reached = float((needed <= views).mean())
         self._b_factor_A2 = b_factor_A2(curve, views)
         self.forecast = forecast(needed, self.history, self.target_A, self._sightings, sampled)
+        since = recent(self.history)
+        if since and now.empty_fraction > VOID:
+            begin, rng = self._sightings[self.history.index(since)], np.random.default_rng(now.views)
+            self._freedom = freedom(begin, sighting, sampled, rng)
 
     def _directional(self, milestone: Milestone, new: NewMap) -> Milestone:
         views = np.concatenate([self._sample, new.views[:: self._stride]])
@@ -189,6 +194,7 @@ class Progress:
                 b_factor_A2=self._b_factor_A2,
                 trust=trust,
                 unsure_share=unsure_share,
+                freedom=self._freedom,
                 changing=changing,
             ),
         )

@@ -23,6 +23,7 @@ SLOWED = (
 WATCHED_FRAMES = 600  # before which nobody says that more will not help
 LATELY_FRAMES = 300  # at least, over which fresh views are counted: what came before a crystal stuck is not asked
 SHRINKING = 0.85  # a void that is still larger than this share of what it was does not fill
+HELD = 0.5  # of `freedom`: one that turns slowly often fills nothing for long, and is not held
 PATIENT = frozenset({"PLATEAU", "STARVED"})
 PATIENCE = 2  # milestones in a row that must say one of these
 TOO_LONG = 8.0  # times the frames so far: a target that far away is out of reach
@@ -47,6 +48,8 @@ class Evidence:
     b_factor_A2 : how the signal fades with resolution; None when not known.
     trust : whether the map is right; None while it has not been judged.
     unsure_share : share of the frames whose pose is unsure.
+    freedom : how likely it is, 0 to 1, that the crystal turns freely although it showed as little lately, see
+        `outlook.freedom`; 0 where that was not asked.
     changing : what says that the structure changes, in words; empty when nothing does.
     """
 
@@ -61,6 +64,7 @@ class Evidence:
     b_factor_A2: float | None = None
     trust: Trust | None = None
     unsure_share: float = 0.0
+    freedom: float = 0.0
     changing: str = ""
 
 
@@ -161,7 +165,7 @@ def _plateau(evidence: Evidence) -> tuple[str, ...]:
         return ()
     frames = newest.frames_used - before.frames_used
     stuck = newest.empty_fraction > VOID and newest.empty_fraction > SHRINKING * before.empty_fraction
-    if stuck and frames >= WATCHED_FRAMES // 2:
+    if stuck and frames >= WATCHED_FRAMES // 2 and evidence.freedom < HELD:
         share = 100 * newest.empty_fraction
         void = f"{share:.0f} % of the map's directions stay unmeasured"
         return (f"coverage: {void}; it turns about one axis or within limits",)

@@ -43,6 +43,7 @@ class Case:
     noise : of one view and coefficient, against one atom's scattering at zero frequency times sqrt(atoms).
     envelope_A2 : B-factor of poses, motion and optics, on the amplitude exp(-B k^2 / 4).
     dissolve_from : frame from which atoms leave the surface.
+    twinned : two grains share a (111) plane off the middle.
     trusted_after : frames from which on the map is trusted; None when it is wrong.
     """
 
@@ -56,13 +57,19 @@ class Case:
     trusted_after: int | None = 800
     step_deg: float = 2.5
     seed: int = 0
+    twinned: bool = False
     expected: tuple[str, ...] = field(default=("ENOUGH",))
 
 
-def crystal(seed: int = 0) -> Floats:
+def crystal(seed: int = 0, *, twinned: bool = False) -> Floats:
     """A rough Pt crystal without symmetry: (n, 3) A."""
     rng = np.random.default_rng(seed)
     atoms = Lattice(FCC, 3.97).ball(2 * DIAMETER_A)
+    if twinned:
+        normal = np.ones(3) / np.sqrt(3)
+        upper = atoms[atoms @ normal > -0.1]
+        mirrored = upper - 2 * np.outer(upper @ normal, normal)
+        atoms = np.concatenate([upper, mirrored[mirrored @ normal < -0.1]]) + 2.3 * normal
     cuts = rng.normal(size=(5, 3))
     cuts /= np.linalg.norm(cuts, axis=1, keepdims=True)
     inside = np.linalg.norm(atoms, axis=1) < DIAMETER_A / 2
@@ -128,7 +135,7 @@ class Reconstruction:
         self.radius = radius[self._inside]
         k = self.radius / BOX_A
         self._envelope = np.exp(-2 * np.pi**2 * ATOM_SIGMA_A**2 * k * k - case.envelope_A2 * k * k / 4)
-        self.atoms_A = self._first_atoms_A = crystal(case.seed % 5)
+        self.atoms_A = self._first_atoms_A = crystal(case.seed % 5, twinned=case.twinned)
         self._now = self.transform(self.atoms_A)
         self._weight = np.sqrt(2 * len(self.atoms_A)) * case.noise
         self.signal = np.zeros((2, len(k)), np.complex128)

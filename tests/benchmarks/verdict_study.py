@@ -41,6 +41,12 @@ CASES = (
     Case("spins about one axis", "spinning", 3500, noise=0.15, envelope_A2=3, expected=("PLATEAU", "STARVED")),
     Case("low dose", "tumbling", 4000, noise=0.8, envelope_A2=6, expected=("PLATEAU",)),
     Case("dissolves from frame 1500", "tumbling", 3000, noise=0.2, dissolve_from=1500, expected=("CHANGING",)),
+    Case("twin, tumbling", "tumbling", 4000, noise=0.17, envelope_A2=3, twinned=True),
+    Case("twin, side band", "side band", 3500, noise=0.16, envelope_A2=3, twinned=True),
+    Case("twin, wedge of +-60 degrees", "wedge 60", 2000, noise=0.15, envelope_A2=3, expected=("PLATEAU", "STARVED"),
+         twinned=True),
+    Case("twin, spins about one axis", "spinning", 2500, noise=0.15, envelope_A2=3, expected=("PLATEAU", "STARVED"),
+         twinned=True),
     Case("wrong map", "uniform", 3000, noise=0.15, envelope_A2=3, trusted_after=None, expected=("CONTINUE",)),
 )  # fmt: skip
 
@@ -138,7 +144,7 @@ def watch(case: Case, *, eager: bool) -> Seen:
                 frame=frames, time_s=frames * FRAME_TIME_S, views=model.views[:frames],
                 step_deg=_step_deg(model.views[last:frames]),
                 resolution_A=shells.resolution_A(correlation, BOX_A, first=FIRST), fsc=correlation, first=FIRST,
-                atoms_A=atoms,
+                atoms_A=atoms, halves=(np.fft.fftshift(halves[0]), np.fft.fftshift(halves[1])),
             )
         )  # fmt: skip
         trusted = None if frames < (case.trusted_after or 800) else case.trusted_after is not None

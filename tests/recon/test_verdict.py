@@ -117,6 +117,8 @@ def test_a_void_that_does_not_fill_is_a_plateau_of_coverage() -> None:
     said = _play(*[_evidence(*history[: n + 1]) for n in range(len(history))])
     assert said[-1].word == "PLATEAU"
     assert "30 % of the map's directions stay unmeasured" in said[-1].reasons[0]
+    slow = _play(*[_evidence(*history[: n + 1], freedom=0.8) for n in range(len(history))])
+    assert {verdict.word for verdict in slow} == {"CONTINUE"}  # one that turns slowly may fill nothing for long
 
 
 @pytest.mark.parametrize(
