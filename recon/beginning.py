@@ -59,17 +59,19 @@ def first_path(found: Candidates, step_deg: float, lattice: Lattice, pixel_size_
     return Path(poses, shifts, score, np.ones(len(each), np.bool_)), site
 
 
-def best_beginning(path: Path, site: Site, decide: Callable[[Path, Site, int], Decided]) -> tuple[Path, Site]:
+def best_beginning(
+    path: Path, site: Site, decide: Callable[[Path, Site, int], Decided], *, doubted: bool = False
+) -> tuple[Path, Site]:
     """The path after a few rounds from the whole of `path` or from a part of it, whichever explains the frames best.
 
     Parameters
     ----------
     path, site : the first path. decide : a round of re-decision of all frames, on a map of those `used`; it is told the
-        number of the round.
+        number of the round. doubted : try the parts even where the whole agrees with itself.
     """
     frames = len(path.poses)
     whole = decide(path, site, 0)
-    if whole.numbers.changed <= CONSISTENT * frames:
+    if not doubted and whole.numbers.changed <= CONSISTENT * frames:
         return whole.path, whole.site
     place = (np.arange(frames) + 0.5) / frames
     inside = (path.used & (place > low) & (place < high) for low, high in PARTS)

@@ -1,4 +1,4 @@
-"""The working side of one particle's reconstruction: boxes in, decided poses and solved maps out. No books, no states.
+"""The working side of one particle's reconstruction: boxes in, decided poses and solved maps out.
 
 Bootstrap, then batches: index on the lattice map, score the 48 branches on the filled map, decide a provisional window;
 now and then re-decide everything buffered, refine and solve. Old frames leave the bounded buffer into permanent sums.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from .clock import StepClock
 from .coverage import CELLS, view_counts
 from .crosscheck import Scorer, Trial, tried
 from .device import Device
+from .errors import NoLatticeError, TwinnedError
 from .geometry import HalfPlane
 from .indexing import contrast_sign, exchanged, grid_candidates, index_lattice, local_candidates
 from .kinds import USUAL, Lattice, search_ranges
@@ -56,14 +58,6 @@ FEW_FRAMES = 800  # from here on a map of half the frames is good enough to judg
 MOST_ROUNDS = 10  # of re-decision, for the first map and the last, at most; from half of the poses right it took five
 STREAM_ROUNDS = 4  # the same while frames stream in
 CHAIN_SIGMA_DEG = 3.0  # of the chain on the grid
-
-
-class NoLatticeError(Exception):
-    """Nothing can be indexed; the message says why."""
-
-
-class TwinnedError(Exception):
-    """Two grains are seen: the branches of a twin are told apart by its shape alone, which takes more frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +159,7 @@ class Mapper:
         if len(site.grains) > 1 and len(rows) < twin_frames:
             raise TwinnedError
         with self.clock("re-decide"):
-            path, self._site = best_beginning(path, site, lambda *start: self._decide(*start, thorough=True))
+            path, self._site = best_beginning(path, site, partial(self._decide, thorough=True))
         self.buffer.accept(rows, path)
         self.redecide(rounds=MOST_ROUNDS, thorough=True)
         share = float(self.buffer.used[rows].mean())
@@ -176,7 +170,7 @@ class Mapper:
 
     @property
     def twinned(self) -> bool:
-        """Whether two grains were needed to explain the first frames."""
+        """Whether two grains explain the first frames."""
         return len(self._site.grains) > 1
 
     def _coefficients(self, rows: Rows) -> Any:
@@ -274,6 +268,15 @@ class Mapper:
         self._committed, self._window = buffer.length, []
         total = buffer.length + self.left_rows
         self._next_decision = total + min(total // 2, self.options.buffer_frames // 2)
+
+    def begin_again(self) -> None:
+        """Take the map that explains the buffered frames best of one from all of them and others begun from parts."""
+        with self.clock("re-decide"):
+            decide = partial(self._decide, thorough=True)
+            path, self._site = best_beginning(self.buffer.path(), self._site, decide, doubted=True)
+        self.buffer.accept(self.buffer.rows, path)
+        self.redecide(rounds=MOST_ROUNDS, thorough=True)
+        self.publish(thorough=True)
 
     def _decide(self, path: Path, site: Site, turn: int, *, thorough: bool) -> Decided:
         """One round of re-decision of everything buffered, from `path`."""

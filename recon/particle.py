@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from .alloy import counted, untold
 from .coverage import CELLS, view_directions
 from .device import Device
+from .errors import NoLatticeError, TwinnedError
 from .geometry import box_size_px, half_plane
 from .kinds import USUAL, Lattice, known_lattice
 from .lens import Lens
 from .limits import limits
-from .mapper import MOST_ROUNDS, Mapper, MapperOptions, NoLatticeError, TwinnedError
+from .mapper import MOST_ROUNDS, Mapper, MapperOptions
 from .output import central_layer
 from .progress import Progress, new_map
 from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow, Trust, Verdict

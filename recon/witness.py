@@ -3,7 +3,8 @@
 Wrong branches make maps that look as good as right ones by every measure that the map itself offers, its half-map FSC
 included. Two maps begun apart agree atom by atom, and pose by pose, when both are right. A witness is a first map like
 any other. It is called again when the frames have doubled, so that it costs less and less per frame; sooner, and with
-more frames, while it does not confirm the map.
+more frames, while it does not confirm the map. Where it contradicts the map, that is begun again from parts of the
+movie, which may be right where the first beginning was not; the witness then judges what has come of it.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from numpy.typing import NDArray
 
 from .compare import packing
 from .crosscheck import Scorer
+from .errors import NoLatticeError
 from .kinds import Lattice
-from .mapper import Mapper, NoLatticeError
+from .mapper import Mapper
 from .output import Published
 from .records import NoiseSpectrum, Observation, Trust
 from .trust import Account, compare_accounts, judge, no_lattice, unseen_share
 
 Floats = NDArray[np.float64]
 LEAST_FRAMES = 200  # a first map of fewer frames is no witness
+DISAGREE = 0.9  # share of common frames with the same pose, below which a map is begun again
 MOST_GROWTH = 2  # of the frames of a witness, where a smaller one did not confirm the map
 
 
@@ -76,6 +79,10 @@ class Witness:
             with mapper.clock("witness"):
                 self._call(mapper.lattice, noise)
                 self._judge(mapper, branches=True)
+            if self._disagrees():  # one of the two is wrong; with more frames than it began with, is it the map?
+                mapper.begin_again()
+                with mapper.clock("witness"):
+                    self._judge(mapper, branches=True)
             self._plan(mapper.frames)
             return True
         if self._other is not None and mapper.published is not self._judged:
@@ -135,6 +142,11 @@ class Witness:
                 )
         self._trust = judge(numbers)
         self._gauges = found.ranked if self._trust.trusted else None
+
+    def _disagrees(self) -> bool:
+        """Whether the two maps have other poses in so many frames that one of them is wrong."""
+        share = self._trust.pose_agreement
+        return share is not None and share < DISAGREE
 
     def _plan(self, seen: int) -> None:
         """When the next witness is called, and of how many frames."""

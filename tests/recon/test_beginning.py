@@ -50,6 +50,22 @@ def test_a_path_of_one_branch_is_decided_once() -> None:
     assert site is SITE
 
 
+def test_a_doubted_path_is_tried_from_its_parts_even_if_it_agrees_with_itself() -> None:
+    """Two branches that both hold their own change no frame; parts of one branch have the better likelihood."""
+
+    def decide(path: Path, site: Site, turn: int) -> Decided:
+        mixed = path.used.all() and len(set(path.poses[:, 0])) > 1
+        poses = path.poses.copy()
+        if not mixed:
+            poses[:, 0] = round(float(path.poses[path.used, 0].mean()))
+        numbers = Redecision(0, FRAMES, 100.0, 100.0 if mixed else 110.0, 1.0)
+        return Decided(replace(path, poses=poses, used=np.ones(FRAMES, np.bool_)), site, numbers, np.zeros(3))
+
+    path = path_of(np.arange(FRAMES) >= FRAMES // 2)
+    assert len(set(best_beginning(path, SITE, decide)[0].poses[:, 0])) == 2
+    assert len(set(best_beginning(path, SITE, decide, doubted=True)[0].poses[:, 0])) == 1
+
+
 @pytest.mark.parametrize("turns", [(100,), (90,), (30, 110)])
 def test_a_wrong_turn_is_left_behind(turns: tuple[int, ...]) -> None:
     branch = np.zeros(FRAMES)

@@ -14,7 +14,8 @@ import pytest
 
 from tumble.recon import mapper
 from tumble.recon.device import Device, cpu
-from tumble.recon.mapper import Mapper, NoLatticeError, TwinnedError
+from tumble.recon.errors import NoLatticeError, TwinnedError
+from tumble.recon.mapper import Mapper
 from tumble.recon.particle import ParticleReconstruction, ReconstructionOptions
 from tumble.recon.records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow
 

@@ -13,8 +13,8 @@ from tumble.recon.clock import StepClock
 from tumble.recon.compare import GAUGES
 from tumble.recon.coverage import CELLS
 from tumble.recon.crosscheck import Trial
+from tumble.recon.errors import NoLatticeError
 from tumble.recon.kinds import FCC, Lattice
-from tumble.recon.mapper import NoLatticeError
 from tumble.recon.records import NoiseSpectrum, Observation, PoseRow
 from tumble.recon.rotations import from_matrix, multiply, random_rotations
 from tumble.recon.witness import Witness
@@ -46,6 +46,12 @@ class FakeMapper:
     views: np.ndarray = field(default_factory=lambda: np.ones(CELLS, np.int32))
     numbers: list[int] = field(default_factory=list)
     clock: StepClock = field(default_factory=StepClock)
+    astray: bool = False  # every other pose is on a wrong branch, until the map is begun again
+    begun_again: int = 0
+
+    def begin_again(self) -> None:
+        self.begun_again += 1
+        self.astray = False
 
     @property
     def used(self) -> int:
@@ -71,6 +77,8 @@ class FakeMapper:
 
     def poses(self) -> list[PoseRow]:
         turned = multiply(POSES[self.numbers], from_matrix(GAUGES[self.gauge].T))
+        if self.astray:
+            turned[::2] = multiply(turned[::2], from_matrix(GAUGES[5]))
         return [
             PoseRow(n, 0.0, tuple(q), (0.0, 0.0), 200.0, used=True) for n, q in zip(self.numbers, turned, strict=True)
         ]
@@ -136,8 +144,24 @@ def test_another_crystal_is_refused_and_a_larger_witness_called(crystal: np.ndar
     main.advance(frames(0, FIRST))
     stream(main, witness, FIRST, 750)
     assert asked == [250, 500]
+    assert main.begun_again == 0  # the poses are the same
     assert witness.trust.trusted is False
     assert "of the atoms only" in witness.trust.reasons[0]
+
+
+def test_a_contradicted_map_is_begun_again_and_judged_by_the_same_witness(crystal: np.ndarray) -> None:
+    main, made = FakeMapper(crystal, astray=True), []
+
+    def make(*_: object) -> FakeMapper:
+        made.append(FakeMapper(crystal))
+        return made[-1]
+
+    witness = Witness(make, FIRST)  # type: ignore[arg-type]
+    main.advance(frames(0, FIRST))
+    stream(main, witness, FIRST, 250)
+    assert (main.begun_again, len(made)) == (1, 1)
+    assert witness.trust.trusted is True
+    assert witness.trust.pose_agreement == 1.0
 
 
 def test_a_witness_that_sees_nothing(crystal: np.ndarray) -> None:
