@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -101,7 +100,7 @@ def run(name: str, folder: Path) -> str:
         time.sleep(1.0)
         said = words(timeline) if timeline.exists() else []
     while program.poll() is None:  # all is said; the maps of what is lost need not be waited for
-        program.send_signal(signal.SIGINT)
+        program.terminate()
         time.sleep(1.0)
     course = "; ".join(f"{frame}: {word} ({reason})" for frame, word, reason in said)
     return f"{name}: no atom in the field from frame {scene.gone_at()} on; {course}"
