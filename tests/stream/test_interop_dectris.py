@@ -62,7 +62,7 @@ def test_its_sample_receiver_reads_our_stream(compression, tmp_path):
         sender = threading.Thread(target=publisher.publish, args=(events,), daemon=True)
         sender.start()
         words = [python, "-c", RECEIVER, client, publisher.endpoint]
-        ran = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        ran = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
         sender.join(10)
     expected = [
         f"image {index} {image.shape} {image.dtype.str} {zlib.crc32(image)}" for index, image in enumerate(images)
