@@ -40,7 +40,9 @@ def views_panel(particle: ParticleView, width: int, height: int, look: Look = LO
     if not particle.coverage:
         return _empty(f"{_name(particle)} views", "no views yet", width, height, look)
     known = summary(particle.coverage)
-    words: list[Part] = [f"seen from {percent(known.seen, known.cells)} of sides"]
+    share = percent(known.seen, known.cells)
+    wide = width >= len("seen from 100% of sides")
+    words: list[Part] = [f"seen from {share} of sides" if wide else f"{share} of sides seen"]
     if known.missing and known.gap_deg >= 5:
         words += ["  ", (f"gap {known.gap_deg:.0f} deg", WARN if known.gap_deg > 15 else NULL)]
     text = sum(len(part if isinstance(part, str) else part[0]) for part in words)
