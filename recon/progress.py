@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from .chain import step_per_axis_deg
 from .coverage import view_directions
-from .forecast import NEXT_FRAMES, VOID, Curve, b_factor_A2, debye_power, forecast, needed_views, recent
+from .forecast import NEXT_FRAMES, VOID, Curve, b_factor_A2, debye_power, forecast, needed_views
 from .metrics import cones, efficiency
 from .metrics.density import density_of_atoms
 from .metrics.sampling import FourierSampling
 from .outlook import Sighting, freedom
 from .output import SIGNAL_FROM
 from .records import Forecast, Milestone, Trust, Verdict
-from .verdict import Evidence, update
+from .verdict import Evidence, lately, update
 
 if TYPE_CHECKING:
     from .mapper import Mapper
@@ -131,7 +131,7 @@ class Progress:
         self._reached = float((needed <= views).mean())
         self._b_factor_A2 = b_factor_A2(curve, views)
         self.forecast = forecast(needed, self.history, self.target_A, self._sightings, sampled)
-        since = recent(self.history)
+        since = lately(self.history)
         if since and now.empty_fraction > VOID:
             begin, rng = self._sightings[self.history.index(since)], np.random.default_rng(now.views)
             self._freedom = freedom(begin, sighting, sampled, rng)

@@ -6,9 +6,10 @@ target resolution. It is never said on an FSC alone: wrong poses and shared miss
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .forecast import VOID, recent
+from .forecast import VOID
 from .records import Forecast, Milestone, Trust, Verdict
 
 SURE = 0.75  # probability, from the signal of all shells, from which a target counts as reached
@@ -21,7 +22,7 @@ SLOWED = (
     0.3  # or this share of what a frame brought before: a small crystal's planes are wide, and one keeps giving a bit
 )
 WATCHED_FRAMES = 600  # before which nobody says that more will not help
-LATELY_FRAMES = 300  # at least, over which fresh views are counted: what came before a crystal stuck is not asked
+LATELY_FRAMES = 300  # at least, over which fresh views and voids are compared: what came before is not asked
 SHRINKING = 0.85  # a void that is still larger than this share of what it was does not fill
 HELD = 0.5  # of `freedom`: one that turns slowly often fills nothing for long, and is not held
 PATIENT = frozenset({"PLATEAU", "STARVED"})
@@ -48,7 +49,7 @@ class Evidence:
     b_factor_A2 : how the signal fades with resolution; None when not known.
     trust : whether the map is right; None while it has not been judged.
     unsure_share : share of the frames whose pose is unsure.
-    freedom : how likely it is, 0 to 1, that the crystal turns freely although it showed as little lately, see
+    freedom : how likely it is, 0 to 1, that the crystal turns freely although it showed as little since `lately`, see
         `outlook.freedom`; 0 where that was not asked.
     changing : what says that the structure changes, in words; empty when nothing does.
     """
@@ -143,9 +144,13 @@ def _one_sided(newest: Milestone, said: bool = False) -> bool:
     return newest.weakest_cone is None or newest.weakest_cone < LEAST_CONE / (VOID_SLACK if said else 1.0)
 
 
+def lately(history: Sequence[Milestone]) -> Milestone | None:
+    """The newest milestone `LATELY_FRAMES` at least before the last one."""
+    return next((m for m in history[::-1] if history[-1].frames_used - m.frames_used >= LATELY_FRAMES), None)
+
+
 def _starved(evidence: Evidence) -> tuple[str, ...]:
-    newest = evidence.history[-1]
-    before = next((m for m in evidence.history[::-1] if newest.frames_used - m.frames_used >= LATELY_FRAMES), None)
+    newest, before = evidence.history[-1], lately(evidence.history)
     if before is None or newest.frames_used < WATCHED_FRAMES:
         return ()
     frames = newest.frames_used - before.frames_used
@@ -160,12 +165,11 @@ def _starved(evidence: Evidence) -> tuple[str, ...]:
 
 
 def _plateau(evidence: Evidence) -> tuple[str, ...]:
-    newest, before = evidence.history[-1], recent(evidence.history)
+    newest, before = evidence.history[-1], lately(evidence.history)
     if before is None or newest.frames_used < WATCHED_FRAMES:
         return ()
-    frames = newest.frames_used - before.frames_used
     stuck = newest.empty_fraction > VOID and newest.empty_fraction > SHRINKING * before.empty_fraction
-    if stuck and frames >= WATCHED_FRAMES // 2 and evidence.freedom < HELD:
+    if stuck and evidence.freedom < HELD:
         share = 100 * newest.empty_fraction
         void = f"{share:.0f} % of the map's directions stay unmeasured"
         return (f"coverage: {void}; it turns about one axis or within limits",)
