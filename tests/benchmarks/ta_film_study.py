@@ -13,6 +13,7 @@ One line of JSON per reconstruction.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ from scipy.ndimage import gaussian_filter
 from tumble.recon.device import cpu
 from tumble.recon.solvers.iterative import Solution, iterate, total_variation, variation_weight
 from tumble.recon.solvers.projector import Projector, tilt_quaternions
+from tumble.recon.tilts import mirrored
 
 LEFT_OUT = slice(2, None, 5)
 WAYS = ("iterative", "total variation")
@@ -51,10 +53,16 @@ def middle(volume: np.ndarray, width: int) -> np.ndarray:
 
 def factors(volume: np.ndarray, images: np.ndarray, tilts_deg: np.ndarray, left: np.ndarray) -> dict[str, float]:
     """R of the tilts that were used and of those left out, of all angles and of small ones."""
-    projected = projector(volume.shape, images.shape[1:], tilts_deg).forward(volume)
+    return factors_of(projector(volume.shape, images.shape[1:], tilts_deg).forward(volume), images, tilts_deg, left)
+
+
+def factors_of(
+    projected: np.ndarray, images: np.ndarray, tilts_deg: np.ndarray, left: np.ndarray, suffix: str = ""
+) -> dict[str, float]:
+    """The same of projections (m, h, w)."""
     small = np.abs(tilts_deg) < SMALL_TILT_DEG
     sets = {"all": np.ones_like(left), "small": small, "left": left, "small_left": small & left}
-    return {f"R_{name}": round(r_factor(projected[which], images[which]), 4) for name, which in sets.items()}
+    return {f"R_{name}{suffix}": round(r_factor(projected[which], images[which]), 4) for name, which in sets.items()}
 
 
 def correlations(volume: np.ndarray, published: np.ndarray) -> dict[str, float]:
@@ -85,9 +93,21 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return images, published, tilts, left
 
 
+def own_poses(folder: Path, image: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Poses (m, 4) and shifts (m, 2) in pixels that a session found, x and y exchanged as in `read`."""
+    with (folder / "poses.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    poses = np.array([[float(row[name]) for name in ("qw", "qx", "qy", "qz")] for row in rows])
+    places = np.array([[float(row["y_px"]), float(row["x_px"])] for row in rows])
+    return mirrored(poses), places - np.array(image[::-1]) // 2
+
+
 def compare(path: Path, session: Path) -> dict[str, np.ndarray]:
-    """Print a line for each map of a session, made with `--tilt-axis 0`; give the slices to look at."""
+    """Print a line for each map of a session, made with `--tilt-axis 0`: R with the poses as given, and with those that
+    the session found ("own"). Give the slices to look at.
+    """
     images, published, tilts, left = read(path)
+    poses, shifts = own_poses(session / "particles" / "P001", images.shape[1:])
     pictures = {"published": published}
     print(json.dumps({"map": "published"} | factors(published, images, tilts, left)))
     for name in ("map", "unfiltered", "half1", "half2"):
@@ -95,7 +115,9 @@ def compare(path: Path, session: Path) -> dict[str, np.ndarray]:
         first = (cube.shape[0] // 2 - size // 2 for size in published.shape)
         box = cube[tuple(slice(a, a + size) for a, size in zip(first, published.shape, strict=True))]
         box = np.ascontiguousarray(box, np.float32)
-        print(json.dumps({"map": name} | factors(box, images, tilts, left) | correlations(box, published)), flush=True)
+        own = Projector(box.shape, images.shape[1:], poses, shifts, cpu()).forward(box)
+        found = factors(box, images, tilts, left) | factors_of(own, images, tilts, left, "_own")
+        print(json.dumps({"map": name} | found | correlations(box, published)), flush=True)
         if name in ("map", "unfiltered"):
             pictures[name] = box
     return pictures
