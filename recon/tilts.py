@@ -23,7 +23,7 @@ from .tilt_images import TiltImages
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.float32]
-LIVE_ROUNDS, FINAL_ROUNDS = 4, 30  # of the solver, from the volume before
+LIVE_ROUNDS, FINAL_ROUNDS = 4, 60  # of the solver, from the volume before
 MATCHED_FROM = 5  # tilts before which no map is worth matching an image to
 FINAL_MATCHES, MATCH_ROUNDS = 6, 8  # of all tilts at the end, and rounds of the solver after each
 TAPER = 0.06  # of a side: soft edge under which halves are compared
