@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from .rotations import to_matrix
 
 CELLS = 400
+REACH_DEG = 4.0  # 1 / (k D) for a crystal of 20 A at 1.4 A: what lies nearer to a measured plane is known
 
 
 @lru_cache(maxsize=4)

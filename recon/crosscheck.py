@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .branches import Path, Shortlist, lattice_position, score_branches
 from .compare import SAME_POSE_DEG
+from .coverage import REACH_DEG, view_directions, view_grid
 from .rotations import C2Z, angle_deg, from_matrix, multiply, to_matrix
 from .site import Site
 from .whitened import Whitened
@@ -23,6 +24,8 @@ STRETCH_FRAMES = 50  # whose branch is judged together
 MOST_FRAMES = 800  # that are tried, or a few more
 CLIPPED = 60.0  # no frame counts for more
 DECIDED = 5.0  # log-likelihood by which a pose must beat another one to prove it wrong: odds of 150 to 1
+KNOWN = 0.75  # share of what a frame measures that the other map must know, to judge it
+LEAST_KNOWN = 10  # such frames of a stretch
 MOST_DISPUTED = 0.5  # share of the common frames; with more the two accounts are not of one crystal
 
 
@@ -80,11 +83,13 @@ class Trial:
 
     Attributes
     ----------
-    upheld : share of the stretches of frames whose branch wins. margin : log-likelihood per frame by which it beats its
-        best alternative, in the stretch where that is least.
+    told : share of the stretches of frames that the other map can judge, see `known`. upheld : of these the share whose
+        branch wins. margin : log-likelihood per frame by which it beats its best alternative, in the stretch where that
+        is least.
     erred : numbers of frames whose pose in the other account both maps refute, see `refuted`.
     """
 
+    told: float
     upheld: float
     margin: float
     erred: tuple[int, ...] = ()
@@ -95,16 +100,34 @@ def sampled(rows: NDArray[np.int64], number: NDArray[np.int64]) -> NDArray[np.in
     return rows[(number // STRETCH_FRAMES) % max(1, len(rows) // MOST_FRAMES) == 0]
 
 
-def judged(lead: Floats, number: NDArray[np.int64]) -> Trial | None:
-    """The outcome of a trial; None without frames.
+def known(poses: Floats, others: Floats) -> Floats:
+    """Share of what each pose measures of which a map of other poses, in the same gauge, knows anything: (t,).
+
+    Where it was measured from too few sides a map holds what its lattice would look like, or nothing; a right pose may
+    lose there to one that falls on what was measured.
 
     Parameters
     ----------
-    lead : (t, alternatives) from `leads`. number : (t,) frame numbers, ascending.
+    poses : (t, 4). others : (m, 4), of the frames that the map is made of.
     """
-    stretch = number // STRETCH_FRAMES
-    least = [float(lead[stretch == s].mean(axis=0).min()) for s in np.unique(stretch)]
-    return Trial(float(np.mean(np.array(least) > 0)), min(least)) if least else None
+    grid, reach = view_grid(), np.sin(np.radians(REACH_DEG))
+    measured = (np.abs(grid @ view_directions(others).T) < reach).any(axis=1)
+    plane = np.abs(view_directions(poses) @ grid.T) < reach
+    return np.asarray((plane & measured).sum(axis=1) / np.maximum(plane.sum(axis=1), 1))
+
+
+def judged(lead: Floats, number: NDArray[np.int64], share: Floats) -> Trial | None:
+    """The outcome of a trial; None without frames that can be judged.
+
+    Parameters
+    ----------
+    lead : (t, alternatives) from `leads`. number : (t,) frame numbers, ascending. share : (t,) from `known`.
+    """
+    stretch, sure = number // STRETCH_FRAMES, share >= KNOWN
+    every = np.unique(stretch)
+    frames = [np.flatnonzero((stretch == s) & sure) for s in every]
+    least = [float(lead[rows].mean(axis=0).min()) for rows in frames if len(rows) >= LEAST_KNOWN]
+    return Trial(len(least) / len(every), float(np.mean(np.array(least) > 0)), min(least)) if least else None
 
 
 def refuted(
@@ -142,8 +165,13 @@ def _part(path: Path, rows: NDArray[np.int64]) -> Path:
 def tried(
     data: Whitened, rows: NDArray[np.int64], own: Scorer, turn: Floats, shift_px: Floats, other: Scorer
 ) -> Trial | None:
-    """The sure poses of one account tried on the map of another; None without frames. Arguments as of `refuted`."""
+    """The sure poses of one account tried on the map of another, where that knows anything; None where it does not.
+
+    Arguments as of `refuted`.
+    """
     picked = sampled(np.arange(len(rows)), own.number)
-    lead = leads(data, rows[picked], _part(own.path, picked), own.middle_px, turn, shift_px, other)
-    trial = judged(lead, own.number[picked])
+    path = _part(own.path, picked)
+    lead = leads(data, rows[picked], path, own.middle_px, turn, shift_px, other)
+    poses, _ = carried_over(path, own.middle_px, turn, shift_px, other)
+    trial = judged(lead, own.number[picked], known(poses, other.path.poses))
     return replace(trial, erred=refuted(data, rows, own, turn, shift_px, other)) if trial else None

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .compare import Agreement, compare_atoms, compare_poses, lattice_rms_A, packing, shape_overlap, vacuum_share
-from .coverage import view_grid
+from .coverage import REACH_DEG, view_grid
 from .kinds import FCC, Kind
 from .records import Trust
 from .rotations import to_matrix
@@ -16,7 +16,6 @@ from .rotations import to_matrix
 Floats = NDArray[np.float64]
 LEAST_COMMON = 100  # frames that must have a pose in both reconstructions
 SAME_GAUGE_DEG = 6.0  # between the gauge of the atoms and that of the poses
-REACH_DEG = 4.0  # 1 / (k D) for a crystal of 20 A at 1.4 A: what lies nearer to a measured plane is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +168,9 @@ def judge(numbers: Trust, limits: Thresholds | None = None) -> Trust:
         against.append("the map looks the same from several sides: it cannot be told from a mixture")
     if short("pose_agreement"):
         against.append(f"two reconstructions agree on the pose in {percent(numbers.pose_agreement)} of the frames only")
-    if short("upheld"):
+    if numbers.upheld is None:
+        against.append("no second map has seen enough of the same directions to judge the poses")
+    elif short("upheld"):
         against.append(f"on a second map the branch taken wins in {percent(numbers.upheld)} of the time only")
     if short("shape"):
         against.append(f"the shapes of two maps overlap in {percent(numbers.shape)} only")

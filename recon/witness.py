@@ -27,6 +27,7 @@ from .trust import Account, compare_accounts, judge, no_lattice, unseen_share
 Floats = NDArray[np.float64]
 LEAST_FRAMES = 200  # a first map of fewer frames is no witness
 DISAGREE = 0.9  # share of common frames with the same pose, below which a map is begun again
+LEAST_TOLD = 0.5  # share of the map's frames that the witness must have seen enough to judge
 MOST_GROWTH = 2  # of the frames of a witness, where a smaller one did not confirm the map
 
 
@@ -132,8 +133,9 @@ class Witness:
         numbers, found = compare_accounts(numbers, mine, self._other, lattice.neighbour_A, self._gauges, lattice.kind)
         if branches and found.gauge >= 0 and self._scorer is not None:
             trial = mapper.tried_on(self._scorer, found.turn, found.shift_A)
+            told = trial if trial and trial.told >= LEAST_TOLD else None
             numbers = replace(
-                numbers, upheld=trial.upheld if trial else None, second_margin=trial.margin if trial else None
+                numbers, upheld=told.upheld if told else None, second_margin=told.margin if told else None
             )
             if trial and trial.erred:  # a witness of few frames errs in some of its own poses; they are no evidence
                 self._other = self._other.without(trial.erred)

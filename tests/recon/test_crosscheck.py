@@ -9,7 +9,7 @@ import pytest
 
 from tumble.recon.branches import Path
 from tumble.recon.compare import GAUGES
-from tumble.recon.crosscheck import Scorer, judged, leads, refuted, sampled, tried
+from tumble.recon.crosscheck import Scorer, judged, known, leads, refuted, sampled, tried
 from tumble.recon.device import Device
 from tumble.recon.geometry import box_size_px, half_plane
 from tumble.recon.maps import Accumulator
@@ -83,7 +83,7 @@ def test_branches_on_another_map(synthetic: ModuleType, device: Device, gauge: i
     number = np.arange(FRAMES)
     path = Path(poses, shifts, np.zeros(FRAMES), np.ones(FRAMES, np.bool_))
     lead = leads(data, number, path, -site / PIXEL_A, turn, np.zeros(3), scorer)
-    trial = judged(lead, number)
+    trial = judged(lead, number, np.ones(FRAMES))
     assert trial is not None
     assert trial.upheld == 1.0
     assert trial.margin > 1.0
@@ -92,7 +92,7 @@ def test_branches_on_another_map(synthetic: ModuleType, device: Device, gauge: i
     wrong[50:100] = equivalents(poses[50:100])[:, 7]  # a third
     path = Path(wrong, middle + to_matrix(wrong)[:, :2] @ site / PIXEL_A, path.score, path.used)
     lead = leads(data, number, path, -site / PIXEL_A, turn, np.zeros(3), scorer)
-    trial = judged(lead, number)
+    trial = judged(lead, number, np.ones(FRAMES))
     assert trial is not None
     assert trial.upheld == pytest.approx(2 / 3)
     assert trial.margin < -1.0
@@ -120,7 +120,32 @@ def test_whose_error_it_is(synthetic: ModuleType, device: Device) -> None:
 
 
 def test_no_frames() -> None:
-    assert judged(np.zeros((0, 47)), np.zeros(0, np.int64)) is None
+    assert judged(np.zeros((0, 47)), np.zeros(0, np.int64), np.zeros(0)) is None
+
+
+def test_what_the_other_map_has_not_measured_is_not_judged_by_it() -> None:
+    lead, number = np.full((200, 47), 3.0), np.arange(200)
+    lead[100:150] = -20.0
+    trial = judged(lead, number, np.ones(200))
+    assert trial is not None
+    assert (trial.told, trial.upheld, trial.margin) == (1.0, 0.75, -20.0)
+    share = np.where((number >= 100) & (number < 145), 0.5, 1.0)  # of that stretch five frames are left
+    trial = judged(lead, number, share)
+    assert trial is not None
+    assert (trial.told, trial.upheld, trial.margin) == (0.75, 1.0, 3.0)
+    assert judged(lead, number, np.zeros(200)) is None
+
+
+def test_what_a_map_knows() -> None:
+    """Views from everywhere know all; those along one axis the plane across it, and of another plane two ends."""
+    rng = np.random.default_rng(8)
+    poses = random_rotations(50, rng)
+    assert known(poses, random_rotations(2000, rng)).min() == 1.0
+    assert known(poses, poses).min() == 1.0
+    about_z = from_rotation_vector(np.stack([np.zeros(90), np.zeros(90), np.linspace(0, 6, 90)], axis=1))
+    along_x = from_rotation_vector(np.array([[0.0, np.pi / 2, 0.0]]))
+    assert known(about_z[:1], about_z)[0] == 1.0  # all of them look along z
+    assert known(along_x, about_z)[0] < 0.2
 
 
 def test_a_sample_is_of_whole_stretches() -> None:

@@ -89,6 +89,7 @@ def test_no_atoms(pair: tuple[Account, Account]) -> None:
         ({"packing": 0.8}, "not described by an fcc or bcc lattice"),
         ({"pose_agreement": 0.5}, "50 % of the frames"),
         ({"upheld": 0.9}, "90 % of the time"),
+        ({"upheld": None}, "no second map has seen enough"),
         ({"pose_agreement": None}, "an unknown share of the frames"),
         ({"branch_margin": -1.0}, "another branch"),
         ({"branch_margin": 1.3}, "another branch"),  # two crystals that took turns

@@ -58,7 +58,7 @@ class FakeMapper:
         return self.frames
 
     def tried_on(self, other: object, turn: np.ndarray, shift_A: np.ndarray) -> Trial:
-        return Trial(1.0, 10.0)
+        return Trial(1.0, 1.0, 10.0)
 
     def bootstrap(self, observations: list[Observation], noise: NoiseSpectrum) -> None:
         assert noise is NOISE
