@@ -11,15 +11,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import __version__
-from . import tilt_options as tilting
 from .bench_command import bench
 from .errors import FAILED, USAGE, TumbleError, UsageError
 from .in_front import line as _line
 from .in_front import publish_in_front, write_scene
 from .operator_commands import config_app, control, keys_app
+from .options import (
+    ElementOption,
+    HeadlessOption,
+    OverwriteOption,
+    PixelOption,
+    ReconstructionOptions,
+    SecondsOption,
+    SeedOption,
+    SessionOption,
+    SessionOptions,
+    SpeedOption,
+    TargetOption,
+    ThreadsOption,
+    spread,
+)
 from .report_command import ReportMaker, report
 from .report_command import loader as report_loader
 from .selftest import selftest
+from .tilt_options import DatasetOption, TiltOptions, replayed_tilts
 from .viewer_commands import loader as dashboard_loader
 from .viewer_commands import status, watch
 
@@ -38,30 +53,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 DashboardLoader = Callable[[], "Dashboard"]
-
-SessionOption = Annotated[
-    Path | None, typer.Option("--session", help="Session folder (default: a new one in sessions/).")
-]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file; options on the command line win.")]
-HeadlessOption = Annotated[bool, typer.Option("--headless", help="Plain log lines instead of the dashboard.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the session that is in the folder.")]
-ElementOption = Annotated[str | None, typer.Option("--element", help="Element, as in Pt; of an alloy Pd,Pt.")]
-LatticeOption = Annotated[float | None, typer.Option("--lattice-constant", help="Lattice constant to start from, A.")]
-PixelOption = Annotated[float | None, typer.Option("--pixel-size", help="Pixel size at the specimen, A.")]
-BootstrapOption = Annotated[
-    int | None, typer.Option("--bootstrap-frames", help="Frames gathered before the first map.")
-]
-TargetOption = Annotated[
-    float | None, typer.Option("--target", metavar="ANGSTROM", help="Resolution that is enough, A (default: 1).")
-]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Of everything random.")]
-ThreadsOption = Annotated[
-    int | None,
-    typer.Option("--threads", help="Threads of the reconstruction (default: all cores, of four or more all but two)."),
-]
-EndpointOption = Annotated[str | None, typer.Option("--status", help="Where viewers ask, tcp://127.0.0.1:PORT.")]
-RecordOption = Annotated[bool | None, typer.Option("--record/--no-record", help="Keep the raw frames in frames.h5.")]
-SpeedOption = Annotated[str, typer.Option("--speed", help="1 for the recorded pace, 2 for twice that, max.")]
 
 
 def main(
@@ -134,7 +125,7 @@ def root(
 @app.command()
 def demo(
     headless: HeadlessOption = False,
-    seconds: Annotated[float | None, typer.Option("--seconds", min=0.1, help="End the stream after this long.")] = None,
+    seconds: SecondsOption = None,
     session: SessionOption = None,
     overwrite: OverwriteOption = False,
     seed: SeedOption = None,
@@ -154,35 +145,21 @@ def demo(
 
 
 @app.command()
+@spread
 def run(
     source: Annotated[str | None, typer.Option("--source", help="zmq+tcp://host:31001 or zmq+ipc://path.")] = None,
-    config: ConfigOption = None,
-    session: SessionOption = None,
-    record: RecordOption = None,
-    headless: HeadlessOption = False,
-    overwrite: OverwriteOption = False,
-    element: ElementOption = None,
-    lattice_constant: LatticeOption = None,
-    pixel_size: PixelOption = None,
-    target: TargetOption = None,
-    bootstrap_frames: BootstrapOption = None,
-    threads: ThreadsOption = None,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Silence that ends a series, s.")] = None,
     series: Annotated[
         int | None, typer.Option("--series", help="End after so many series (default: when stopped).")
     ] = None,
-    status_endpoint: EndpointOption = None,
     log_format: Annotated[str | None, typer.Option("--log-format", help="text or json, without a dashboard.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a session whose daemon was killed, if there is one.")
     ] = False,
-    poses: tilting.PosesOption = None,
-    tilts: tilting.TiltsOption = None,
-    tilt_axis: tilting.AxisOption = None,
-    tilt_box: tilting.BoxOption = None,
-    tilt_wide: tilting.WideOption = None,
-    tilt_thick: tilting.ThickOption = None,
-    tilt_align: tilting.AlignOption = None,
+    *,
+    kept: SessionOptions,
+    known: ReconstructionOptions,
+    tilts: TiltOptions,
 ) -> int:
     """Reconstruct a live stream of a detector."""
     from .config import RUN_DEFAULTS, check_source
@@ -192,82 +169,57 @@ def run(
     if resume:
         from .resuming import to_resume
 
-        killed, defaults = to_resume(config, session)
+        killed, defaults = to_resume(kept.config, kept.session)
     settings = _settings(
-        config,
+        kept.config,
+        defaults,
         stream={"source": source, "timeout_s": timeout, "series": series},
-        reconstruction=_known(element, lattice_constant, pixel_size, target, bootstrap_frames, threads),
-        tilts=tilting.tilt_settings(
-            poses=poses, file=tilts, axis=tilt_axis, box=tilt_box, wide=tilt_wide, thick=tilt_thick, align=tilt_align
-        ),
-        session={"record": record, "overwrite": overwrite or None},
-        status={"endpoint": status_endpoint},
+        reconstruction=known.settings(),
+        tilts=tilts.settings(),
         log={"format": log_format},
-        defaults=defaults,
+        **kept.settings(),
     )
     if not settings.stream.source:
         raise UsageError("no stream: give --source zmq+tcp://host:31001, or stream.source in the configuration")
     check_source(settings.stream.source)
     if settings.reconstruction.pixel_size_A is None:  # better now than when the series has begun
         _line("no --pixel-size: the stream has to say it, which detectors do not")
-    return _execute(settings, None, killed or session, "run", headless=headless, resume=killed is not None)
+    return _execute(settings, None, killed or kept.session, "run", headless=kept.headless, resume=killed is not None)
 
 
 @app.command()
+@spread
 def replay(
     file: Annotated[Path, typer.Argument(help="A recording: any HDF5 file with frames.")],
     speed: SpeedOption = "1",
     publish: Annotated[str | None, typer.Option("--publish", help="Only publish, on tcp://127.0.0.1:PORT.")] = None,
-    config: ConfigOption = None,
-    session: SessionOption = None,
-    record: RecordOption = None,
-    headless: HeadlessOption = False,
-    overwrite: OverwriteOption = False,
-    element: ElementOption = None,
-    lattice_constant: LatticeOption = None,
-    pixel_size: PixelOption = None,
-    target: TargetOption = None,
-    bootstrap_frames: BootstrapOption = None,
-    threads: ThreadsOption = None,
-    seconds: Annotated[float | None, typer.Option("--seconds", min=0.1, help="End the stream after this long.")] = None,
-    status_endpoint: EndpointOption = None,
-    dataset: tilting.DatasetOption = None,
-    poses: tilting.PosesOption = None,
-    tilts: tilting.TiltsOption = None,
-    tilt_axis: tilting.AxisOption = None,
-    tilt_box: tilting.BoxOption = None,
-    tilt_wide: tilting.WideOption = None,
-    tilt_thick: tilting.ThickOption = None,
-    tilt_align: tilting.AlignOption = None,
+    seconds: SecondsOption = None,
+    dataset: DatasetOption = None,
+    *,
+    kept: SessionOptions,
+    known: ReconstructionOptions,
+    tilts: TiltOptions,
 ) -> int:
     """Send a recorded stream over the wire that a detector uses, and reconstruct it."""
     from .publishing import Plan, events
 
-    known: dict[str, Any] = {} if pixel_size is None else {"pixel_size_A": pixel_size}
-    angles, known["dataset"] = tilting.replayed_tilts(file, tilts, dataset)
-    plan = Plan(path=file, speed=_speed(speed), seconds=seconds, known=known, tilts=angles)
+    told: dict[str, Any] = {} if known.pixel_size is None else {"pixel_size_A": known.pixel_size}
+    angles, told["dataset"] = replayed_tilts(file, tilts.tilts, dataset)
+    plan = Plan(path=file, speed=_speed(speed), seconds=seconds, known=told, tilts=angles)
     if publish is not None:
         return publish_in_front(plan, publish)
     settings = _settings(
-        config,
+        kept.config,
         stream={"when_full": "block", "timeout_s": 600.0, "series": 1},
-        reconstruction=_known(element, lattice_constant, pixel_size, target, bootstrap_frames, threads),
-        tilts=tilting.tilt_settings(
-            poses="stream" if angles else poses,
-            axis=tilt_axis,
-            box=tilt_box,
-            wide=tilt_wide,
-            thick=tilt_thick,
-            align=tilt_align,
-        ),
-        session={"record": record, "overwrite": overwrite or None},
-        status={"endpoint": status_endpoint},
+        reconstruction=known.settings(),
+        tilts=tilts.settings(replayed=bool(angles)),
+        **kept.settings(),
     )
     with events(plan) as opened:  # says what is wrong with the file before anything is started
         start: Any = next(opened)
     if settings.reconstruction.pixel_size_A is None and start.pixel_size_A is None:
         raise UsageError(f"{file} does not say the pixel size at the specimen: give it with --pixel-size, in A")
-    return _execute(settings, plan, session, "replay", headless=headless)
+    return _execute(settings, plan, kept.session, "replay", headless=kept.headless)
 
 
 @app.command()
@@ -338,25 +290,7 @@ app.command()(status)
 app.command()(watch)
 
 
-def _known(
-    element: str | None,
-    lattice: float | None,
-    pixel: float | None,
-    target: float | None,
-    bootstrap: int | None,
-    threads: int | None,
-) -> dict[str, Any]:
-    return {
-        **tilting.element_settings(element),
-        "lattice_constant_A": lattice,
-        "pixel_size_A": pixel,
-        "target_resolution_A": target,
-        "bootstrap_frames": bootstrap,
-        "threads": threads,
-    }
-
-
-def _settings(config: Path | None, *, defaults: dict[str, dict[str, Any]] | None = None, **overrides: Any) -> Settings:
+def _settings(config: Path | None, defaults: dict[str, dict[str, Any]] | None = None, **overrides: Any) -> Settings:
     from .config import load
 
     return load(config, overrides, defaults)

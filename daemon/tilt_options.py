@@ -1,7 +1,8 @@
-"""Options of the command line for tilt series and alloys, and what they mean."""
+"""Options of the command line for tilt series, and what they mean."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,71 +10,71 @@ import typer
 
 from .errors import UsageError
 
-PosesOption = Annotated[
-    str | None, typer.Option("--poses", help="A tilt series: poses come with the stream, or from the file of --tilts.")
-]
-TiltsOption = Annotated[
-    str | None, typer.Option("--tilts", help="Tilt angles: a .rawtlt, .tlt, .csv or HDF5 file, or a dataset in FILE.")
-]
-AxisOption = Annotated[
-    float | None, typer.Option("--tilt-axis", help="Tilt axis, degrees from the columns (x) to the rows (y) [90].")
-]
-BoxOption = Annotated[
-    str | None, typer.Option("--tilt-box", help="X,Y,WIDTH,HEIGHT in pixels of what is reconstructed (default: all).")
-]
-WideOption = Annotated[
-    float | None, typer.Option("--tilt-wide", help="Specimen across the axis, in fields; 3 for a film [1].")
-]
-ThickOption = Annotated[
-    float | None, typer.Option("--tilt-thick", help="Specimen along the beam, in fields, where it is thinner [1].")
-]
-AlignOption = Annotated[
-    bool | None,
-    typer.Option("--tilt-align/--no-tilt-align", help="Match shifts and small turns of tilts, or leave them as told."),
-]
 DatasetOption = Annotated[str | None, typer.Option("--dataset", help="Where the frames are in an HDF5 file.")]
 
 
-def tilt_settings(
-    *,
-    poses: str | None = None,
-    file: str | None = None,
-    axis: float | None = None,
-    box: str | None = None,
-    wide: float | None = None,
-    thick: float | None = None,
-    align: bool | None = None,
-) -> dict[str, Any]:
-    """The section `tilts` of the configuration; a file without a word on poses means that they come from it.
+@dataclass(frozen=True, slots=True)
+class TiltOptions:
+    """The options of a tilt series."""
 
-    Raises
-    ------
-    UsageError : a box that is not four whole numbers.
-    """
-    corners: tuple[int, ...] | None = None
-    if box is not None:
-        try:
-            corners = tuple(int(part) for part in box.split(","))
-        except ValueError:
-            corners = ()
-        if len(corners) != 4:
-            raise UsageError(f"--tilt-box {box}: give four whole numbers X,Y,WIDTH,HEIGHT in pixels")
-    return {
-        "poses": poses or ("file" if file else None),
-        "file": file,
-        "axis_deg": axis,
-        "box": corners,
-        "wide": wide,
-        "thick": thick,
-        "align": align,
-    }
+    poses: Annotated[
+        str | None,
+        typer.Option("--poses", help="A tilt series: poses come with the stream, or from the file of --tilts."),
+    ] = None
+    tilts: Annotated[
+        str | None,
+        typer.Option("--tilts", help="Tilt angles: a .rawtlt, .tlt, .csv or HDF5 file, or a dataset in FILE."),
+    ] = None
+    tilt_axis: Annotated[
+        float | None, typer.Option("--tilt-axis", help="Tilt axis, degrees from the columns (x) to the rows (y) [90].")
+    ] = None
+    tilt_box: Annotated[
+        str | None,
+        typer.Option("--tilt-box", help="X,Y,WIDTH,HEIGHT in pixels of what is reconstructed (default: all)."),
+    ] = None
+    tilt_wide: Annotated[
+        float | None, typer.Option("--tilt-wide", help="Specimen across the axis, in fields; 3 for a film [1].")
+    ] = None
+    tilt_thick: Annotated[
+        float | None, typer.Option("--tilt-thick", help="Specimen along the beam, in fields, where it is thinner [1].")
+    ] = None
+    tilt_align: Annotated[
+        bool | None,
+        typer.Option(
+            "--tilt-align/--no-tilt-align", help="Match shifts and small turns of tilts, or leave them as told."
+        ),
+    ] = None
+
+    def settings(self, *, replayed: bool = False) -> dict[str, Any]:
+        """The section `tilts` of the configuration; a file without a word on poses means that they come from it.
+
+        Parameters
+        ----------
+        replayed : the angles were read beside a recording (`replayed_tilts`) and go with its frames.
+
+        Raises
+        ------
+        UsageError : a box that is not four whole numbers.
+        """
+        return {
+            "poses": "stream" if replayed else self.poses or ("file" if self.tilts else None),
+            "file": None if replayed else self.tilts,
+            "axis_deg": self.tilt_axis,
+            "box": None if self.tilt_box is None else _corners(self.tilt_box),
+            "wide": self.tilt_wide,
+            "thick": self.tilt_thick,
+            "align": self.tilt_align,
+        }
 
 
-def element_settings(words: str | None) -> dict[str, Any]:
-    """What `--element` says of the section `reconstruction`: one element, or those of an alloy, `Pd,Pt`."""
-    if words is None or "," not in words:
-        return {"element": words}
-    return {"elements": tuple(word.strip() for word in words.split(","))}
+def _corners(box: str) -> tuple[int, ...]:
+    try:
+        corners = tuple(int(part) for part in box.split(","))
+    except ValueError:
+        corners = ()
+    if len(corners) != 4:
+        raise UsageError(f"--tilt-box {box}: give four whole numbers X,Y,WIDTH,HEIGHT in pixels")
+    return corners
 
 
 def replayed_tilts(file: Path, tilts: str | None, dataset: str | None) -> tuple[dict[int, Any] | None, str | None]:

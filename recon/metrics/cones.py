@@ -157,6 +157,12 @@ class _Half:
         return np.asarray(values * scale[self.shells], np.complex128)
 
 
+def _edge(first: Map, second: Map) -> int:
+    if first.shape != second.shape or first.ndim != 3 or len(set(first.shape)) != 1:
+        raise ValueError(f"maps of shapes {first.shape} and {second.shape}: two cubes of one size are needed")
+    return first.shape[0]
+
+
 def conical_correlation(
     first: Map, second: Map, radius: int | None = None, axes: int = AXES, half_angle_deg: float = HALF_ANGLE_DEG
 ) -> ConicalCorrelation:
@@ -172,9 +178,7 @@ def conical_correlation(
     ------
     ValueError : not two cubes of one size.
     """
-    if first.shape != second.shape or first.ndim != 3 or len(set(first.shape)) != 1:
-        raise ValueError(f"maps of shapes {first.shape} and {second.shape}: two cubes of one size are needed")
-    edge = first.shape[0]
+    edge = _edge(first, second)
     half = _Half.within(edge, min(radius or edge // 2, edge // 2))
     return half.correlate(
         scipy.fft.rfftn(first)[half.inside], scipy.fft.rfftn(second)[half.inside], axes, half_angle_deg
@@ -199,9 +203,7 @@ def weakest_cone(volume: Map, model: Map, shells: tuple[int, int], axes: int = A
     ------
     ValueError : not two cubes of one size.
     """
-    if volume.shape != model.shape or volume.ndim != 3 or len(set(volume.shape)) != 1:
-        raise ValueError(f"maps of shapes {volume.shape} and {model.shape}: two cubes of one size are needed")
-    edge = volume.shape[0]
+    edge = _edge(volume, model)
     half = _Half.within(edge, min(shells[1], edge // 2))
     found, expected = (half.evened(scipy.fft.rfftn(part)[half.inside], shells[0]) for part in (volume, model))
     totals = half.totals(found, expected, axes, WIDE_DEG)[1].sum(axis=1)

@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kill_study import last_seen, published
+from kill_study import Row, last_seen, published, told
 
 from tumble.daemon import checkpoints
 from tumble.stream.frame import Event, Frame
@@ -141,7 +141,7 @@ def compared(folder: Path, again: Path) -> tuple[int, bool]:
     return len(files), same and all(path.read_bytes() == others[name].read_bytes() for name, path in files.items())
 
 
-def one_series(seed: int, kills: int, frames: int, work: Path) -> dict[str, object]:
+def one_series(seed: int, kills: int, frames: int, work: Path) -> Row:
     """Send a movie, kill its daemon `kills` times, finish, and compare."""
     rng, folder, again = random.Random(seed), work / f"{seed}-killed", work / f"{seed}-again"
     scene = scene_from_options(atoms=147, frames=frames, height_px=112, width_px=112, seed=seed)
@@ -162,7 +162,7 @@ def one_series(seed: int, kills: int, frames: int, work: Path) -> dict[str, obje
     books = json.loads((folder / "session.json").read_text(encoding="utf-8"))["accounting"]
     taken = folder.with_suffix(".taken")
     files, same = compared(folder, again)
-    row = (
+    return (
         kills,
         before_map,
         kills - before_map,
@@ -177,18 +177,6 @@ def one_series(seed: int, kills: int, frames: int, work: Path) -> dict[str, obje
         files,
         same and numbers == sorted(numbers),
     )
-    return dict(zip(COLUMNS, row, strict=True))
-
-
-def table(rows: list[dict[str, object]]) -> str:
-    """The rows as Markdown, with their sum."""
-    sums = {name: sum(int(row[name]) for row in rows) for name in COLUMNS[:-1]}  # type: ignore[call-overload]
-    lines = [f"| series | {' | '.join(COLUMNS)} |", "|" + "---|" * (len(COLUMNS) + 1)]
-    for name, row in [*((str(number), row) for number, row in enumerate(rows, 1)), ("all", sums)]:
-        equal = all(row["equal"] for row in rows) if name == "all" else row["equal"]
-        cells = [str(row[column]) for column in COLUMNS[:-1]] + ["yes" if equal else "NO"]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
 
 
 def main() -> int:
@@ -201,18 +189,12 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help="keep the sessions here")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as gone:
         work = given.work or Path(gone)
         work.mkdir(parents=True, exist_ok=True)
         (work / "tumble.toml").write_text(SETTINGS, encoding="utf-8")
-        for seed in range(given.first, given.first + given.series):
-            rows.append(one_series(seed, given.kills, given.frames, work))
-            print(rows[-1], flush=True)
-            if given.out is not None:
-                given.out.write_text(table(rows), encoding="utf-8")
-    print(table(rows))
-    return int(any(row["lost"] or row["doubled"] or not row["equal"] for row in rows))
+        seeds = range(given.first, given.first + given.series)
+        return told(COLUMNS, (one_series(seed, given.kills, given.frames, work) for seed in seeds), given.out)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,33 +35,7 @@ STARTED_S = 60.0  # patience with a busy machine
 COLUMNS = ("kills", "sent", "recorded", "received", "used", "missing", "lost", "doubled", "files equal")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One series. `lost`: recorded frames that are not used; `missing`: sent, but never recorded."""
-
-    kills: int
-    sent: int
-    recorded: int
-    received: int
-    used: int
-    missing: int
-    lost: int
-    doubled: int
-    same: bool
-
-    def cells(self) -> list[str]:
-        """As they stand in the table."""
-        numbers = (
-            self.kills,
-            self.sent,
-            self.recorded,
-            self.received,
-            self.used,
-            self.missing,
-            self.lost,
-            self.doubled,
-        )
-        return [*map(str, numbers), "yes" if self.same else "NO"]
+Row = tuple[int, ...]  # as in COLUMNS; `lost`: recorded frames that are not used, `missing`: sent, but never recorded
 
 
 def events(seed: int, frames: threading.Event, sent: list[int]) -> Iterator[Event]:
@@ -160,7 +133,7 @@ def one_series(seed: int, kills: int, work: Path) -> Row:
     same = all(
         path.read_bytes() == (again / "particles" / "P001" / path.name).read_bytes() for path in particle.iterdir()
     )
-    return Row(
+    return (
         kills,
         sent[0],
         len(numbers),
@@ -173,13 +146,26 @@ def one_series(seed: int, kills: int, work: Path) -> Row:
     )
 
 
-def table(rows: list[Row]) -> str:
-    """The rows as Markdown, with their sum."""
-    lines = [f"| series | {' | '.join(COLUMNS)} |", "|" + "---|" * (len(COLUMNS) + 1)]
-    lines += [f"| {number} | {' | '.join(row.cells())} |" for number, row in enumerate(rows, 1)]
-    sums = [sum(int(row.cells()[column]) for row in rows) for column in range(len(COLUMNS) - 1)]
-    lines.append(f"| all | {' | '.join(map(str, sums))} | {'yes' if all(row.same for row in rows) else 'NO'} |")
+def table(columns: Sequence[str], rows: Sequence[Row]) -> str:
+    """The rows as Markdown, with their sum; the last column says whether the files are equal."""
+    sums = *map(sum, zip(*(row[:-1] for row in rows), strict=True)), all(row[-1] for row in rows)
+    lines = [f"| series | {' | '.join(columns)} |", "|" + "---|" * (len(columns) + 1)]
+    for name, row in (*enumerate(rows, 1), ("all", sums)):
+        lines.append(f"| {name} | {' | '.join(map(str, row[:-1]))} | {'yes' if row[-1] else 'NO'} |")
     return "\n".join(lines) + "\n"
+
+
+def told(columns: Sequence[str], series: Iterable[Row], out: Path | None) -> int:
+    """Print rows as they come and keep their table in `out`; 1 when a frame was lost or doubled, or a file differs."""
+    rows: list[Row] = []
+    for row in series:
+        rows.append(row)
+        print(dict(zip(columns, row, strict=True)), flush=True)
+        if out is not None:
+            out.write_text(table(columns, rows), encoding="utf-8")
+    print(table(columns, rows))
+    lost, doubled = columns.index("lost"), columns.index("doubled")
+    return int(any(row[lost] or row[doubled] or not row[-1] for row in rows))
 
 
 def main() -> int:
@@ -189,15 +175,10 @@ def main() -> int:
     parser.add_argument("--per-series", type=int, default=5)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    rows: list[Row] = []
+    count = -(-given.kills // given.per_series)
     with tempfile.TemporaryDirectory() as work:
-        while sum(row.kills for row in rows) < given.kills:
-            rows.append(one_series(len(rows) + 1, given.per_series, Path(work)))
-            print(" ".join(rows[-1].cells()), flush=True)
-            if given.out is not None:
-                given.out.write_text(table(rows), encoding="utf-8")
-    print(table(rows))
-    return int(any(row.lost or row.doubled or not row.same for row in rows))
+        series = (one_series(seed, given.per_series, Path(work)) for seed in range(1, count + 1))
+        return told(COLUMNS, series, given.out)
 
 
 if __name__ == "__main__":

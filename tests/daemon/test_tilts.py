@@ -17,8 +17,9 @@ from scipy.spatial import cKDTree
 
 from tumble.daemon.config import Settings, load
 from tumble.daemon.errors import UsageError
+from tumble.daemon.options import element_settings
 from tumble.daemon.parts import RealParts
-from tumble.daemon.tilt_options import element_settings, replayed_tilts, tilt_settings
+from tumble.daemon.tilt_options import TiltOptions, replayed_tilts
 from tumble.stream.frame import Frame, SeriesEnd, SeriesStart
 from tumble.stream.poses import tilt_deg, tilted
 from tumble.stream.readers import open_recording
@@ -145,16 +146,13 @@ def test_settings_of_the_command_line(tmp_path):
     for wrong, words in (("Pt,Px", "Px is no element"), ("Pt,Pt", "named twice")):
         with pytest.raises(UsageError, match=words):
             load(None, {"reconstruction": element_settings(wrong)})
-    chosen = tilt_settings(file="a.tlt", axis=0.0, box="1,2,30,40")
+    chosen = TiltOptions(tilts="a.tlt", tilt_axis=0.0, tilt_box="1,2,30,40").settings()
     assert load(None, {"tilts": chosen}).tilts.box == (1, 2, 30, 40)
-    assert (chosen["poses"], tilt_settings()["poses"]) == ("file", None)
-    assert [load(None, {"tilts": tilt_settings(align=how)}).tilts.align for how in (None, True, False)] == [
-        True,
-        True,
-        False,
-    ]
+    assert (chosen["poses"], TiltOptions().settings()["poses"]) == ("file", None)
+    matched = [load(None, {"tilts": TiltOptions(tilt_align=how).settings()}).tilts.align for how in (None, True, False)]
+    assert matched == [True, True, False]
     with pytest.raises(UsageError, match="--tilt-box 1,2: give four whole numbers"):
-        tilt_settings(box="1,2")
+        TiltOptions(tilt_box="1,2").settings()
     with pytest.raises(UsageError, match="but no file: give it with --tilts"):
         parts(poses="file")
     with pytest.raises(UsageError, match="no such file with tilt angles"):
