@@ -11,7 +11,7 @@ BETWEEN = 16384  # frames that can wait for the next snapshot: 4000 a second, fo
 
 
 class Latency:
-    """From the arrival of a frame to the first snapshot that includes it."""
+    """From the arrival of a frame to when the first snapshot that includes it is made."""
 
     def __init__(self) -> None:
         self._included: deque[float] = deque(maxlen=BETWEEN)
@@ -22,7 +22,7 @@ class Latency:
         self._included.append(arrived_s)
 
     def published(self, now_s: float) -> None:
-        """A snapshot has just been published."""
+        """A snapshot is being made."""
         self._recent_s.extend(now_s - arrived_s for arrived_s in self._included)
         self._included.clear()
 

@@ -136,7 +136,7 @@ class Pipeline:
         return {name: spent for name, clock in self._times.items() if (spent := clock.ms) is not None}
 
     def published(self) -> None:
-        """A snapshot of now has just been published."""
+        """A snapshot of now is being made."""
         now_s = time.monotonic()
         self.analysed.published(now_s)
         self.posed.published(now_s)

@@ -100,10 +100,10 @@ class Reporter:
         for entry in () if self.pipeline is None else self.pipeline.particles.values():
             if words := entry.lag_news(clock):
                 self.say(words)
+        if self.pipeline is not None:
+            self.pipeline.published()  # before, so that the last snapshot of all tells of all frames
         snapshot = self.snapshot()
         self._control.publish(snapshot)
-        if self.pipeline is not None:
-            self.pipeline.published()
         if force or clock - self._timelined >= TIMELINE_EVERY_S:
             self._timelined = clock
             self._session.timeline(snapshot, whole=force)

@@ -215,7 +215,7 @@ def test_the_same_movie_twice_gives_the_same_particle(tmp_path):
     assert call("simulate", movie, "--frames", "230", "--size", "112", "--atoms", "147").returncode == 0
     folders = []
     for name in ("first", "second"):
-        options = ["--speed", "max", "--headless", "--bootstrap-frames", "160", "--threads", "1"]
+        options = ["--speed", "max", "--headless", "--bootstrap-frames", "160", "--threads", "1", "--element", "Pt"]
         done = call("replay", movie, *options, "--session", tmp_path / name)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "received 230 = used 230 + rejected 0 + dropped 0 + in flight 0" in done.stdout

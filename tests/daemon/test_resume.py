@@ -114,14 +114,14 @@ def test_killed_twice_and_the_state_is_the_same(series, publish, tmp_path):
 @LINUX
 def test_killed_after_the_last_frame_it_does_not_wait_for_more(series, publish, tmp_path):
     folder = tmp_path / "session"
-    with publish(series(300)) as uri, daemon(uri, folder, 0.1) as process:
-        wait_for(lambda: flushed(folder) == 300, "the numbers of the last frame in the file")
+    with publish(series(100)) as uri, daemon(uri, folder, 0.1) as process:
+        wait_for(lambda: flushed(folder) == 100, "the numbers of the last frame in the file")
         kill(process, whole=True)
     with daemon("zmq+tcp://127.0.0.1:9", folder) as process:
         text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text
     assert "the series has ended" in text  # and not: fell silent
-    assert books(folder)["used"] == 300
+    assert books(folder)["used"] == 100
 
 
 @LINUX
