@@ -14,6 +14,7 @@ from .tilts import tilt_lines
 from .words import about, angstrom, arrow, count, lattice_kind, reasons, seconds, short, trend, until
 
 Entry = tuple[str, Part]
+VOID = 0.05  # share of the directions that may stay unmeasured: the verdict's
 _SHORT = ("ms/frame",)  # takes one line and is cut off, so that words have room
 # metrics an operator can use, in the order in which they are shown: name, words, factor
 _METRICS = (
@@ -85,10 +86,17 @@ def trust(particle: ParticleView) -> tuple[str, Style]:
 
 def _forecast(particle: ParticleView, look: Look) -> str:
     when = until(particle.forecast_low_s, particle.forecast_high_s)
-    target = angstrom(particle.target_A, look)
+    target = wanted(particle, look)
     likely = "" if particle.forecast_median_s is None else f", about {about(particle.forecast_median_s)}"
     words = clean(particle.forecast_words)
     return f"{target} {when}{likely}" if when else f"{target}: {words or 'not known yet'}"
+
+
+def wanted(particle: ParticleView, look: Look = LOOK) -> str:
+    """What the forecast is about: the target; where the halves cross there already, directions still lack."""
+    here, target, empty = particle.resolution_A, particle.target_A, particle.metrics.get("empty_fraction")
+    reached = here is not None and target is not None and here <= target
+    return angstrom(target, look) + " from all sides" * (reached and empty is not None and empty > VOID)
 
 
 def _metrics(particle: ParticleView) -> list[Entry]:
@@ -115,7 +123,7 @@ def essentials(particle: ParticleView, width: int, height: int = 2, look: Look =
         parts.append((clean(word_of(particle)), style_of(word_of(particle))))
         if particle.target_A is not None and particle.state != "EXCLUDED" and not particle.tilts:
             when = until(particle.forecast_low_s, particle.forecast_high_s)
-            parts += [(f"{angstrom(particle.target_A, look)} {when}", NULL)] if when else []
+            parts += [(f"{wanted(particle, look)} {when}", NULL)] if when else []
         parts += [trust(particle)] if particle.trusted is False else []
         parts.append(("; ".join(_why(particle)), NULL))
     else:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .alloy import counted, untold
+from .branches import half_of
 from .coverage import CELLS, view_directions
 from .device import Device
 from .errors import NoLatticeError, TwinnedError
@@ -256,9 +257,10 @@ class ParticleReconstruction:
         """Take the poses of frames that have left the buffer, and count their views."""
         left = mapper.drain_poses()
         self._left.extend(left)
-        used = np.array([row.quaternion for row in left if row.used])
-        if self._progress and len(used):
-            self._progress.leave(view_directions(used))
+        used = [row for row in left if row.used]
+        if self._progress and used:
+            views = view_directions(np.array([row.quaternion for row in used]))
+            self._progress.leave(views, half_of(np.array([row.frame for row in used])))
 
     def status(self) -> ParticleStatus:
         """What is known now; seen = used + rejected + in flight."""
@@ -330,7 +332,8 @@ class ParticleReconstruction:
         mapper = self._mapper
         if mapper and mapper.frames and mapper.used < USUALLY_USED * mapper.frames:
             unsure = 100 * (1 - mapper.used / mapper.frames)
-            return f"poses unsure in {unsure:.0f} % of the frames: too little signal, or not one crystal"
+            other = "not one crystal" if mapper.twinned else "two lattices, as in a twin"
+            return f"poses unsure in {unsure:.0f} % of the frames: too little signal, or {other}"
         return ""
 
     def result(self) -> ParticleResult | None:

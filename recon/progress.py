@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .branches import half_of
 from .chain import step_per_axis_deg
 from .coverage import view_directions
 from .forecast import NEXT_FRAMES, VOID, Curve, b_factor_A2, debye_power, forecast, needed_views
 from .metrics import cones, efficiency
 from .metrics.density import density_of_atoms
-from .metrics.sampling import FourierSampling
+from .metrics.sampling import FourierSampling, shared_views
 from .outlook import Sighting, freedom
 from .output import SIGNAL_FROM
 from .records import Forecast, Milestone, Trust, Verdict
-from .verdict import Evidence, lately, update
+from .verdict import SURE, Evidence, lately, update
 
 if TYPE_CHECKING:
     from .mapper import Mapper
@@ -31,7 +32,8 @@ Floats = NDArray[np.float64]
 Item = TypeVar("Item")
 
 MOST_MILESTONES = 64  # kept; then every other one of the older half is forgotten
-DUE_SHARE = 0.1  # of the frames in the map, until the next: what holds ENOUGH back for long costs few maps more
+DUE_SHARE = 0.05  # of the frames in the map, until the next one out of turn,
+HELD_SHARE = 0.1  # or this where the target is reached: what else holds ENOUGH back for long costs few maps more
 AXES = 128
 STEP_FRAMES = 250  # on which the rotation per frame is measured
 UNSEEN = np.array([0.0, 0.0, 1.0])  # view of a particle before it was seen
@@ -45,7 +47,8 @@ class NewMap:
     Attributes
     ----------
     frame, time_s : newest frame in it, and its time.
-    views : (n, 3) beam directions in the body frame of the frames in it that have not left the buffer.
+    views : (n, 3) beam directions in the body frame of the frames in it that have not left the buffer. half : (n,) 0 or
+        1, the half that each is in.
     step_deg : rotation per frame, rms per axis, lately.
     resolution_A, fsc : half-map FSC, (shells,) one per cycle per box, and where it crosses 0.143.
     first : shell where the lattice begins.
@@ -56,6 +59,7 @@ class NewMap:
     frame: int
     time_s: float
     views: Floats
+    half: NDArray[np.int64]
     step_deg: float | None
     resolution_A: float | None
     fsc: Floats
@@ -82,6 +86,7 @@ class Progress:
         self.forecast: Forecast | None = None
         self.verdict: Verdict | None = None
         self._left = FourierSampling(diameter_A / target_A)
+        self._left_second = FourierSampling(diameter_A / target_A)  # of these, the frames in the second half
         self._sample = np.zeros((0, 3))
         self._sightings: tuple[Sighting, ...] = ()
         self._stride, self._skipped = 1, 0
@@ -89,9 +94,10 @@ class Progress:
         self._b_factor_A2: float | None = None
         self._freedom = 0.0
 
-    def leave(self, views: Floats) -> None:
-        """Count the (n, 3) views of frames that leave the buffer for good."""
+    def leave(self, views: Floats, half: NDArray[np.int64]) -> None:
+        """Count the (n, 3) views of frames that leave the buffer for good, with the half (n,) that each is in."""
         self._left.add(views)
+        self._left_second.add(views[half == 1])
         chosen = np.arange(-self._skipped % self._stride, len(views), self._stride)
         self._skipped += len(views)
         self._sample = np.concatenate([self._sample, views[chosen]])
@@ -126,15 +132,22 @@ class Progress:
         self._sightings = _bounded((*self._sightings, sighting))
         k = np.arange(len(new.fsc)) / self.box_A
         curve = Curve(new.fsc, self.box_A, self.diameter_A, new.first, debye_power(new.atoms_A, k))
-        views = max(now.effective_views, 1.0)
-        needed = needed_views(curve, views, self.target_A, np.random.default_rng(now.views))
-        self._reached = float((needed <= views).mean())
-        self._b_factor_A2 = b_factor_A2(curve, views)
+        shared = self._shared(sampled, new)
+        needed = needed_views(curve, shared, self.target_A, np.random.default_rng(now.views))
+        self._reached = float((needed <= now.effective_views).mean())
+        self._b_factor_A2 = b_factor_A2(curve, shared)
         self.forecast = forecast(needed, self.history, self.target_A, self._sightings, sampled)
         since = lately(self.history)
         if since and now.empty_fraction > VOID:
             begin, rng = self._sightings[self.history.index(since)], np.random.default_rng(now.views)
             self._freedom = freedom(begin, sighting, sampled, rng)
+
+    def _shared(self, sampled: FourierSampling, new: NewMap) -> float:
+        """Effective views behind the correlation of the halves; `sampled` has all frames."""
+        second = self._left_second.copy()
+        second.add(new.views[new.half == 1])
+        first = sampled.counts - second.counts
+        return max(shared_views(first.astype(np.float64), second.counts.astype(np.float64), sampled.radius), 1.0)
 
     def _directional(self, milestone: Milestone, new: NewMap) -> Milestone:
         views = np.concatenate([self._sample, new.views[:: self._stride]])
@@ -159,14 +172,17 @@ class Progress:
         return replace(self.forecast, low_s=low, median_s=middle, high_s=high)
 
     def due(self, frame: int, time_s: float) -> bool:
-        """Whether the target may have been reached by now, at `frame`, so that a map is worth making out of turn."""
-        if self.forecast is None or self.forecast.low_s is None or not self.history:
+        """Whether the target is as likely as not to have been reached by now, at `frame`, so that a map is worth making
+        out of turn.
+        """
+        if self.forecast is None or self.forecast.median_s is None or not self.history:
             return False
         if self.verdict is not None and self.verdict.word == "ENOUGH":
             return False
         newest = self.history[-1]
-        distance = max(NEXT_FRAMES, DUE_SHARE * newest.frames_used)
-        return frame - newest.frame >= distance and time_s - newest.time_s >= self.forecast.low_s
+        held = self._reached is not None and self._reached >= SURE
+        distance = max(NEXT_FRAMES, (HELD_SHARE if held else DUE_SHARE) * newest.frames_used)
+        return frame - newest.frame >= distance and time_s - newest.time_s >= self.forecast.median_s
 
     def judge(
         self,
@@ -213,6 +229,7 @@ def new_map(mapper: Mapper) -> NewMap:
         frame=int(buffer.number[rows[-1]]),
         time_s=float(buffer.time_s[rows[-1]]),
         views=view_directions(poses[buffer.used[rows]]),
+        half=half_of(buffer.number[rows][buffer.used[rows]]),
         step_deg=step_per_axis_deg(poses[-STEP_FRAMES:]),
         resolution_A=None if published.resolution_A is None else float(published.resolution_A),
         fsc=np.array(published.fsc),

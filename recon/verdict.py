@@ -210,23 +210,23 @@ def _continue(evidence: Evidence) -> tuple[str, ...]:
     elif not trust.trusted:
         reasons.append("the map is not trusted: " + ("; ".join(trust.reasons) or "no reason given"))
     if evidence.forecast is not None and not (reached and newest.empty_fraction <= VOID):
-        reasons.append(in_words(evidence.forecast))
+        reasons.append(in_words(evidence.forecast, "target from all sides" if reached else "target"))
     if not reasons:
         reasons.append(f"halves cross at {newest.resolution_A:.2f} A, but not every shell up to the target is sure yet")
     return tuple(reason for reason in reasons if reason)
 
 
-def in_words(forecast: Forecast) -> str:
-    """The forecast as an operator reads it."""
+def in_words(forecast: Forecast, target: str = "target") -> str:
+    """The forecast as an operator reads it, of what `target` says."""
     if forecast.low_s is None:
         return forecast.words
     if forecast.median_s is None:
         return forecast.words or "the target is out of reach"
     if forecast.high_s is None:
-        return f"target in {_duration(forecast.low_s)} or later, perhaps never"
+        return f"{target} in {_duration(forecast.low_s)} or later, perhaps never"
     if forecast.low_s < SOON * forecast.high_s:
-        return f"target within {_duration(forecast.high_s)}"
-    return f"target in {_duration(forecast.low_s)} to {_duration(forecast.high_s)}"
+        return f"{target} within {_duration(forecast.high_s)}"
+    return f"{target} in {_duration(forecast.low_s)} to {_duration(forecast.high_s)}"
 
 
 def _duration(seconds: float) -> str:

@@ -152,6 +152,24 @@ def effective_views(counts: NDArray[np.float64], radius: float) -> NDArray[np.fl
     return np.asarray(2 * radius * signal / np.maximum(noise, 1e-12), np.float64)
 
 
+def shared_views(first: NDArray[np.float64], second: NDArray[np.float64], radius: float) -> float:
+    """Evenly spread views, of both halves together, that give half maps of the same correlation.
+
+    What one half alone has measured cannot correlate: halves that were seen from different sides agree less than the
+    map of all frames agrees with the crystal. Of equal halves it is `effective_views` of their sum.
+
+    Parameters
+    ----------
+    first, second : (points,) how often each direction was measured by the frames of either half. radius : of the shell,
+        Fourier voxels.
+    """
+    counts = np.stack([first, second])
+    with_reserve = counts + RESERVE * counts.mean(axis=1, keepdims=True) + 1e-9
+    kept = counts / with_reserve
+    noise = (kept / with_reserve).mean(axis=1)
+    return float(4 * radius * kept.prod(axis=0).mean() / max(math.sqrt(noise.prod()), 1e-12))
+
+
 @njit(cache=True)
 def _planes(points: NDArray[np.float64], views: NDArray[np.float64], counts: NDArray[np.float64]) -> None:
     for point in range(points.shape[0]):

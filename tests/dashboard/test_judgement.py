@@ -205,6 +205,14 @@ def test_the_forecast_and_doubts_are_said_once(fakes: ModuleType) -> None:
     assert "target in" not in shown
 
 
+def test_what_is_waited_for_where_the_halves_cross_at_the_target_already(fakes: ModuleType) -> None:
+    view = replace(fakes.particle(1, 6000), target_A=0.8, resolution_A=0.75, metrics={"empty_fraction": 0.2})
+    for shown in (text(facts(view, 80, 20)), text(essentials(view, 80))):
+        assert "0.80 Å from all sides in 6 s to 17 s" in " ".join(shown.split())
+    for other in (replace(view, resolution_A=0.9), replace(view, metrics={"empty_fraction": 0.01})):
+        assert "from all sides" not in text(facts(other, 80, 20))
+
+
 def test_long_lines_of_the_log_are_wrapped(fakes: ModuleType) -> None:
     said = replace(fakes.snapshot(12.0, 1), log=("first", "one two three four five six"))
     assert text(log_panel(said, 20, 4)).splitlines()[1:] == [

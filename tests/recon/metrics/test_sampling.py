@@ -11,6 +11,7 @@ from tumble.recon.metrics.sampling import (
     effective_views,
     expected_empty,
     plane_counts,
+    shared_views,
     tilt_elongation,
     views_for,
 )
@@ -70,6 +71,23 @@ def test_effective_views_are_what_the_noise_of_a_map_says() -> None:
     worth = effective_views(counts, 12.0)
     assert worth == pytest.approx(2 * 12.0 * (kept**2).sum() / (blurred**2).sum(), rel=0.05)
     assert effective_views(np.full(500, 10.0), 12.0) == pytest.approx(240.0)
+
+
+def test_halves_seen_from_other_sides_share_fewer_views() -> None:
+    rng = np.random.default_rng(1)
+    likely = rng.gamma(4.0, 3.0, 200_000)
+    first, second = (rng.poisson(likely * rng.gamma(2.0, 0.5, likely.size)).astype(float) for _ in range(2))
+    signal, strength = rng.normal(size=likely.size), 0.2  # of a coefficient, in noise of 1 a view
+    maps = []
+    for counts in (first, second):
+        noise = np.sqrt(counts) * rng.normal(size=counts.size)
+        maps.append((counts * strength * signal + noise) / (counts + 0.05 * counts.mean()))
+    correlation = (maps[0] * maps[1]).mean() / np.sqrt((maps[0] ** 2).mean() * (maps[1] ** 2).mean())
+    # even views count each coefficient views / (2 radius) times, half of them in each half
+    alike = strength**2 * shared_views(first, second, 12.0) / (4 * 12.0)
+    assert correlation / (1 - correlation) == pytest.approx(alike, rel=0.1)
+    assert shared_views(first, second, 12.0) < 0.9 * effective_views(first + second, 12.0)
+    assert shared_views(first, first, 12.0) == pytest.approx(float(effective_views(2 * first, 12.0)))
 
 
 def test_a_void_does_not_raise_the_effective_views() -> None:
