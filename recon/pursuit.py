@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .branches import CHAIN_WIDENING, Path, explained, jumps, lattice_position
+from .claims import Evidence, Reading
 from .indexing import Candidates
 from .place import spread_px
 from .rotations import GROUP_ORDER, angle_deg, equivalents, multiply, to_matrix
@@ -35,6 +36,10 @@ NEAREST = 12  # lattice poses looked at in each frame
 ROUNDS = 6  # of refinement
 SURE_GAIN = 10.0  # log-likelihood by which what was found must be better, in all frames together
 HOPELESS = -60.0  # the same where following ends
+CLAIMS = 3  # edges beside the longest stretches: frames followed over them are judged together
+LEAST_CLAIM = 8  # of these frames
+LONGEST_CLAIM = 500
+HOPELESS_CLAIM = 0.1  # share of the likelihood that such frames may lose; in directions not seen yet it is 2 to 5 %
 REJOINED_DEG, REJOINED_PX = 3.0, 1.0  # nearer than this the path that was there is met
 REJOINED = 5  # frames in a row, after which it is gone on with
 
@@ -57,9 +62,11 @@ class _Front:
     ahead: Iterator[int]
     pose: Floats
     place: Floats
+    may_lose: float = 0.0  # share of the likelihood that was there
     row: int = -1  # the next one; none when negative
     found: list[_Found] = field(default_factory=list)
     gain: float = 0.0  # of all that was found
+    least: float = HOPELESS
     rejoined: int = 0  # frames in a row that have the pose that was there
 
     def __post_init__(self) -> None:
@@ -71,7 +78,8 @@ class _Front:
         self.pose, self.place = found.pose, place
         self.gain += found.gain
         self.rejoined = self.rejoined + 1 if same else 0
-        over = self.rejoined == REJOINED or self.gain < HOPELESS
+        self.least -= self.may_lose * max(found.score - found.gain, 0.0)
+        over = self.rejoined == REJOINED or self.gain < self.least
         self.row = -1 if over else next(self.ahead, -1)
 
 
@@ -122,54 +130,82 @@ class Scene:
 
 
 def doubtful(path: Path, sigma_deg: float) -> list[int]:
-    """Rows at which the path may have taken a wrong turn: after a jump, and where stretches that are not sure begin."""
+    """Rows at which the path may have taken a wrong turn, those beside the longest stretches first: after a jump, and
+    where frames that are not sure begin.
+    """
     lost = np.diff(np.concatenate([[0], ~path.used, [0]]))
     first, last = np.flatnonzero(lost == 1), np.flatnonzero(lost == -1)
     both = np.concatenate([jumps(path.poses, sigma_deg, DOUBTFUL), first[last - first >= UNSURE]])
     found = np.unique(both[both > 0])
     bounds = np.diff([0, *found, len(path.poses)])
     beside = np.maximum(bounds[1:], bounds[:-1])  # frames of the longer stretch beside each
-    return np.sort(found[np.argsort(-beside, kind="stable")[:MOST_EDGES]]).tolist()
+    return found[np.argsort(-beside, kind="stable")[:MOST_EDGES]].tolist()
 
 
-def edges(path: Path, sigma_deg: float) -> list[tuple[int, range]]:
-    """Where to follow from and to: at both sides of a doubtful row, a sure frame and the frames from there over it."""
+def edges(path: Path, rows: list[int], longest: int = LONGEST) -> list[tuple[int, range]]:
+    """Where to follow from and to: at both sides of doubtful rows, a sure frame and the frames from there over it, up
+    to `longest` beyond.
+    """
     starts: dict[tuple[int, int], range] = {}
-    for row in doubtful(path, sigma_deg):
+    for row in rows:
         before = [other for other in range(max(row - EDGE, 0), row) if path.used[other]]
         after = [other for other in range(row, min(row + EDGE, len(path.poses))) if path.used[other]]
         if before:
-            starts[before[-1], 1] = range(before[-1] + 1, min(row + LONGEST, len(path.poses)))
+            starts[before[-1], 1] = range(before[-1] + 1, min(row + longest, len(path.poses)))
         if after:
-            starts[after[0], -1] = range(after[0] - 1, max(row - LONGEST, 0) - 1, -1)
+            starts[after[0], -1] = range(after[0] - 1, max(row - longest, 0) - 1, -1)
     return [(row, ahead) for (row, _), ahead in starts.items()]
 
 
-def pursue(path: Path, scene: Scene) -> Path:
+def pursue(path: Path, scene: Scene, evidence: Evidence) -> Path:
     """`path` with the frames beyond its jumps found anew from their sure side, where that explains them better."""
-    starts = edges(path, scene.sigma_deg)
-    if not starts:
+    rows = doubtful(path, scene.sigma_deg)
+    if not rows:
         return path
-    rows = np.arange(len(path.poses))
-    place = scene.place(rows, path.poses, path.shifts)
+    result = Path(path.poses.copy(), path.shifts.copy(), path.score.copy(), path.used.copy())
+    anew: list[int] = []
+    for front in sorted(_followed(path, scene, edges(path, rows), 0.0), key=lambda front: front.gain):
+        anew += _accept(result, front, np.array([found.gain for found in front.found]))  # the better of two comes last
+    left = [row for row in doubtful(result, scene.sigma_deg) if row in rows][:CLAIMS]
+    for front in _followed(result, scene, edges(result, left, LONGEST_CLAIM), HOPELESS_CLAIM):
+        if len(front.found) >= LEAST_CLAIM:
+            anew += _accept(result, front, _claimed(result, front, evidence), LEAST_CLAIM)
+    result.used[anew] = explained(result.score)[anew]
+    return result
+
+
+def _claimed(path: Path, front: _Front, evidence: Evidence) -> Floats:
+    found = front.found
+    rows = np.array([one.row for one in found])
+    rival = Reading(np.stack([one.pose for one in found]), np.stack([one.shift for one in found]))
+    return evidence.gains(rows, Reading(path.poses[rows], path.shifts[rows]), rival)
+
+
+def _accept(path: Path, front: _Front, gains: Floats, least: int = 1) -> list[int]:
+    """Put what a front has found into `path` up to where that gains most, if it is enough; the rows put in.
+
+    `gains` (m,) of its frames; `least` of them are put in or none.
+    """
+    total = np.cumsum(gains)[least - 1 :]
+    if not len(total) or total.max() <= SURE_GAIN:
+        return []
+    kept = front.found[: int(np.argmax(total)) + least]
+    for found in kept:
+        path.poses[found.row], path.shifts[found.row], path.score[found.row] = found.pose, found.shift, found.score
+    return [found.row for found in kept]
+
+
+def _followed(path: Path, scene: Scene, starts: list[tuple[int, range]], may_lose: float) -> list[_Front]:
+    """The ways over edges, each to its end."""
+    every = np.arange(len(path.poses))
+    place = scene.place(every, path.poses, path.shifts)
     motion_px = spread_px(np.diff(place[path.used], axis=0))
-    fronts = [_Front(iter(ahead), path.poses[row], place[row]) for row, ahead in starts]
+    fronts = [_Front(iter(ahead), path.poses[row], place[row], may_lose) for row, ahead in starts]
     while active := [front for front in fronts if front.row >= 0]:
         folds = [int(scene.fold[front.row]) for front in active]
         for fold in sorted(set(folds)):
             _step([active[i] for i, other in enumerate(folds) if other == fold], path, scene, fold, motion_px)
-    result = Path(path.poses.copy(), path.shifts.copy(), path.score.copy(), path.used.copy())
-    anew = []
-    for front in sorted(fronts, key=lambda front: front.gain):  # of two that meet the better one counts
-        total = np.cumsum([found.gain for found in front.found])
-        best = int(np.argmax(total))
-        for found in front.found[: best + 1] if total[best] > SURE_GAIN else ():
-            anew.append(found.row)
-            result.poses[found.row], result.shifts[found.row], result.score[found.row] = (
-                found.pose, found.shift, found.score,
-            )  # fmt: skip
-    result.used[anew] = explained(result.score)[anew]
-    return result
+    return fronts
 
 
 def _step(fronts: list[_Front], own: Path, scene: Scene, fold: int, motion_px: float) -> None:

@@ -22,6 +22,7 @@ from .branches import (
     score_branches,
     shortlist,
 )  # fmt: skip
+from .claims import Evidence
 from .device import Device
 from .indexing import Candidates
 from .maps import Accumulator, Sums, filled_map, rough_map
@@ -155,12 +156,14 @@ def redecide(
     )
     add_midpoints(data, whole, frames, path, chosen, centre, k_score)
 
+    def solve(halves: list[Sums], device: Device = device) -> Any:
+        known = filled.asymmetry
+        joint = filled_map(halves[0], halves[1], grid, centre, device, asymmetry=known, twinned=twinned).joint
+        return as_kernel_volume(joint, device)
+
     def without(device: Device, f: int) -> Any:
         left_out = [sums.sums(2 * f + h) for h in (0, 1)]
-        rest = [(total[h][0] - left_out[h][0], total[h][1] - left_out[h][1]) for h in (0, 1)]
-        known = filled.asymmetry
-        joint = filled_map(rest[0], rest[1], grid, centre, device, asymmetry=known, twinned=twinned).joint
-        return as_kernel_volume(joint, device)
+        return solve([(total[h][0] - left_out[h][0], total[h][1] - left_out[h][1]) for h in (0, 1)], device)
 
     present = [f for f in range(folds) if (fold == f).any()]
     volumes = dict(zip(present, device.each(without, present), strict=True))
@@ -168,6 +171,7 @@ def redecide(
     fresh = pursue(
         decide(states, sigma_deg),
         Scene(data, frames, volumes, fold, candidates, centre, site, origin_px, k_score, sigma_deg),
+        Evidence(data, frames, half_of(number), path, (total[0], total[1]), grid, solve, k_score),
     )
     numbers = Redecision(
         int((angle_deg(fresh.poses, path.poses) > CHANGED_DEG).sum()),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from tumble.recon.branches import Path, half_of
+from tumble.recon.claims import Evidence
 from tumble.recon.device import Device
 from tumble.recon.geometry import half_plane
+from tumble.recon.maps import Accumulator, filled_map
 from tumble.recon.rotations import to_matrix
 from tumble.recon.volume import Grid, as_kernel_volume, to_fourier
 from tumble.recon.whitened import Whitened
@@ -51,3 +54,15 @@ def boxes(
     band = np.where(plane.radius > 8, weight, np.float32(0))
     data = Whitened(packed, plane, weight, band, 1.5, device)
     return data, as_kernel_volume(to_fourier(render(atoms), GRID, device), device)
+
+
+def evidence(data: Whitened, path: Path, centre_px: np.ndarray) -> Evidence:
+    """What all frames of `path` that are used say together."""
+    frames, half, device = np.arange(len(path.poses)), half_of(np.arange(len(path.poses))), data.device
+    sums, use = Accumulator(GRID, 2, device), np.flatnonzero(path.used)
+    data.insert(sums, half[use], use, path.poses[use], path.shifts[use], np.ones(len(use)))
+
+    def solve(halves: list) -> object:
+        return as_kernel_volume(filled_map(halves[0], halves[1], GRID, centre_px, device).joint, device)
+
+    return Evidence(data, frames, half, path, sums.halves(), GRID, solve, K_MAX)

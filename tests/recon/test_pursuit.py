@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -41,6 +42,13 @@ def told(synthetic, ideal, device: Device) -> tuple[Path, Scene]:
     return path, scene
 
 
+@pytest.fixture(scope="module")
+def follow(told, ideal) -> Callable[[Path], Path]:
+    """`pursue` with what the frames of the path say together."""
+    scene = told[1]
+    return lambda path: pursue(path, scene, ideal.evidence(scene.data, path, CENTRE))
+
+
 def astray(path: Path, rows: slice, branch: int = 7) -> Path:
     """`path` with `rows` on another branch, a lattice vector off where the truth is seen."""
     poses, shifts = path.poses.copy(), path.shifts.copy()
@@ -55,40 +63,41 @@ def assert_right(found: Path, path: Path) -> None:
     assert found.used.mean() > 0.95
 
 
-def test_a_right_path_is_left_alone(told):
-    path, scene = told
+def test_a_right_path_is_left_alone(told, follow):
+    path, _ = told
     assert doubtful(path, STEP_DEG) == []
-    assert pursue(path, scene) is path
+    assert follow(path) is path
 
 
 @pytest.mark.parametrize("rows", [slice(0, 25), slice(20, 50), slice(35, None), slice(30, 31)])
-def test_a_stretch_on_a_wrong_branch_comes_back(told, rows: slice):
-    path, scene = told
+def test_a_stretch_on_a_wrong_branch_comes_back(told, follow, rows: slice):
+    path, _ = told
     wrong = astray(path, rows)
     before = wrong.poses.copy()
-    assert_right(pursue(wrong, scene), path)
+    assert_right(follow(wrong), path)
     assert (wrong.poses == before).all()
 
 
-def test_a_stretch_that_nobody_was_sure_of_comes_back(told):
-    path, scene = told
+def test_a_stretch_that_nobody_was_sure_of_comes_back(told, follow):
+    path, _ = told
     wrong = astray(path, slice(22, 27), branch=0)  # only the place is wrong: nothing jumps
     used = path.used.copy()
     used[22:27] = False
     assert doubtful(replace(wrong, used=used), STEP_DEG) == [22]
-    assert_right(pursue(replace(wrong, used=used), scene), path)
+    assert_right(follow(replace(wrong, used=used)), path)
 
 
-def test_a_right_stretch_is_not_drawn_over_by_wrong_ones_around_it(told):
-    path, scene = told
+def test_a_right_stretch_is_not_drawn_over_by_wrong_ones_around_it(told, follow):
+    path, _ = told
     wrong = astray(astray(path, slice(0, 20)), slice(40, None), branch=11)
-    assert_right(pursue(pursue(wrong, scene), scene), path)
+    assert_right(follow(follow(wrong)), path)
 
 
 def test_there_are_not_more_edges_than_can_be_followed(told):
     path, _ = told
     everywhere = astray(path, slice(1, None, 2))
-    assert len(doubtful(everywhere, STEP_DEG)) == MOST_EDGES
-    assert len(edges(everywhere, STEP_DEG)) <= 2 * MOST_EDGES
+    rows = doubtful(everywhere, STEP_DEG)
+    assert len(rows) == MOST_EDGES
+    assert len(edges(everywhere, rows)) <= 2 * MOST_EDGES
     nothing = replace(everywhere, used=np.zeros(FRAMES, np.bool_))
-    assert edges(nothing, STEP_DEG) == []
+    assert edges(nothing, rows) == []
