@@ -21,22 +21,23 @@ help:
 demo: $(VENV)/.run
 	@$(BIN)/tumble demo $(ARGS)
 
-# What is pure arithmetic runs beside what starts programs, each on a core of its own, and is printed after it.
-NUMBERS := tests/recon tests/benchmarks
-test: lint
+# What is arithmetic runs beside what starts programs, each on a core of its own, and is printed after it. It begins while
+# the code is checked, with what compiles the most kernels: the others find them compiled.
+LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
+NUMBERS := tests/daemon/test_bench.py tests/recon tests/benchmarks
 ifdef ARGS
+test: lint
 	@$(BIN)/pytest $(ARGS)
 else
+test: $(VENV)/.test
 	@$(BIN)/pytest -p no:cacheprovider $(NUMBERS) > $(VENV)/numbers.txt 2>&1 & numbers=$$!; \
+	($(LINT)) || { kill $$numbers; exit 1; }; \
 	$(BIN)/pytest $(addprefix --ignore=,$(NUMBERS)); programs=$$?; \
 	wait $$numbers; numbers=$$?; cat $(VENV)/numbers.txt; exit $$((programs || numbers))
 endif
 
 lint: $(VENV)/.test
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo
+	@$(LINT)
 
 format: $(VENV)/.test
 	@$(BIN)/ruff check --fix .
