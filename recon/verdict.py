@@ -210,18 +210,20 @@ def _continue(evidence: Evidence) -> tuple[str, ...]:
     elif not trust.trusted:
         reasons.append("the map is not trusted: " + ("; ".join(trust.reasons) or "no reason given"))
     if evidence.forecast is not None and not (reached and newest.empty_fraction <= VOID):
-        reasons.append(in_words(evidence.forecast, "target from all sides" if reached else "target"))
+        reasons.append(in_words(evidence.forecast, sides=reached))
     if not reasons:
         reasons.append(f"halves cross at {newest.resolution_A:.2f} A, but not every shell up to the target is sure yet")
     return tuple(reason for reason in reasons if reason)
 
 
-def in_words(forecast: Forecast, target: str = "target") -> str:
-    """The forecast as an operator reads it, of what `target` says."""
+def in_words(forecast: Forecast, *, sides: bool = False) -> str:
+    """The forecast as an operator reads it; `sides`: the target is reached, but directions are lacking."""
+    target = "target from all sides" if sides else "target"
     if forecast.low_s is None:
         return forecast.words
     if forecast.median_s is None:
-        return forecast.words or "the target is out of reach"
+        never = "at this rate of fresh views some directions stay unmeasured"
+        return never if sides else forecast.words or "the target is out of reach"
     if forecast.high_s is None:
         return f"{target} in {_duration(forecast.low_s)} or later, perhaps never"
     if forecast.low_s < SOON * forecast.high_s:

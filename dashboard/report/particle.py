@@ -112,7 +112,7 @@ def _headline(particle: Particle) -> list[tuple[str, str]]:
 _METRICS = (
     ("efficiency", "evenness of the views, 1 at best", False, 2),
     ("empty_fraction", "of the map's directions not measured", True, 0),
-    ("weakest_cone", "of the middle agreement with its atoms, weakest side", True, 0),
+    ("weakest_cone", "weakest side, of what the middle one shows of its atoms", True, 0),
     ("sphericity", "sphericity of the resolution", False, 2),
     ("effective_views", "even views it is worth", False, 0),
 )

@@ -234,4 +234,5 @@ def test_a_forecast_in_words() -> None:
     assert in_words(Forecast(1.0, 60.0, 80.0, 400.0)) == "target in 60 s to 7 min"
     assert in_words(Forecast(1.0, 0.0, 8.0, 400.0)) == "target within 7 min"
     assert in_words(Forecast(1.0, 3.0, 8.0, None)) == "target in 3.0 s or later, perhaps never"
+    assert "directions" in in_words(Forecast(1.0, 3.0, None, None, "the target is out of reach"), sides=True)
     assert "not known" in in_words(Forecast(1.0, None, None, None, "the rate of fresh views is not known yet"))
