@@ -37,7 +37,7 @@ ROUNDS = 6  # of refinement
 SURE_GAIN = 10.0  # log-likelihood by which what was found must be better, in all frames together
 HOPELESS = -60.0  # the same where following ends
 CLAIMS = 3  # edges beside the longest stretches: frames followed over them are judged together
-LEAST_CLAIM = 8  # of these frames
+LEAST_CLAIM = 8  # of these frames, found elsewhere than they were
 LONGEST_CLAIM = 500
 HOPELESS_CLAIM = 0.1  # share of the likelihood that such frames may lose; in directions not seen yet it is 2 to 5 %
 REJOINED_DEG, REJOINED_PX = 3.0, 1.0  # nearer than this the path that was there is met
@@ -46,13 +46,16 @@ REJOINED = 5  # frames in a row, after which it is gone on with
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A frame found anew: pose, shift, log-likelihood, and how much more that is than the pose that was there has."""
+    """A frame found anew: pose, shift, log-likelihood, how much more that is than the pose that was there has, and
+    whether it is the same pose.
+    """
 
     row: int
     pose: Floats
     shift: Floats
     score: float
     gain: float
+    same: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -72,12 +75,12 @@ class _Front:
     def __post_init__(self) -> None:
         self.row = next(self.ahead, -1)
 
-    def take(self, found: _Found, place: Floats, *, same: bool) -> None:
+    def take(self, found: _Found, place: Floats) -> None:
         """Go on to the next row, unless the path that was there has been met again or explains the frames better."""
         self.found.append(found)
         self.pose, self.place = found.pose, place
         self.gain += found.gain
-        self.rejoined = self.rejoined + 1 if same else 0
+        self.rejoined = self.rejoined + 1 if found.same else 0
         self.least -= self.may_lose * max(found.score - found.gain, 0.0)
         over = self.rejoined == REJOINED or self.gain < self.least
         self.row = -1 if over else next(self.ahead, -1)
@@ -168,7 +171,7 @@ def pursue(path: Path, scene: Scene, evidence: Evidence) -> Path:
         anew += _accept(result, front, np.array([found.gain for found in front.found]))  # the better of two comes last
     left = [row for row in doubtful(result, scene.sigma_deg) if row in rows][:CLAIMS]
     for front in _followed(result, scene, edges(result, left, LONGEST_CLAIM), HOPELESS_CLAIM):
-        if len(front.found) >= LEAST_CLAIM:
+        if sum(not found.same for found in front.found) >= LEAST_CLAIM:
             anew += _accept(result, front, _claimed(result, front, evidence), LEAST_CLAIM)
     result.used[anew] = explained(result.score)[anew]
     return result
@@ -225,6 +228,4 @@ def _step(fronts: list[_Front], own: Path, scene: Scene, fold: int, motion_px: f
         gain = float(score[i, best] - score[i, -1])
         near_own = np.hypot(*(shifts[i, best] - own.shifts[row])) < REJOINED_PX
         same = bool(near_own and angle_deg(poses[i, best], own.poses[row]) < REJOINED_DEG)
-        front.take(
-            _Found(int(row), poses[i, best], shifts[i, best], float(score[i, best]), gain), place[i, best], same=same
-        )
+        front.take(_Found(int(row), poses[i, best], shifts[i, best], float(score[i, best]), gain, same), place[i, best])
