@@ -64,7 +64,8 @@ def _judgement(particle: ParticleView, look: Look) -> list[Entry]:
     entries: list[Entry] = []
     if particle.verdict:
         said = word_of(particle)
-        why = "; ".join(_why(particle))
+        below = _forecast(particle, look) if particle.target_A is not None else ""
+        why = "; ".join(words for words in _why(particle) if not below.endswith(words))
         text = f"{clean(said)}: {why}" if why else clean(said)
         entries.append(("verdict", (text, style_of(said))))
     if particle.trusted is not None or particle.trust_reasons:

@@ -205,6 +205,15 @@ def test_the_forecast_and_doubts_are_said_once(fakes: ModuleType) -> None:
     assert "target in" not in shown
 
 
+def test_a_target_out_of_reach_is_said_once(fakes: ModuleType) -> None:
+    never = "at this rate of fresh views the target is out of reach"
+    ahead = {"forecast_low_s": None, "forecast_median_s": None, "forecast_high_s": None, "forecast_words": never}
+    view = replace(fakes.particle(1, 6000), verdict_reasons=("1.10 A of 0.80 A", never), **ahead)
+    shown = " ".join(text(facts(view, 120, 20)).split())
+    assert shown.count("out of reach") == 1
+    assert "out of reach" in " ".join(text(essentials(view, 80)).split())
+
+
 def test_what_is_waited_for_where_the_halves_cross_at_the_target_already(fakes: ModuleType) -> None:
     view = replace(fakes.particle(1, 6000), target_A=0.8, resolution_A=0.75, metrics={"empty_fraction": 0.2})
     for shown in (text(facts(view, 80, 20)), text(essentials(view, 80))):
