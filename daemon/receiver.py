@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from ..stream import checksum
 from ..stream.counters import Cut
 from ..stream.encoded import EncodedFrame
 from ..stream.errors import RecordingError
@@ -28,6 +29,7 @@ from .doorkeeper import Doorkeeper, presenting
 from .endpoints import is_local
 from .errors import TumbleError
 from .folders import next_folder
+from .heap import keep_freed_memory
 from .keys import KeyFolder
 from .reception import RING_FULL, Reception
 from .ring import FrameRing
@@ -74,6 +76,9 @@ def receive(plan: ReceiverPlan, announce: Connection, commands: Connection) -> N
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to everybody; the daemon decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     single_threaded()
+    keep_freed_memory()
+    if plan.record:
+        checksum.prepare()
     ring = FrameRing.attach(plan.ring)
     try:
         _Receiver(plan, ring, announce, commands).run()

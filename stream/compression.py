@@ -54,7 +54,7 @@ def decompress(
     ------
     CompressionError : for every payload that is not exactly what the arguments say.
     """
-    source = _read_only(np.frombuffer(blob, np.uint8))
+    source = read_only(np.frombuffer(blob, np.uint8))
     _check_sizes(source.size, algorithm, element_size, raw_bytes)
     _check_output(out, raw_bytes)
     if algorithm == "none":
@@ -79,7 +79,7 @@ def decompress(
 
 def decompress_lz4_block(blob: Buffer, raw_bytes: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """Expand one bare LZ4 block (SIMPLON v1 sends those); parameters and errors as for `decompress`."""
-    source = _read_only(np.frombuffer(blob, np.uint8))
+    source = read_only(np.frombuffer(blob, np.uint8))
     _check_sizes(source.size, "lz4", 1, raw_bytes)
     _check_output(out, raw_bytes)
     target = np.empty(raw_bytes, np.uint8) if out is None else out
@@ -99,7 +99,7 @@ def compress(data: NDArray[Any], algorithm: str) -> bytes:
         raise CompressionError(f"unknown compression {algorithm!r}; known are {', '.join(ALGORITHMS)}")
     if data.nbytes > MAX_RAW_BYTES:
         raise CompressionError(f"{data.nbytes} bytes are more than the {MAX_RAW_BYTES} a frame may have")
-    source = _read_only(np.ascontiguousarray(data).reshape(-1).view(np.uint8))
+    source = read_only(np.ascontiguousarray(data).reshape(-1).view(np.uint8))
     if algorithm == "none":
         return source.tobytes()
     if algorithm == "lz4":
@@ -125,7 +125,7 @@ def prepare() -> None:
     decompress_lz4_block(b"\x10\x00", 1)
 
 
-def _read_only(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def read_only(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Arrays one may write to are another type to the compiler, and every type is compiled anew."""
     values = values.view()
     values.flags.writeable = False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import json
 import math
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -15,6 +14,7 @@ import hdf5plugin  # noqa: F401  # registers the bitshuffle and LZ4 filters with
 import numpy as np
 from numpy.typing import NDArray
 
+from .checksum import crc32
 from .encoded import EncodedFrame
 from .errors import CompressionError, RecordingError
 from .frame import Frame, Quaternion, SeriesStart
@@ -106,7 +106,7 @@ class Hdf5Recording(Recording):
             skipped, blob = dataset.id.read_direct_chunk((row, 0, 0))
         except (OSError, RuntimeError, ValueError):
             return None  # a chunk that was never written: HDF5 fills it in
-        if position < len(self._checks) and zlib.crc32(blob) != self._checks[position]:
+        if position < len(self._checks) and crc32(blob) != self._checks[position]:
             raise RecordingError(
                 f"{self.path}: frame {position} is damaged: its bytes are not those that were recorded"
             )

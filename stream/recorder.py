@@ -11,7 +11,6 @@ import json
 import math
 import shutil
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from .checksum import crc32
 from .compression import default_block_bytes
 from .encoded import EncodedFrame, encode_frame
 from .errors import RecordingError
@@ -121,7 +121,7 @@ class Recorder:
         columns = self._columns
         columns["image_id"].append(frame.index)
         columns["time_s"].append(frame.time_s)
-        columns["crc32"].append(zlib.crc32(encoded.blob))
+        columns["crc32"].append(crc32(encoded.blob))
         if _POSE in columns:
             columns[_POSE].append(frame.pose or _NO_POSE)
         if time.monotonic() - self._last_flush >= self._flush_every_s:

@@ -20,11 +20,13 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import zmq
 
+from tumble.daemon.heap import keep_freed_memory
 from tumble.stream import dectris2
 from tumble.stream.compression import compress, decompress, prepare
 from tumble.stream.encoded import EncodedFrame, encode_frame
@@ -159,6 +161,15 @@ def send_plain(pipe: Connection, endpoint: str, size: str, mean: float, period_s
         context.term()
 
 
+def take_in_turn(pipe: Connection, ours: bool) -> None:
+    """Body of a receiving process; it takes a series whenever it is told where, and says what that cost."""
+    prepare()
+    if ours:
+        keep_freed_memory()  # as the receiver of the daemon does
+    while order := pipe.recv():
+        pipe.send((take_ours if ours else take_plain)(*order))
+
+
 def take_plain(uri: str, frames: int, folder: str | None) -> tuple[int, float, float]:
     """Frames, wall and processor seconds of a loop that only receives, and writes to a plain file in `folder`."""
     context = zmq.Context()
@@ -202,14 +213,22 @@ def take_ours(uri: str, frames: int, folder: str | None) -> tuple[int, float, fl
 WAYS = ("pyzmq", "received and counted", "pyzmq, plain file", "received, counted, checked, NeXus file")
 
 
-def one_way(way: str, pipe: Connection, frames: int, place: str) -> tuple[float, float, float]:
+def one_way(way: str, pipe: Connection, taker: Connection, frames: int, place: str) -> tuple[float, float, float]:
     """Frames per second, processor seconds a frame, and by how many seconds the sender was late at most."""
     pipe.send(frames)
     uri = pipe.recv()
     pipe.send("go")
-    take = take_plain if "pyzmq" in way else take_ours
-    received, wall, cpu = take(uri, frames, place if "file" in way else None)
+    taker.send((uri, frames, place if "file" in way else None))
+    received, wall, cpu = taker.recv()
     return received / wall, cpu / received, pipe.recv()
+
+
+def begin(target: Callable[..., None], *arguments: object) -> tuple[Connection, BaseProcess]:
+    """A process of its own with a pipe to it: what one way does to its memory is nothing to the others."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=target, args=(theirs, *arguments))
+    process.start()
+    return ours, process
 
 
 def beside_plain(
@@ -219,17 +238,16 @@ def beside_plain(
     figures: dict[str, list[tuple[float, float, float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory(dir=folder) as place:
         endpoint = "tcp://127.0.0.1:0" if transport == "tcp" else f"ipc://{place}/s"
-        ours, theirs = multiprocessing.Pipe()
-        arguments = (theirs, endpoint, size, mean, period_s)
-        sender = multiprocessing.get_context("spawn").Process(target=send_plain, args=arguments)
-        sender.start()
+        ours, sender = begin(send_plain, endpoint, size, mean, period_s)
+        takers = {way: begin(take_in_turn, "pyzmq" not in way) for way in WAYS}
         blob_bytes = ours.recv()
         for turn in range(rounds):
             for way in WAYS[turn % len(WAYS) :] + WAYS[: turn % len(WAYS)]:
                 with tempfile.TemporaryDirectory(dir=place) as fresh:
-                    figures[way].append(one_way(way, ours, frames, fresh))
-        ours.send(0)
-        sender.join()
+                    figures[way].append(one_way(way, ours, takers[way][0], frames, fresh))
+        for pipe, process in ((ours, sender), *takers.values()):
+            pipe.send(None)
+            process.join()
     rows: list[dict[str, object]] = []
     for way, found in figures.items():
         fps, cpu_s = (statistics.median(column) for column in list(zip(*found, strict=True))[:2])

@@ -39,16 +39,16 @@ ODD: tuple[Any, ...] = (
 TAGS = (0, 2, 37, 40, 41, 64, 65, 68, 69, 70, 71, 72, 76, 79, 80, 83, 84, 85, 87, 88, 1040, 55799, 56500, 2**63)
 
 
-def corpus() -> tuple[list[Any], list[list[bytes]]]:
-    """Right messages: Stream V2 as structures, SIMPLON v1 as parts."""
+def corpus(shape: tuple[int, int] = (20, 30)) -> tuple[list[Any], list[list[bytes]]]:
+    """Right messages with images of (height, width): Stream V2 as structures, SIMPLON v1 as parts."""
     rng = np.random.default_rng(0)
-    pixels = rng.poisson(2.0, (20, 30)).astype(np.uint16)
-    table = rng.integers(0, 2, (20, 30)).astype(np.uint32)
+    pixels = rng.poisson(2.0, shape).astype(np.uint16)
+    table = rng.integers(0, 2, shape).astype(np.uint32)
     start = SeriesStart(
         1,
         "abc",
-        30,
-        20,
+        shape[1],
+        shape[0],
         np.dtype("u2"),
         100,
         0.0025,
@@ -68,10 +68,10 @@ def corpus() -> tuple[list[Any], list[list[bytes]]]:
             for algorithm in ("bslz4", "lz4", "none")
         )
     ]
-    column_major = EncodedFrame(1, 90, 0.0, (20, 30), pixels.dtype, "none", pixels.T.tobytes(), True)
+    column_major = EncodedFrame(1, 90, 0.0, shape, pixels.dtype, "none", pixels.T.tobytes(), True)
     events = [start, *frames, column_major, SeriesEnd(1)]
     modern = [cbor2.loads(dectris2.encode(event)) for event in events]
-    block = EncodedFrame(1, 91, 0.0, (20, 30), pixels.dtype, LZ4_BLOCK, compress(pixels, "lz4")[16:])
+    block = EncodedFrame(1, 91, 0.0, shape, pixels.dtype, LZ4_BLOCK, compress(pixels, "lz4")[16:])
     old = [*simplon1.encode_start(start), *simplon1.encode_start(start, separate=False)]
     old += [simplon1.encode_frame(frame) for frame in (*frames, block) if frame.algorithm != "lz4"]
     return modern, [*old, simplon1.encode_end(SeriesEnd(1))]

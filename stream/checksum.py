@@ -1,0 +1,96 @@
+"""CRC-32 of frames, as zlib computes it, at the speed of memory where the processor multiplies without carries.
+
+Sixty-four bytes are folded onto the next sixty-four by carry-less multiplication (Gopal et al. 2009, Fast CRC
+Computation for Generic Polynomials Using PCLMULQDQ Instruction, Intel white paper 323102), which keeps the remainder
+modulo the polynomial; zlib does the last ones. Without such an instruction zlib does all of them.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import config, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from .compression import Buffer, read_only
+
+_BLOCK = 64
+_LANES = 4
+_WORTH_IT = 1 << 13  # bytes; below it the call costs more than zlib
+_BY_LANE = (0x0154442BD4, 0x01C6E41596)  # x^(512 + 32) and x^(512 - 32) modulo the polynomial, reflected
+_NO_INVERSION = 0xFFFFFFFF  # zlib inverts what it is given: so it begins with nothing in its register
+
+
+def crc32(data: Buffer) -> int:
+    """CRC-32 of (bytes,) `data`: the number that `zlib.crc32` gives, without the interpreter lock."""
+    if len(data) < _WORTH_IT or not FOLDS:
+        return zlib.crc32(data)
+    folded = np.empty(_BLOCK // 8, np.uint64)
+    _fold(read_only(np.frombuffer(data, np.uint8)), folded)
+    rest = len(data) % _BLOCK
+    return zlib.crc32(data[len(data) - rest :], zlib.crc32(folded.data, _NO_INVERSION))
+
+
+def prepare() -> None:
+    """Compile it (once; later it comes from a cache), so that the first frame does not wait for it."""
+    crc32(bytes(_WORTH_IT))
+
+
+def _can_fold() -> bool:
+    """Whether numba compiles for a processor that has the instruction."""
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return False
+    told = config.CPU_FEATURES  # type: ignore[attr-defined]
+    if told is not None:
+        return "+pclmul" in told.split(",")
+    return bool(binding.get_host_cpu_features().get("pclmul"))
+
+
+FOLDS = _can_fold()
+
+
+@intrinsic
+def _fold_blocks(_typing: Any, _source: Any, _blocks: Any, _folded: Any) -> Any:
+    """Of blocks at an address, their number, at least one, and the address of the block they are folded to."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        word, number = ir.VectorType(ir.IntType(64), 2), ir.IntType(64)
+        kind = ir.FunctionType(word, [word, word, ir.IntType(8)])
+        multiply = builder.module.declare_intrinsic("llvm.x86.pclmulqdq", fnty=kind)
+        source, blocks, folded = arguments
+        source, folded = (builder.inttoptr(address, word.as_pointer()) for address in (source, folded))
+        factors = ir.Constant(word, list(_BY_LANE))
+        with builder.goto_entry_block():
+            lanes = [builder.alloca(word) for _ in range(_LANES)]
+
+        def load(lane: int, block: Any) -> Any:
+            at = builder.add(builder.mul(block, number(_LANES)), number(lane))
+            return builder.load(builder.gep(source, [at]), align=1)
+
+        for lane, kept in enumerate(lanes):
+            value = load(lane, number(0))
+            if lane == 0:  # the register begins with ones
+                value = builder.xor(value, ir.Constant(word, [0xFFFFFFFF, 0]))
+            builder.store(value, kept)
+        with cgutils.for_range(builder, builder.sub(blocks, number(1))) as loop:
+            block = builder.add(loop.index, number(1))
+            for lane, kept in enumerate(lanes):
+                value = builder.load(kept)
+                low, high = (builder.call(multiply, [value, factors, ir.IntType(8)(pick)]) for pick in (0x00, 0x11))
+                builder.store(builder.xor(builder.xor(low, high), load(lane, block)), kept)
+        for lane, kept in enumerate(lanes):
+            builder.store(builder.load(kept), builder.gep(folded, [number(lane)]), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), generate
+
+
+@njit(nogil=True, cache=True)
+def _fold(source: NDArray[np.uint8], folded: NDArray[np.uint64]) -> None:
+    """Fold the whole blocks of (bytes,) `source`, at least one, into the 64 bytes of `folded`."""
+    _fold_blocks(source.ctypes.data, source.size // _BLOCK, folded.ctypes.data)  # type: ignore[call-arg]
