@@ -135,8 +135,8 @@ def front_end(sizes: FrontEndSizes) -> dict[str, Cost]:
     empty = Cost(2.5 * box * math.log2(box) + 6 * box, (COUNT_BYTES + REAL_BYTES) * box)
     return {
         "decode": Cost(0.0, raw + sizes.wire_bytes),  # bit operations are not counted
-        "check": Cost(2 * pixels, raw),  # sum, maximum
-        "keep": Cost(0.0, 2 * raw),
+        "check": Cost(0.0, 8 * 4096),  # a sample, that of the frame before, both read and written
+        "keep": Cost(2 * pixels, 2 * raw),  # sum, maximum
         "detect": maps_of_field(sizes.frame_px, sizes.bands) * (1 / sizes.search_every),
         "track": maps_of_field(sizes.crop_px, sizes.bands) + match,
         "noise": empty * sizes.noise_boxes,

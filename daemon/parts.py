@@ -17,6 +17,7 @@ from ..stream.frame import Quaternion, SeriesStart
 from .calibration import DetectorTables
 from .config import Settings, TiltSettings, options_from
 from .errors import UsageError
+from .threads import front_end_threads
 
 if TYPE_CHECKING:
     from ..recon.device import Device
@@ -103,6 +104,7 @@ class RealParts:
         self._tilts = settings.tilts
         self._angles = _tilt_file(settings.tilts)
         self._start: SeriesStart | None = None
+        self._front_threads = front_end_threads(settings.reconstruction.threads)
         self._may_use_gpu = settings.reconstruction.device == "auto"
         self._device: Device | None = None
 
@@ -118,7 +120,9 @@ class RealParts:
         if self._tilts.poses is not None:
             return self._tilt_field(height, width, pixel_size_A, calibration)
         try:
-            front_end: FrontEndLike = FrontEnd(height, width, pixel_size_A, self._front_end_options, calibration)
+            front_end: FrontEndLike = FrontEnd(
+                height, width, pixel_size_A, self._front_end_options, calibration, threads=self._front_threads
+            )
         except RuntimeError as error:
             raise UsageError(f"frontend.device is gpu, but there is {error}") from None
         return front_end

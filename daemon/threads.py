@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 NUMBA_VARIABLE = "NUMBA_NUM_THREADS"
+MOST_IN_FRONT = 8  # what a frame and sixteen particles have to share out
 SPIN_VARIABLE, NO_SPIN = "OPENBLAS_THREAD_TIMEOUT", "4"
 
 
@@ -28,6 +29,19 @@ def reconstruction_threads(threads: int | None) -> int:
         threads = int(given)
     cores = available_cores()
     return threads or (cores - 2 if cores >= 4 else cores)
+
+
+def front_end_threads(reconstruction: int | None) -> int:
+    """Threads of the front end: the cores that the reconstruction and the receiver leave over, at least one.
+
+    With the defaults that is one. More particles than one core can follow want fewer threads of the reconstruction, or,
+    where that has a GPU, hardly any.
+
+    Parameters
+    ----------
+    reconstruction : threads of the reconstruction, all workers together; None: as many as it takes by default.
+    """
+    return min(MOST_IN_FRONT, max(1, available_cores() - reconstruction_threads(reconstruction) - 1))
 
 
 def wait_asleep() -> None:

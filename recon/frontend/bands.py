@@ -141,7 +141,13 @@ class MapMaker:
         spectrum = device.fft2(self._padded(contrast))
         out = device.xp.empty((len(contrast), len(self.filters) + 1, rows // size, columns // size), np.float32)
         for band in range(len(self.filters)):
-            passed = device.ifft2(spectrum * self.filters[band], self.fft_shape)
+            # in place the last time: what a tile of the search takes should fit into the cache
+            if band < len(self.filters) - 1:
+                passed = spectrum * self.filters[band]
+            else:
+                spectrum *= self.filters[band]
+                passed = spectrum
+            passed = device.ifft2(passed, self.fft_shape)
             out[:, band] = pixels.bin_energy(passed[:, :rows, :columns], size)
         out[:, -1] = pixels.bin_mean(contrast, size)
         return out

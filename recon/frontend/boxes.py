@@ -5,6 +5,8 @@ Frames lie on the device of the front end, boxes on the host.
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -79,9 +81,16 @@ def masked_power(box: NDArray[np.float32]) -> NDArray[np.float32]:
     -------
     (n, n // 2 + 1) float32, not centred, rows as in `scipy.fft.rfft2`.
     """
-    mask = box_mask(len(box))
-    spectrum = scipy.fft.rfft2((box - box[box_ring(len(box))].mean()) * mask)
-    return np.asarray((spectrum.real**2 + spectrum.imag**2) / np.square(mask).sum(), np.float32)
+    mask, ring, norm = _mask_ring_norm(len(box))
+    spectrum = scipy.fft.rfft2((box - box.ravel()[ring].mean()) * mask)
+    return np.asarray((spectrum.real**2 + spectrum.imag**2) / norm, np.float32)
+
+
+@lru_cache(maxsize=16)
+def _mask_ring_norm(box_px: int) -> tuple[NDArray[np.float32], NDArray[np.int64], np.float32]:
+    """Mask of a box, the flat places of its background ring, and the sum of the squared mask."""
+    mask = box_mask(box_px)
+    return mask, np.flatnonzero(box_ring(box_px)), np.square(mask).sum()
 
 
 def full_plane(half: NDArray[np.float32], box_px: int) -> NDArray[np.float32]:
@@ -173,7 +182,7 @@ def empty_corners(
         x = int((0.5 + number * 0.7548776662466927) % 1 * (room_x + 1))
         y = int((0.5 + number * 0.5698402909980532) % 1 * (room_y + 1))
         # The mask is round and ends at (42 + 5) / 96 of the box, so the distance of the centres decides.
-        if all(np.hypot(x + half - px, y + half - py) >= half + radius for px, py, radius in particles):
+        if all(math.hypot(x + half - px, y + half - py) >= half + radius for px, py, radius in particles):
             corners.append((x, y))
             if len(corners) == count:
                 break

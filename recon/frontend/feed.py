@@ -6,6 +6,7 @@ before is worked on; the device waits for the copy, the host does not.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..device import Device
+from .loops import take
 
 KEPT = 2  # spare rooms of each type
 
@@ -66,13 +68,24 @@ class Feed:
         cuda.get_current_stream().wait_event(buffer.left)
         return buffer.counts, target
 
-    def keep(self, frame: Any) -> Any:
-        """The frame of `send`, to be held for longer: a copy on the CPU."""
+    def keep(self, frame: Any) -> tuple[Any, tuple[int, int] | None]:
+        """The frame of `send`, to be held for longer, a copy on the CPU; and its levels where they cost nothing more.
+
+        Levels are the sum of the counts and how many of them are at the top of the range; None: not looked at.
+        """
         if self.ahead:
-            return frame
+            return frame, None
         kept, _ = self._room(frame.dtype)
-        np.copyto(kept, frame)
-        return kept
+        if frame.dtype.kind not in "ui" or frame.dtype.itemsize > 2:
+            np.copyto(kept, frame)
+            return kept, None
+        top = np.iinfo(frame.dtype).max
+        edges = np.linspace(0, len(frame), self.device.threads + 1).astype(int).tolist()
+        parts = self.device.each(
+            lambda _, rows: take(frame[rows], frame.dtype.type(top), kept[rows]),
+            [slice(*pair) for pair in itertools.pairwise(edges)],
+        )
+        return kept, (sum(int(total) for total, _ in parts), sum(int(at_top) for _, at_top in parts))
 
     def room(self, dtype: np.dtype[Any]) -> Any:
         """(rows, columns) to write a frame to, used before where it is free: fresh large buffers cost page faults."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..device import Device
+from ..device import Device, cpu
 from ..records import TrackedParticle
 from .bands import Sampling
 from .detection import Detection
@@ -24,6 +25,30 @@ SYSTEMATIC_A = 0.18  # what the model of a disc leaves out: facets, twins (per a
 START_VARIANCE = 4.0  # bins^2
 MAX_VARIANCE = 9.0
 LEFT_RADII = 0.5  # closer to the edge than this many radii a particle has left
+
+
+def clusters(reached: list[list[int]]) -> list[list[int]]:
+    """Places 0, 1, ... in groups, rising, so that nothing reaches from one group into another.
+
+    Parameters
+    ----------
+    reached : for every place those that reach it.
+    """
+    leader = list(range(len(reached)))
+
+    def found(place: int) -> int:
+        while leader[place] != place:
+            place = leader[place]
+        return place
+
+    for place, others in enumerate(reached):
+        for other in others:
+            first, second = sorted((found(place), found(other)))
+            leader[second] = first
+    groups: dict[int, list[int]] = {}
+    for place in range(len(reached)):
+        groups.setdefault(found(place), []).append(place)
+    return list(groups.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +68,19 @@ class Followers:
     ----------
     rows, columns : frame size, px.
     device : where the frames lie; the processor when there is none.
+    host : the processor, whose threads share the particles; those that touch stay with one thread, in their order.
     """
 
     def __init__(
-        self, rows: int, columns: int, sampling: Sampling, options: FrontEndOptions, device: Device | None = None
+        self,
+        rows: int,
+        columns: int,
+        sampling: Sampling,
+        options: FrontEndOptions,
+        device: Device | None = None,
+        host: Device | None = None,
     ) -> None:
+        self._host = host or cpu(1)
         self.sampling = sampling
         self.options = options
         self.shape = (rows, columns)
@@ -102,21 +135,27 @@ class Followers:
         if background is None or not active:
             return []
         floors = background.floors * (background.mean / mean)
-        crossing = self._crossing(active)
+        crossing, reached = self._neighbours(active)
         corners = [self.tracker.corner(track) for track in active]
         measured = self.tracker.maps(active, corners, data, mean, dead)
-        events = []
-        for track, corner, maps in zip(active, corners, measured, strict=True):
-            others = [other for other in active if other is not track and self._reaches(other, track)]
-            frames = 1 if track.last_frame is None else min(50, index - track.last_frame)
-            step = self.tracker.walk_variance * frames
-            measurement = self.tracker.update(track, maps, corner, floors, others, frames)
-            self._learn(track, measurement, background)
-            flag = "lost" if track.presence < 1 else "crossing" if track.particle in crossing else ""
-            track.last_frame = index
-            track.history.append(State(index, track.mean, track.covariance, step, flag))
-            events.extend(self._judge(track, index))
-        return events
+
+        def follow(_: Device, cluster: list[int]) -> list[tuple[int, list[str]]]:
+            """One after the other, because each explains away what it now knows of those before it."""
+            told = []
+            for i in cluster:
+                track, others = active[i], [active[other] for other in reached[i]]
+                frames = 1 if track.last_frame is None else min(50, index - track.last_frame)
+                step = self.tracker.walk_variance * frames
+                measurement = self.tracker.update(track, measured[i], corners[i], floors, others, frames)
+                self._learn(track, measurement, background)
+                flag = "lost" if track.presence < 1 else "crossing" if i in crossing else ""
+                track.last_frame = index
+                track.history.append(State(index, track.mean, track.covariance, step, flag))
+                told.append((i, self._judge(track, index)))
+            return told
+
+        told = sorted(itertools.chain(*self._host.each(follow, clusters(reached))))
+        return [line for _, lines in told for line in lines]
 
     def places_px(self) -> list[tuple[float, float, float]]:
         """(x, y, radius) of every active particle, px."""
@@ -153,20 +192,19 @@ class Followers:
             for t in self.tracks
         )
 
-    def _reaches(self, other: Track, track: Track) -> bool:
-        """Whether another particle reaches into the crop of a track."""
-        reach = track.crop_bins / 2 + other.radius_bins(self.sampling) + 2
-        return bool(np.abs(other.mean - track.mean).max() < reach)
+    def _neighbours(self, active: list[Track]) -> tuple[set[int], list[list[int]]]:
+        """Which tracks cross, and of each those that reach into its crop; by their places in `active`.
 
-    def _crossing(self, active: list[Track]) -> set[int]:
-        """Numbers of particles closer to another than the mean of their diameters: they cannot be told apart."""
-        crossing: set[int] = set()
-        for number, first in enumerate(active):
-            for second in active[number + 1 :]:
-                distance = float(np.hypot(*(first.mean - second.mean))) * self.sampling.bin_A
-                if distance < 0.5 * (first.diameter_A + second.diameter_A):
-                    crossing.update((first.particle, second.particle))
-        return crossing
+        Particles that cross are closer to another than the mean of their diameters: they cannot be told apart.
+        """
+        means, diameters = np.array([t.mean for t in active]), np.array([t.diameter_A for t in active])
+        apart = np.abs(means[:, None] - means[None])
+        half_crops = np.array([t.crop_bins / 2 for t in active])
+        reaches = apart.max(axis=-1) < half_crops[:, None] + diameters[None] / 2 / self.sampling.bin_A + 2
+        np.fill_diagonal(reaches, False)
+        close = np.hypot(apart[..., 0], apart[..., 1]) * self.sampling.bin_A < 0.5 * (diameters[:, None] + diameters)
+        np.fill_diagonal(close, False)
+        return set(np.flatnonzero(close.any(axis=1)).tolist()), [np.flatnonzero(row).tolist() for row in reaches]
 
     def _learn(self, track: Track, measurement: Measurement, background: Background) -> None:
         """Follow slow changes of brightness and dose; rebuild the filters now and then."""

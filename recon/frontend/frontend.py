@@ -62,7 +62,8 @@ class FrontEnd:
     pixel_size_A : sampling at the specimen, A per px.
     options : see `FrontEndOptions`.
     calibration : dark, gain and bad pixels of the detector; bad pixels are also learnt from the frames.
-    device : where the frames are worked on; None: what the options say, the processor with one thread.
+    device : where the frames are worked on; None: what the options say.
+    threads : of the processor, which share a frame and its particles; no result depends on their number.
 
     Raises
     ------
@@ -80,6 +81,7 @@ class FrontEnd:
         options: FrontEndOptions | None = None,
         calibration: Calibration | None = None,
         device: Device | None = None,
+        threads: int = 1,
     ) -> None:
         if height <= 0 or width <= 0:
             raise ValueError(f"frame size must be positive, not {height} x {width} px")
@@ -87,12 +89,12 @@ class FrontEnd:
         self.pixel_size_A = pixel_size_A
         self.clock = StepClock()
         sampling = self._sampling = sampling_for(pixel_size_A)
-        self.device = device = device or (gpu() if self.options.device == "gpu" else cpu(1))
+        self.device = device = device or (gpu() if self.options.device == "gpu" else cpu(threads))
         self._feed = Feed((height, width), device)
         self._coming: tuple[int, float, NDArray[Any], Any] | None = None  # being copied while another is worked on
         self._gate = FrameGate(height, width, self.options, device)
         self._corrector = Corrector(height, width, calibration, device)
-        self._followers = Followers(height, width, sampling, self.options, device)
+        self._followers = Followers(height, width, sampling, self.options, device, cpu(threads))
         self._searcher = Searcher(height, width, sampling, self.options, device)
         self._noise = NoiseBank((height, width), self.options, device)
         self._window: list[Held] = []
@@ -137,23 +139,23 @@ class FrontEnd:
 
     def _work(self, index: int, time_s: float, data: NDArray[Any], frame: Any) -> FrontEndOutput:
         """Take one frame; `frame` is `data` on the device."""
-        corrected, mean = None, None
+        mean, levels = None, None
         if self._corrector.active:
             with self.clock("correct"):
-                corrected = self._feed.room(self._corrector.dtype(data))
-                mean = self._corrector.apply(frame, corrected)
+                kept = self._feed.room(self._corrector.dtype(data))
+                mean = self._corrector.apply(frame, kept)
+        else:
+            with self.clock("keep"):
+                kept, levels = self._feed.keep(frame)
         with self.clock("check"):
-            reason = self._gate.check(index, data, mean, frame)
-        if corrected is not None and self._feed.ahead:
+            reason = self._gate.check(index, data, mean, frame, levels)
+        if self._corrector.active and self._feed.ahead:
             self._feed.give_back(frame)
         if reason or not self._usable:
-            if corrected is not None or self._feed.ahead:
-                self._feed.give_back(frame if corrected is None else corrected)
+            self._feed.give_back(kept)
             rejected, analysed = (((index, reason),), ()) if reason else ((), (index,))
             return FrontEndOutput(analysed=analysed, rejected=rejected, events=self._take_events())
-        with self.clock("keep"):
-            kept = self._feed.keep(frame) if corrected is None else corrected
-            held, left_over = self._summer.add(Held(index, time_s, kept, self._gate.mean, (index,)))
+        held, left_over = self._summer.add(Held(index, time_s, kept, self._gate.mean, (index,)))
         return self._follow(held, left_over)
 
     def _follow(self, held: Held | None, left_over: tuple[int, ...]) -> FrontEndOutput:
@@ -294,7 +296,7 @@ class FrontEnd:
             self._release(observations, analysed)
 
     def _look_for_newcomers(self, held: Held) -> None:
-        """Give a frame to the running search now and then; its cost per frame is bounded by `search_every`."""
+        """Give a frame to the running search, which takes what it needs of it."""
         with self.clock("detect"):
             found = self._searcher.next_search(held.data, held.mean, self._followers.active)
         motion = self._searcher.motion()

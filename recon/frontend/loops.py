@@ -1,10 +1,39 @@
-"""Compiled inner loops of the tracker: posterior on a grid, smoother, ring means; and the soft disc."""
+"""Compiled inner loops of the front end: posterior on a grid, smoother, ring means, copy of a frame; the soft disc."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+BLOCK = 16384  # counts of 16 bits whose sum fits into 31
+NEGLIGIBLE = 40.0  # below the largest log-likelihood: exp(-40) is nothing beside 1 in double precision
+
+
+@njit(cache=True, nogil=True)
+def take(data: NDArray[Any], top: Any, kept: NDArray[Any]) -> tuple[np.int64, np.int64]:
+    """Copy a frame and tell the sum of its counts and how many are `top`, for the price of the copy alone.
+
+    Parameters
+    ----------
+    data, kept : (rows, columns) of one integer type of at most 16 bits; `kept` is written to.
+    top : of the same type.
+    """
+    total, at_top = np.int64(0), np.int64(0)
+    for row in range(data.shape[0]):
+        for first in range(0, data.shape[1], BLOCK):  # short enough for sums of 32 bits, twice as many in a vector
+            line, target = data[row, first : first + BLOCK], kept[row, first : first + BLOCK]
+            part, hits = np.int32(0), np.int32(0)
+            for column in range(len(line)):
+                value = line[column]
+                target[column] = value
+                part = np.int32(part + np.int32(value))
+                hits = np.int32(hits + np.int32(value == top))
+            total += np.int64(part)
+            at_top += np.int64(hits)
+    return total, at_top
 
 
 @njit(cache=True, inline="always")
@@ -19,7 +48,20 @@ def bilinear(field: NDArray[np.float32], row: float, column: float) -> float:
     return (1 - fy) * above + fy * below
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
+def _largest_within(field: NDArray[np.float32], row: float, column: float, half: float) -> float:
+    """Largest element that takes part in interpolations within `half` of (row, column)."""
+    last_row, last_column = field.shape[0] - 1, field.shape[1] - 1
+    largest = -np.inf
+    for i in range(min(max(int(row - half), 0), last_row - 1), min(max(int(row + half) + 1, 1), last_row) + 1):
+        for j in range(
+            min(max(int(column - half), 0), last_column - 1), min(max(int(column + half) + 1, 1), last_column) + 1
+        ):
+            largest = max(largest, field[i, j])
+    return largest
+
+
+@njit(cache=True, nogil=True)
 def grid_posterior(
     score: NDArray[np.float32], row: float, column: float, covariance: NDArray[np.float64], half: float, step: float
 ) -> tuple[float, float, float, float, float, float]:
@@ -44,19 +86,24 @@ def grid_posterior(
     )
     count = round(2 * half / step) + 1
     values = np.empty((count, count))
-    top = -1e300
+    # A linear interpolation is never above the largest element near it: most of the grid need not be looked at.
+    bound = _largest_within(score, row, column, half)
+    top = bilinear(score, row, column)
     for i in range(count):
         dr = -half + i * step
         for j in range(count):
             dc = -half + j * step
-            value = bilinear(score, row + dr, column + dc)
-            value -= 0.5 * (inv_rr * dr * dr + 2 * inv_rc * dr * dc + inv_cc * dc * dc)
+            value = -0.5 * (inv_rr * dr * dr + 2 * inv_rc * dr * dc + inv_cc * dc * dc)
+            if bound + value < top - NEGLIGIBLE:
+                value = -np.inf
+            else:
+                value += bilinear(score, row + dr, column + dc)
+                top = max(top, value)
             values[i, j] = value
-            top = max(top, value)
     total = mean_r = mean_c = 0.0
     for i in range(count):
         for j in range(count):
-            weight = np.exp(values[i, j] - top)
+            weight = 0.0 if values[i, j] < top - NEGLIGIBLE else np.exp(values[i, j] - top)
             values[i, j] = weight
             total += weight
             mean_r += weight * (-half + i * step)
@@ -76,7 +123,7 @@ def grid_posterior(
     return mean_r, mean_c, var_r, cov, var_c, at_mean
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def radial_means(
     field: NDArray[np.float32], row: float, column: float, width: float, count: int
 ) -> NDArray[np.float64]:
@@ -102,7 +149,7 @@ def radial_means(
     return sums
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def inner_and_outer_means(
     maps: NDArray[np.float32], row: float, column: float, inner: float, outer: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -129,7 +176,7 @@ def inner_and_outer_means(
     return inside / max(1, inside_count), outside / max(1, outside_count)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def smooth_first(
     means: NDArray[np.float64], covariances: NDArray[np.float64], steps: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -24,9 +24,10 @@ class FrontEndOptions:
     walk_A : random-walk step of a particle per axis and frame, standard deviation, A.
     energy_weight : weight of the lattice-energy log-likelihood against that of the disc (neighbouring bins are not
         independent, so the plain sum is overconfident).
-    search_every : one frame in this many is looked at for newcomers (None: from the frame size, so that the cost per
-        frame stays bounded).
-    search_frames : how many such frames make one search.
+    search_every : in this many frames the field is looked at once for newcomers: up to 512 x 512 px, and on a GPU, all
+        of it in one frame, a larger one part by part (None: from the frame size, so that the cost of a frame stays
+        bounded).
+    search_frames : how many such looks make one search.
     noise_boxes : empty boxes taken per frame and box size for the noise spectrum.
     noise_memory : boxes after which the mean noise spectrum forgets exponentially.
     lost_frames : frames without evidence of the particle before its track is given up.

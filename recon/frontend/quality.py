@@ -39,7 +39,12 @@ class FrameGate:
         return "wrong shape" if data.shape != self.shape else ""
 
     def check(
-        self, index: int, data: NDArray[Any], corrected_mean: float | None = None, frame: Any | None = None
+        self,
+        index: int,
+        data: NDArray[Any],
+        corrected_mean: float | None = None,
+        frame: Any | None = None,
+        levels: tuple[int, int] | None = None,
     ) -> str:
         """Return the reason to reject the frame, or "" when it is good; `mean` is then its mean count per pixel.
 
@@ -48,13 +53,14 @@ class FrameGate:
         data : (rows, columns) counts of any integer or real type, as the detector sent them.
         corrected_mean : mean of the good pixels after dark and gain, where the frame is corrected.
         frame : the same counts on the device; None: `data`.
+        levels : of integer counts, their sum and how many are at the top of the range, where that is known already.
         """
         if reason := self.unfit(data):
             return reason
         if self._last_index is not None and index <= self._last_index:
             return "duplicate"
         self._last_index = index
-        top_share, usable_mean = self._levels(data, data if frame is None else frame)
+        top_share, usable_mean = self._levels(data, data if frame is None else frame, levels)
         if corrected_mean is not None:
             usable_mean = corrected_mean
         if not np.isfinite(usable_mean):
@@ -75,13 +81,13 @@ class FrameGate:
         self.mean = usable_mean
         return ""
 
-    def _levels(self, data: NDArray[Any], frame: Any) -> tuple[float, float]:
+    def _levels(self, data: NDArray[Any], frame: Any, levels: tuple[int, int] | None) -> tuple[float, float]:
         """Share of pixels at the top of an integer range, and the mean of the others (NaN if not finite)."""
         if data.dtype.kind == "f":
             mean = float(data.mean(dtype=np.float64))
             return 0.0, mean if np.isfinite(mean) else float("nan")
         top = int(np.iinfo(data.dtype).max)
-        total, at_top = self._pixels.levels(frame, top)
+        total, at_top = self._pixels.levels(frame, top) if levels is None else levels
         if at_top == 0:
             return 0.0, total / data.size
         if at_top == data.size:

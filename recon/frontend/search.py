@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,14 @@ from .detection import Detection, detect, flatten_illumination
 from .loops import soft_disc
 from .motion import FieldMotion, Motion
 from .options import FrontEndOptions
+from .tiles import Tile, in_pixels, tiles_of
 from .tracking import Background, Track
 
 LARGE_FIELD_PX = 512 * 512
 MAX_LARGE_FRAMES = 25
 MIN_FRAMES = 5
+MOST_TILES = 100
+RIM_BINS = 12.0  # beyond the radius a hidden disc is exp(-24)
 BAD_PIXEL_Z = 8.0
 
 
@@ -86,15 +89,24 @@ class Searcher:
         self.options = options
         self.device = device or cpu(1)
         self.shape = (rows, columns)
+        # One transform of a large field would hold up the frames behind it. A GPU is through with it in no time.
+        whole = self.device.xp is not np or rows * columns <= LARGE_FIELD_PX
+        self.tiles, self._window = tiles_of(rows, columns, sampling, 1 if whole else options.search_every or MOST_TILES)
         growth = (rows * columns / (288 * 288)) ** 0.5
-        self.every = options.search_every or min(32, max(8, round(5 * growth)))
+        between = options.search_every or (min(32, max(8, round(5 * growth))) if whole else 1)
+        self.pause = max(1, between // len(self.tiles))
+        self.every = self.pause * len(self.tiles)  # frames in which all of the field is seen once
         self._maker: MapMaker | None = None
         self._set_dead(None)
-        self._field: Any = None  # sum of contrast, on the device: a pixel that breaks later shows in it
         self._background: Background | None = None
-        self._since = 0
-        self._sum: NDArray[np.float64] | None = None
-        self._count = 0
+        self._since = self._turn = self._count = 0
+        bins = (rows // sampling.bin_px, columns // sampling.bin_px)
+        self._sum = np.zeros((len(sampling.bands) + 1, *bins))
+        # sums of contrast, on the device: a pixel that breaks later shows in them
+        self._fields: list[Any] = [None] * len(self.tiles)
+        # Tiles are judged in different tours: the look for pixels that have broken takes longer than a frame.
+        self._left = [options.search_frames + number % options.search_frames for number in range(len(self.tiles))]
+        self._seen = [0] * len(self.tiles)
         self._motion: FieldMotion | None = None
 
     def first_search(self, frames: list[tuple[NDArray[Any], float]]) -> Found:
@@ -105,7 +117,8 @@ class Searcher:
         frames : (counts (rows, columns), mean count) of every frame of the window.
         """
         device = self.device
-        maker = self._maker = MapMaker(*self.shape, self.sampling, device)
+        whole = MapMaker(*self.shape, self.sampling, replace(device, threads=1))
+        maker = self._maker = whole if self._window == self.shape else MapMaker(*self._window, self.sampling, device)
         self._set_dead(bad_pixels(frames))
 
         def contrast(data: NDArray[Any], mean: float) -> NDArray[np.float32]:
@@ -121,13 +134,17 @@ class Searcher:
             power.add(contrast(data, mean))
         sheets = power.graphene()
         if sheets:
-            maker.set_notch(notch_filter(*maker.fft_shape, sheets, self.sampling.pixel_size_A))
+            for each in {id(whole): whole, id(maker): maker}.values():
+                each.set_notch(notch_filter(*each.fft_shape, sheets, self.sampling.pixel_size_A))
             events.append("graphene at " + ", ".join(f"{sheet.angle_deg:.1f} deg" for sheet in sheets))
             self._motion = FieldMotion(*self.shape, self.sampling.pixel_size_A, sheets, device)
             for data, mean in frames[:: self.every]:
                 self._motion.add(device.asarray(contrast(data, mean)))
-        fields = (device.asarray(contrast(data, mean)[None]) for data, mean in frames)
-        maps = np.concatenate([device.to_host(maker.maps(field)) for field in fields])
+
+        def mapped(device: Device, frame: tuple[NDArray[Any], float]) -> Any:
+            return device.to_host(whole.maps(device.asarray(contrast(*frame)[None])))
+
+        maps = np.concatenate(device.each(mapped, frames))
         mean_maps = maps.mean(axis=0)
         detections = self._detect(mean_maps) if len(maps) >= MIN_FRAMES else []
         to_bins, bin_A = self.sampling.to_bins, self.sampling.bin_A
@@ -139,38 +156,59 @@ class Searcher:
         )
 
     def next_search(self, data: Any, mean: float, tracks: list[Track]) -> Found | None:
-        """Look at one frame in `every`; once enough were looked at, return what is new (None in between).
+        """Look at one frame in `pause`, at one part of it; once all were seen often enough, return what is new.
 
-        `data` (rows, columns) counts, on the device.
+        `data` (rows, columns) counts, on the device. None while there is nothing to tell.
         """
+        maker, background = self._maker, self._background
         self._since += 1
-        if self._since < self.every or self._maker is None or self._background is None:
+        if self._since < self.pause or maker is None or background is None:
             return None
         self._since = 0
-        contrast = contrasts(self.device, data, [(0, 0)], self.shape, [mean], self._dead_there)
-        if self._motion is not None:
-            self._motion.add(contrast[0])
-        maps = np.asarray(self.device.to_host(self._maker.maps(contrast)))[0]
-        self._hide(maps, tracks, self._background.floors * (self._background.mean / mean))
-        self._sum = maps.astype(np.float64) if self._sum is None else self._sum + maps
-        if self._field is None:
-            self._field = contrast
-        else:
-            self._field += contrast
-        self._count += 1
+        if self._motion is not None and self._turn == 0:
+            self._motion.add(contrasts(self.device, data, [(0, 0)], self.shape, [mean], self._dead_there)[0])
+        floors = background.floors * (background.mean / mean)
+        events = self._look(maker, data, mean, tracks, floors)
+        self._turn = (self._turn + 1) % len(self.tiles)
+        self._count += self._turn == 0
         if self._count < self.options.search_frames:
-            return None
+            nothing = np.zeros((len(floors), 0, 0), np.float32)
+            return Found((), nothing, nothing[0], None, self.dead, (), events) if events else None
         mean_maps = (self._sum / self._count).astype(np.float32)
-        events = self._learn_bad_pixels(self.device.to_host(self._field)[0] / np.float32(self._count))
-        self._sum, self._field, self._count = None, None, 0
+        self._sum[:], self._count = 0, 0
         detections = [d for d in self._detect(mean_maps) if not self._known(d, tracks)]
         if not detections and not events:
             return None
         return Found(tuple(detections), mean_maps[:-1], mean_maps[-1], None, self.dead, (), events)
 
-    def _learn_bad_pixels(self, field: NDArray[np.float32]) -> tuple[str, ...]:
-        """Add pixels that have broken since; `field` is the mean contrast, in which known ones are 0."""
-        late = stands_out(field)
+    def _look(
+        self, maker: MapMaker, data: Any, mean: float, tracks: list[Track], floors: NDArray[np.float64]
+    ) -> tuple[str, ...]:
+        """Add the part of a frame whose turn it is to the sums; returns lines for the log."""
+        bin_px, number = self.sampling.bin_px, self._turn
+        tile = self.tiles[number]
+        corner = (tile.window[1] * bin_px, tile.window[0] * bin_px)
+        contrast = contrasts(self.device, data, [corner], maker.shape, [mean], self._dead_there)
+        maps = np.asarray(self.device.to_host(maker.maps(contrast)))[0][:, *tile.inside]
+        self._hide(maps, tile.first, tracks, floors)
+        self._sum[:, *tile.there] += maps
+        seen = contrast[0] if len(self.tiles) == 1 else contrast[0][in_pixels(tile.inside, bin_px)]
+        if self._fields[number] is None:
+            self._fields[number] = seen.copy()
+        else:
+            self._fields[number] += seen
+        self._seen[number] += 1
+        if self._seen[number] < self._left[number]:
+            return ()
+        field = self.device.to_host(self._fields[number]) / np.float32(self._seen[number])
+        self._fields[number], self._seen[number], self._left[number] = None, 0, self.options.search_frames
+        return self._learn_bad_pixels(field, tile)
+
+    def _learn_bad_pixels(self, field: NDArray[np.float32], tile: Tile) -> tuple[str, ...]:
+        """Add pixels that have broken since; `field` is the mean contrast of a part, in which known ones are 0."""
+        late = np.zeros(self.shape, np.bool_)
+        part = (slice(None), slice(None)) if len(self.tiles) == 1 else in_pixels(tile.there, self.sampling.bin_px)
+        late[part] = stands_out(field)
         if self.dead is not None:
             late &= ~self.dead
         count = int(late.sum())
@@ -202,12 +240,22 @@ class Searcher:
                 found.append(d)
         return found
 
-    def _hide(self, maps: NDArray[np.float32], tracks: list[Track], floors: NDArray[np.float64]) -> None:
-        """Put the floor where a known particle is, in place."""
+    def _hide(
+        self,
+        maps: NDArray[np.float32],
+        first: tuple[int, int],
+        tracks: list[Track],
+        floors: NDArray[np.float64],
+    ) -> None:
+        """Put the floor where a known particle is, in place; `first` (row, column) is where the maps begin, bins."""
         shape = (maps.shape[1], maps.shape[2])
         for track in tracks:
             radius = 1.3 * track.radius_bins(self.sampling)
-            disc = soft_disc(shape, float(track.mean[0]), float(track.mean[1]), radius, 0.5)
+            row, column = float(track.mean[0]) - first[0], float(track.mean[1]) - first[1]
+            reach = radius + RIM_BINS
+            if not (-reach < row < shape[0] + reach and -reach < column < shape[1] + reach):
+                continue
+            disc = soft_disc(shape, row, column, radius, 0.5)
             maps[:-1] += disc * (floors[:, None, None].astype(np.float32) - maps[:-1])
             maps[-1] *= 1 - disc
 

@@ -7,7 +7,7 @@ grid and smoothed backwards over a fixed lag (Rauch, Tung and Striebel, AIAA J. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ GRID_STEP_BINS = 0.25
 ENERGY_CAP = 12.0  # of the floor: a single bright bin must not decide
 DISC_TO_EXCESS = 2.0  # from the mean excess to the template: bright orientations carry most of the information
 RING_BINS = 0.75
+TOGETHER = 2  # crops that are worked on in one piece: few enough for the cache, enough that calls are not what costs
 PROFILE_FRAMES = 50  # ring means of this many frames replace the disc
 PROFILE_MEMORY = 200
 SYSTEMATIC_VARIANCE_BINS2 = 1e-4
@@ -139,10 +140,11 @@ class CropTracker:
     def __init__(
         self, rows: int, columns: int, sampling: Sampling, options: FrontEndOptions, device: Device | None = None
     ) -> None:
-        """`device` is where the frames lie; the processor when there is none."""
+        """`device` is where the frames lie; the processor when there is none. Its threads share the crops."""
         self.sampling = sampling
         self.options = options
         self.device = device or cpu(1)
+        self._piece_device = replace(self.device, threads=1)
         self.field_bins = (rows // sampling.bin_px, columns // sampling.bin_px)
         self.walk_variance = (options.walk_A / sampling.bin_A) ** 2
         self._makers: dict[int, MapMaker] = {}
@@ -151,7 +153,7 @@ class CropTracker:
         """Map maker for crops of this size."""
         if crop_bins not in self._makers:
             pixels = crop_bins * self.sampling.bin_px
-            self._makers[crop_bins] = MapMaker(pixels, pixels, self.sampling, self.device)
+            self._makers[crop_bins] = MapMaker(pixels, pixels, self.sampling, self._piece_device)
         return self._makers[crop_bins]
 
     def build_template(self, track: Track, background: Background) -> None:
@@ -205,23 +207,31 @@ class CropTracker:
         corners : (row, column) of every crop, bins. data : (rows, columns) counts; mean : its mean count.
         dead : (rows, columns) bool of bad pixels, or None; on the device like `data`.
         """
-        device, bin_px = self.device, self.sampling.bin_px
+        bin_px = self.sampling.bin_px
+
+        def measured(device: Device, piece: list[int]) -> Any:
+            maker = self.maker(tracks[piece[0]].crop_bins)
+            places = [(corners[i][1] * bin_px, corners[i][0] * bin_px) for i in piece]
+            crops = contrasts(device, data, places, maker.shape, [mean] * len(piece), dead)
+            return device.to_host(maker.maps(crops))
+
+        for size in {track.crop_bins for track in tracks}:
+            self.maker(size)  # made before threads ask for it
+        pieces = self.alike(tracks, TOGETHER if self.device.xp is np else len(tracks))
         found: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(tracks)
-        for group in self._groups(tracks):
-            side = tracks[group[0]].crop_bins * bin_px
-            places = [(corners[i][1] * bin_px, corners[i][0] * bin_px) for i in group]
-            crops = contrasts(device, data, places, (side, side), [mean] * len(group), dead)
-            maps = device.to_host(self.maker(tracks[group[0]].crop_bins).maps(crops))
-            for i, each in zip(group, maps, strict=True):
+        for piece, maps in zip(pieces, self.device.each(measured, pieces), strict=True):
+            for i, each in zip(piece, maps, strict=True):
                 found[i] = each
         return found
 
-    def _groups(self, tracks: list[Track]) -> list[list[int]]:
-        """Tracks that are measured together: each alone where its crop fits the cache, on a GPU those of one size."""
-        if self.device.xp is np:
-            return [[i] for i in range(len(tracks))]
-        sizes = sorted({track.crop_bins for track in tracks})
-        return [[i for i, track in enumerate(tracks) if track.crop_bins == size] for size in sizes]
+    @staticmethod
+    def alike(tracks: list[Track], most: int) -> list[list[int]]:
+        """Places of tracks whose crops have one size, at most so many together; whatever the number of threads."""
+        pieces = []
+        for size in sorted({track.crop_bins for track in tracks}):
+            same = [i for i, track in enumerate(tracks) if track.crop_bins == size]
+            pieces += [same[first : first + most] for first in range(0, len(same), most)]
+        return pieces
 
     def update(
         self,
@@ -246,10 +256,13 @@ class CropTracker:
         template = track.template
         bands = len(floors)
         maps[:bands] /= floors[:, None, None].astype(np.float32)
-        self._explain_away(maps, corner, others)
+        if others:
+            self._explain_away(maps, corner, others)
         np.minimum(maps[:bands], ENERGY_CAP, out=maps[:bands])
         size = track.crop_bins
-        score = scipy.fft.irfft2(np.einsum("bij,bij->ij", scipy.fft.rfft2(maps), template.filters), s=(size, size))
+        spectra = scipy.fft.rfft2(maps)
+        spectra *= template.filters
+        score = scipy.fft.irfft2(spectra.sum(axis=0), s=(size, size), overwrite_x=True)
         step = self.walk_variance * frames
         prior = track.covariance + np.eye(2) * step
         shift_r, shift_c, var_r, cov, var_c, at_mean = grid_posterior(

@@ -133,9 +133,9 @@ def test_the_model_counts_what_is_written_in_the_bodies():
     assert total == pytest.approx(whole.flops, rel=0.05)
     sizes = model.FrontEndSizes(256, 96, 128, 4, 2, 0.5, 15, 40e3)
     costs = model.front_end(sizes)
-    assert costs["keep"].bytes == 2 * costs["check"].bytes == 4 * 256**2
+    assert costs["keep"].bytes == 4 * 256**2
     larger = model.front_end(dataclasses.replace(sizes, frame_px=512))
-    assert larger["check"].bytes == 4 * costs["check"].bytes
+    assert larger["keep"].bytes == 4 * costs["keep"].bytes
     assert larger["track"] == costs["track"]  # a crop
 
 
