@@ -168,6 +168,8 @@ class Keeper:
         if self._failed:
             self.unrecorded[DISK_FAILED] += 1
             return -1
+        if not self._earlier_left:
+            self._recorder.wanted_from = self._queue[0].position if self._queue else self._recorder.frames
         try:
             stored = self._recorder.write(frame)
         except CompressionError:  # a form that has to be expanded before it is stored, and cannot be

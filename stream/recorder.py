@@ -28,6 +28,7 @@ from .errors import RecordingError
 from .frame import Frame, Quaternion, SeriesStart
 from .hdf5 import BITSHUFFLE_FILTER, LZ4_FILTER, OWN_DATASET, as_pose, chunk_algorithm
 from .repair import repair_recording
+from .writeout import STEP_BYTES, WriteOut
 
 RESERVE_BYTES = 256 << 20
 _COLUMN_CHUNK = 4096
@@ -55,6 +56,7 @@ class Recorder:
     ----------
     frames : how many are in the file; the last one stands at position ``frames - 1``.
     full : the disk has no room at the moment.
+    wanted_from : position of the first frame that will be read back; those before it leave memory.
 
     Raises
     ------
@@ -76,6 +78,8 @@ class Recorder:
         self.frames = 0
         self._numbered = self._length = 0  # frames whose numbers are in the file, and places for frames
         self.full = False
+        self.wanted_from = 0
+        self._write_out, self._not_asked = WriteOut(self.path), 0
         self._flush_every_s = flush_every_s
         self._reserve_bytes, self._free_bytes = reserve_bytes, free_bytes
         self._unwatched = _LOOK_EVERY_BYTES
@@ -124,6 +128,10 @@ class Recorder:
         columns["crc32"].append(crc32(encoded.blob))
         if _POSE in columns:
             columns[_POSE].append(frame.pose or _NO_POSE)
+        self._not_asked += len(encoded.blob)
+        if self._not_asked >= STEP_BYTES:
+            self._not_asked = 0
+            self._write_out.go_on(self.frames, self.wanted_from)
         if time.monotonic() - self._last_flush >= self._flush_every_s:
             self.flush()
         return True
