@@ -28,6 +28,7 @@ SEEN_SIGMAS = 2.5  # a shell whose FSC exceeds so many of its standard deviation
 LEAST_SCATTER = 0.15  # of the logarithm of a shell about the fit
 MOST_FSC = 0.995  # beyond, the logarithm of the signal-to-noise ratio is not measured
 LEAST_POWER = 1e-3  # of one atom
+WORTH_SCATTER = 0.06  # of the logarithm of the signal, for given effective views: 0.03 to 0.08 in the model
 B_PRIOR_A2 = (8.0, 6.0)  # mean and standard deviation before anything is seen: atoms, poses and optics
 RECENT_SHARE = 0.35  # of all frames, over which a rate is measured
 RECENT_FRAMES = 250  # at least
@@ -147,7 +148,8 @@ def needed_views(curve: Curve, views: float, target_A: float, rng: np.random.Gen
     limit = np.clip(curve.correlation + SEEN_SIGMAS * curve.deviation, 1e-3, MOST_FSC)
     drawn = np.where(own, drawn, np.minimum(drawn, _per_view(limit, curve, views)[shells]))
     needed = math.log(NEEDED_SNR) - drawn - np.log(np.maximum(curve.power[shells], LEAST_POWER))
-    return np.asarray(np.exp(np.minimum(needed.max(axis=1), 50.0)), np.float64)
+    most = needed.max(axis=1) + WORTH_SCATTER * rng.normal(size=draws)
+    return np.asarray(np.exp(np.minimum(most, 50.0)), np.float64)
 
 
 def recent(history: Sequence[Milestone]) -> Milestone | None:
