@@ -40,10 +40,10 @@ class WriteOut:
         """
         if not hasattr(os, "posix_fadvise") or (self._thread is not None and self._thread.is_alive()):
             return
-        self._thread = threading.Thread(
-            target=self._ask, args=(frames, wanted_from), name="tumble-writeout", daemon=True
-        )
-        self._thread.start()
+        thread = threading.Thread(target=self._ask, args=(frames, wanted_from), name="tumble-writeout", daemon=True)
+        with contextlib.suppress(RuntimeError):  # no more threads to be had: recording goes on without
+            thread.start()
+            self._thread = thread
 
     def _ask(self, frames: int, wanted_from: int) -> None:
         with contextlib.suppress(OSError):

@@ -98,12 +98,16 @@ def test_a_disk_that_is_behind_holds_nobody_up(tmp_path, monkeypatch, frames):
     assert called == [True]
 
 
-def test_a_system_that_refuses_is_no_error(tmp_path, monkeypatch, frames):
+@pytest.mark.parametrize("refused", ["the request", "the thread"])
+def test_a_system_that_refuses_is_no_error(tmp_path, monkeypatch, frames, refused):
     def refuse(*_arguments):
-        raise OSError(22, "Invalid argument")
+        raise OSError(22, "Invalid argument") if refused == "the request" else RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading, "Thread", Finished)
-    monkeypatch.setattr(os, "posix_fadvise", refuse)
+    if refused == "the request":
+        monkeypatch.setattr(threading, "Thread", Finished)
+        monkeypatch.setattr(os, "posix_fadvise", refuse)
+    else:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
     with recorder.Recorder(tmp_path / "frames.h5", SeriesStart(1)) as made:
         for frame in frames:
             assert made.write(frame)
