@@ -1,4 +1,4 @@
-"""A lattice as first model: template, kind and constant, and indexing of every frame on a pose grid.
+"""A lattice as first model: template, and indexing of every frame on a pose grid.
 
 The image of a centrosymmetric lattice has a real transform and repeats 48 times over SO(3); both are used: only the
 real part of the moved-back coefficients enters, and only one 48th of the poses is scored, as one matrix product per
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit, prange
@@ -20,9 +20,8 @@ from scipy.spatial import cKDTree
 from .chain import transition_weights
 from .device import Device
 from .geometry import HalfPlane
-from .kinds import FCC, Kind, Lattice
+from .kinds import Lattice
 from .rotations import equivalents, fundamental_zone_grid, to_matrix
-from .spectra import excess_profile
 from .volume import PAD, Grid, as_kernel_volume, radius_grid
 
 Floats = NDArray[np.float64]
@@ -30,12 +29,7 @@ Floats = NDArray[np.float64]
 BAND_LOW, BAND_HIGH = 0.32, 0.872  # 1/A for a = 3.97 A: (111) to beyond (311)
 ATOM_SIGMA_A = 0.45
 LEAST_SHELL = 0.05  # of the strongest shell: weaker ones are left out of the exhaustive search
-FAINT_SHELL = 0.01  # the same where lattices are told apart, which the farther reflections do
 NEGLIGIBLE = np.float32(1e-6)  # share of the most probable pose below which a pose does not spread
-SEARCH_STEP_A, FINE_STEP_A = 0.05, 0.02  # of the constant of an fcc lattice
-GLANCE_STEP_A = 0.1  # where another kind is tried on `FEW` frames
-LATTICE_FRAMES, FEW = 60, 15  # frames on which the constant is measured, and another kind tried first
-CLOSE = 0.85  # of the score of the first kind, from which another is looked at closely; on fcc crystals bcc had 0.75
 
 
 def band(scale_A: float, box_A: float, k_max: int) -> tuple[float, float]:
@@ -261,137 +255,3 @@ def top_poses(
     order = np.argsort(-np.take_along_axis(posterior, index, axis=1), axis=1, kind="stable")
     index = np.take_along_axis(index, order, axis=1)
     return indexer.grid.poses[index], indexer.shifts[np.take_along_axis(which, index, axis=1)]
-
-
-class LatticeFit(NamedTuple):
-    """The lattice that fits best, how sharply its constant wins in standard errors, whether atoms are bright (1) or
-    dark (-1), and by how many standard errors that sign leads (infinity where no other was tried). `scores` (frames,)
-    are those of the best constant tried: twice the log-likelihood that the lattice gains over noise alone.
-    """
-
-    lattice: Lattice
-    sharpness: float
-    sign: int
-    lead: float = math.inf
-    scores: Floats = np.zeros(0)
-
-
-def matched_scores(indexer: LatticeIndexer, coefficients: Any, signs: tuple[int, ...]) -> Floats:
-    """Best matched-filter score ``S^2 / E`` over poses and shifts, (signs, frames): twice the log-likelihood gained, at
-    the amplitude that suits each frame best, of atoms that are bright (1) or dark (-1).
-    """
-    xp, shifts = indexer.device.xp, len(indexer.shifts)
-    best = np.zeros((len(signs), len(coefficients)))
-    for low in range(0, len(coefficients), 10):
-        cross = indexer.cross(coefficients[low : low + 10])
-        ratio = cross * abs(cross) / indexer.energy
-        for row, sign in zip(best, signs, strict=True):
-            most = ratio.max(axis=1) if sign > 0 else -ratio.min(axis=1)
-            row[low : low + 10] = indexer.device.to_host(xp.maximum(most.reshape(-1, shifts).max(axis=1), 0))
-    return best
-
-
-def measure_lattice_constant(
-    coefficients: Any,
-    plane: HalfPlane,
-    weight: NDArray[np.float32],
-    diameter_A: float,
-    pixel_size_A: float,
-    volume_grid: Grid,
-    poses: PoseGrid,
-    device: Device,
-    search_A: tuple[float, float] = FCC.search_A,
-    signs: tuple[int, ...] = (1,),
-    kind: Kind = FCC,
-    step_A: float = SEARCH_STEP_A,
-) -> LatticeFit:
-    """The lattice constant that indexes a sample of frames best, of atoms that are bright (1) or dark (-1).
-
-    For each trial constant every frame contributes its best matched-filter score over poses and shifts,
-    ``S^2 / E`` (independent of the unknown contrast); the maximum of the mean is refined by a parabola. Where three
-    reflections are seen together their phases tell bright from dark atoms: `signs` are those that are tried. Trials are
-    `step_A` apart on the scale of an fcc lattice.
-    """
-    shifts = shift_grid(2.5, 1.25)
-    box_A = plane.box_px * pixel_size_A
-    reference = float(np.mean(search_A))
-    # one volume serves all constants: a larger lattice is the same transform at proportionally larger k
-    wide = Grid(plane.box_px, math.ceil(volume_grid.k_max * search_A[1] / reference))
-    volume = lattice_volume(Lattice(kind, reference), diameter_A, wide, pixel_size_A, device)
-
-    def frame_scores(constant: float) -> Floats:
-        """(signs, frames) best score of every frame."""
-        band_k = band(kind.widening * constant, box_A, volume_grid.k_max)
-        indexer = LatticeIndexer(
-            volume, poses, plane, weight, band_k, shifts, 1e3, device, stretch=constant / reference
-        )
-        return matched_scores(indexer, coefficients, signs)
-
-    coarse = np.arange(search_A[0], search_A[1] + 1e-9, step_A / kind.widening)
-    both = np.array([frame_scores(a) for a in coarse]).swapaxes(0, 1)
-    chosen = int(both.mean(axis=2).max(axis=1).argmax())
-    scores = both[chosen]
-    lead = both[chosen, scores.mean(axis=1).argmax()] - both[-1 - chosen, both[-1 - chosen].mean(axis=1).argmax()]
-    centre = coarse[scores.mean(axis=1).argmax()]
-    fine = centre + np.arange(-2, 3) * (FINE_STEP_A / kind.widening)
-    values = np.array([frame_scores(a)[chosen].mean() for a in fine])
-    curvature, slope, _ = np.polyfit(fine - centre, values, 2)
-    best = centre - slope / (2 * curvature) if curvature < 0 else fine[values.argmax()]
-    best = float(np.clip(best, fine[0], fine[-1]))
-    winner = scores[scores.mean(axis=1).argmax()]
-    others = np.median(scores, axis=0)
-    gain = winner - others
-    sure = _sureness(lead) if len(signs) > 1 else math.inf
-    return LatticeFit(Lattice(kind, best), _sureness(gain), signs[chosen], sure, winner)
-
-
-def _sureness(gain: Floats) -> float:
-    """Mean of a gain (n,) in standard errors."""
-    return float(gain.mean() / (gain.std() / math.sqrt(len(gain)) + 1e-12))
-
-
-def recognise_lattice(
-    coefficients: Any,
-    plane: HalfPlane,
-    weight: NDArray[np.float32],
-    diameter_A: float,
-    pixel_size_A: float,
-    volume_grid: Grid,
-    poses: PoseGrid,
-    device: Device,
-    ranges: tuple[tuple[Kind, tuple[float, float]], ...],
-    signs: tuple[int, ...] = (1,),
-) -> LatticeFit:
-    """The kind of lattice, of those in `ranges`, and its constant, which explain the frames best.
-
-    Constants are measured on a sample. The first reflections of two lattices may lie alike: where a rival comes `CLOSE`
-    to the first on a few frames, both get the contrast of the measured power, so that the farther reflections count for
-    what they are, and the likelihood of all frames decides; it has one unit, whatever the lattice and its band.
-    """
-    sample = coefficients[:: max(1, len(coefficients) // LATTICE_FRAMES)]
-    every = max(1, len(sample) // FEW)
-
-    def fit(kind: Kind, search_A: tuple[float, float], frames: Any, step_A: float = SEARCH_STEP_A) -> LatticeFit:
-        return measure_lattice_constant(
-            frames, plane, weight, diameter_A, pixel_size_A, volume_grid, poses, device, search_A, signs, kind, step_A
-        )
-
-    def explained(found: LatticeFit) -> float:
-        low, high = band_k = band(found.lattice.scale_A, plane.box_px * pixel_size_A, round(float(plane.radius[-1])))
-        excess = excess_profile(device.to_host(coefficients), plane, weight)
-        if not (excess[round(low) : int(high) + 1] > 0).any():
-            return 0.0
-        grid = Grid(plane.box_px, int(high))
-        ball = lattice_volume(found.lattice, diameter_A, grid, pixel_size_A, device)
-        model = match_contrast(ball, excess, plane, grid, pixel_size_A, band_k, poses.poses[::40], device)
-        indexer = LatticeIndexer(
-            model, poses, plane, weight, band_k, shift_grid(2.5, 1.25), 1e3, device, least_shell=FAINT_SHELL
-        )
-        return float(matched_scores(indexer, coefficients, signs).mean(axis=1).max())
-
-    best = fit(*ranges[0], sample)
-    for kind, search_A in ranges[1:]:
-        glance = fit(kind, search_A, sample[::every], GLANCE_STEP_A)
-        if glance.scores.mean() > CLOSE * best.scores[::every].mean():
-            best = max(best, fit(kind, search_A, sample), key=explained)
-    return best

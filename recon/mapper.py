@@ -33,6 +33,7 @@ from .lens import Lens
 from .limits import Limits, followed
 from .output import Published, pose_rows, publish
 from .place import whereabouts
+from .recognition import LatticeFit, recognise_lattice
 from .records import NoiseSpectrum, Observation, PoseRow
 from .redecision import FOLDS, redecide
 from .refinement import refine_halves, scoring_map, solve
@@ -176,11 +177,11 @@ class Mapper:
     def _coefficients(self, rows: Rows) -> Any:
         return self.buffer.coefficients[rows[0] : rows[-1] + 1]
 
-    def _recognise_lattice(self, weight: NDArray[np.float32], rows: Rows) -> lattice.LatticeFit:
+    def _recognise_lattice(self, weight: NDArray[np.float32], rows: Rows) -> LatticeFit:
         known, grid = self.options.lattice, Grid(self.plane.box_px, self.limits.index)
         if known is not None and len(self.lens.signs_tried) == 1:
-            return lattice.LatticeFit(known, math.inf, 1)
-        found = lattice.recognise_lattice(
+            return LatticeFit(known, math.inf, 1)
+        found = recognise_lattice(
             self._coefficients(rows), self.plane, weight, self.diameter_A, self.pixel_size_A, grid,
             lattice.pose_grid(4.2, 3.0), self.device, search_ranges(self.options.element, known), self.lens.signs_tried,
         )  # fmt: skip
@@ -200,12 +201,11 @@ class Mapper:
             signs = self.lens.signs(self.plane, self.pixel_size_A)
             coefficients = box_coefficients(boxes, self.plane, self.device, signs)
         self.frames += count
-        half = self.plane.box_px // 2
         return self.buffer.append(
             coefficients,
             np.array([o.frame for o in observations]),
             np.array([o.time_s for o in observations]),
-            np.array([o.corner_px for o in observations], float) + half,
+            np.array([o.corner_px for o in observations], float) + self.plane.box_px // 2,
         )
 
     def advance(self, observations: list[Observation]) -> None:

@@ -22,8 +22,9 @@ from truth_study import commit, known
 from tumble.recon.device import cpu
 from tumble.recon.geometry import half_plane
 from tumble.recon.kinds import FCC, USUAL, search_ranges
-from tumble.recon.lattice import LATTICE_FRAMES, measure_lattice_constant, pose_grid, recognise_lattice
+from tumble.recon.lattice import pose_grid
 from tumble.recon.limits import limits
+from tumble.recon.recognition import LATTICE_FRAMES, constants, recognise_lattice
 from tumble.recon.spectra import box_coefficients, noise_weights
 from tumble.recon.volume import Grid
 
@@ -49,7 +50,7 @@ def searched(case: Case) -> dict[str, Any]:
     found = recognise_lattice(*common, search_ranges(None), (1, -1))
     spent = time.process_time() - start
     start = time.process_time()
-    alone = None if case.seed or case.crystal != "Pt" else measure_lattice_constant(*common, FCC.search_A, (1, -1))
+    alone = None if case.seed or case.crystal != "Pt" else constants(*common, FCC.search_A, (1, -1))
     return {
         "kind": found.lattice.kind.name, "constant_A": found.lattice.constant_A, "sharpness": found.sharpness,
         "sign": found.sign, "cpu_s": spent, "fcc_cpu_s": time.process_time() - start if alone else None,

@@ -10,8 +10,9 @@ import pytest
 
 from tumble.recon.device import Device, resident
 from tumble.recon.geometry import half_plane
-from tumble.recon.lattice import measure_lattice_constant, pose_grid
+from tumble.recon.lattice import pose_grid
 from tumble.recon.particle import ParticleReconstruction, ReconstructionOptions
+from tumble.recon.recognition import constants
 from tumble.recon.spectra import box_coefficients, noise_weights
 from tumble.recon.volume import Grid
 
@@ -85,7 +86,7 @@ def test_lattice_constant_is_the_same_on_a_device(strict: ModuleType, bright: An
     plane = half_plane(box_px, 24)
     weight, boxes = noise_weights(bright.noise, plane), np.stack([o.box for o in bright.observations[::30]])
     there, here = (
-        measure_lattice_constant(
+        constants(
             box_coefficients(boxes, plane, d),
             plane,
             weight,
@@ -95,7 +96,7 @@ def test_lattice_constant_is_the_same_on_a_device(strict: ModuleType, bright: An
             pose_grid(6.0, 3.0),
             d,
             (3.9, 4.0),
-        )
+        )[0]
         for d in (strict.device(), device)
     )
     for name in ("sharpness", "sign", "scores"):

@@ -13,8 +13,9 @@ from tumble.recon.compare import lattice_rms_A, packing, vacuum_share
 from tumble.recon.device import Device
 from tumble.recon.geometry import half_plane
 from tumble.recon.kinds import BCC, FCC, KINDS, USUAL, Kind, Lattice, guess_element, known_lattice, search_ranges
-from tumble.recon.lattice import PoseGrid, band, measure_lattice_constant, pose_grid, recognise_lattice
+from tumble.recon.lattice import PoseGrid, band, pose_grid
 from tumble.recon.limits import followed, limits
+from tumble.recon.recognition import constants, recognise_lattice
 from tumble.recon.rotations import CUBIC, to_matrix
 from tumble.recon.site import Site
 from tumble.recon.spectra import box_coefficients, noise_weights
@@ -131,7 +132,7 @@ def test_the_kind_and_its_constant_are_recognised(
     assert found.lattice.kind is kind
     assert found.lattice.constant_A == pytest.approx(constant_A, rel=6e-3)
     if kind is FCC:  # nothing about fcc crystals is changed by what else is tried
-        alone = measure_lattice_constant(*common, ranges[0][1])
+        alone, *_ = constants(*common, ranges[0][1])
         assert alone.lattice == found.lattice
         assert alone.sharpness == found.sharpness
 

@@ -16,11 +16,11 @@ from tumble.recon.lattice import (
     grid_posterior,
     lattice_volume,
     match_contrast,
-    measure_lattice_constant,
     pose_grid,
     shift_grid,
     top_poses,
 )
+from tumble.recon.recognition import constants
 from tumble.recon.rotations import (
     angle_modulo_deg,
     equivalents,
@@ -253,7 +253,7 @@ def test_lattice_constant_within_half_a_per_cent(synthetic, device: Device, fine
     movie = synthetic.movie(24, contrast=15.0, lattice_constant_A=true_A, seed=6)
     plane = half_plane(BOX, 23)
     coefficients = box_coefficients(np.stack([o.box for o in movie.observations]), plane, device)
-    found = measure_lattice_constant(
+    found, *_ = constants(
         coefficients, plane, noise_weights(movie.noise, plane), movie.diameter_A, PIXEL_A, Grid(BOX, 23),
         fine_grid, device, (true_A * 0.93, true_A * 1.06),
     )  # fmt: skip
@@ -265,7 +265,7 @@ def test_noise_has_no_lattice_constant(synthetic, device: Device, fine_grid) -> 
     movie = synthetic.movie(24, contrast=0.0, seed=7)
     plane = half_plane(BOX, 23)
     coefficients = box_coefficients(np.stack([o.box for o in movie.observations]), plane, device)
-    found = measure_lattice_constant(
+    found, *_ = constants(
         coefficients, plane, noise_weights(movie.noise, plane), movie.diameter_A, PIXEL_A, Grid(BOX, 23),
         fine_grid, device, (3.7, 4.2),
     )  # fmt: skip

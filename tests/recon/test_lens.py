@@ -10,8 +10,9 @@ import pytest
 
 from tumble.recon.device import Device
 from tumble.recon.geometry import half_plane
-from tumble.recon.lattice import measure_lattice_constant, pose_grid
+from tumble.recon.lattice import pose_grid
 from tumble.recon.lens import AMPLITUDE_CONTRAST, Lens
+from tumble.recon.recognition import constants
 from tumble.recon.spectra import box_coefficients, noise_weights
 from tumble.recon.volume import Grid
 from tumble.stream.simulator.optics import Optics, contrast_transfer
@@ -61,7 +62,7 @@ def test_the_lattice_tells_bright_from_dark(synthetic: ModuleType, device: Devic
     movie = synthetic.movie(24, contrast=12.0, step_deg=20.0, seed=6)
     boxes = sign * np.stack([o.box for o in movie.observations])
     plane = half_plane(BOX, 23)
-    found = measure_lattice_constant(
+    found, *_ = constants(
         box_coefficients(boxes, plane, device), plane, noise_weights(movie.noise, plane), movie.diameter_A, PIXEL_A,
         Grid(BOX, 23), pose_grid(4.2, 3.0), device, (3.85, 4.05), (1, -1),
     )  # fmt: skip
