@@ -32,11 +32,14 @@ KERNELS = {
 }
 # Steps of a particle-frame that are done on the host, whole; of others what is not in a kernel is an upper bound, since
 # array arithmetic is in it, which goes to the device.
-HOST_PARTICLE = ("decide", "atoms", "change", "metrics", "witness", "status", "snapshot")
-HOST_PARTS = ("refine lattice", "score", "re-decide")
-# Processor ms of a frame of 1920 x 1792 px, of a particle in it, of the chain on the grid: `bench_frames.py`
-COPY_MS, LEVELS_MS, CORRECT_MS, SEARCH_MS = 0.47, 0.53, 4.65, 2.84
-CROP_MS, FOLLOW_MS, CHAIN_MS = 0.24, 0.15, 0.11
+HOST_PARTICLE = ("decide", "atoms", "change", "metrics", "status", "snapshot")
+HOST_PARTS = ("refine lattice", "score", "re-decide", "witness")
+# Processor ms of the front end for frames of 1920 x 1792 px: `bench_frames.py --particles 1 16`, split into what a
+# frame and what each particle in it costs, on a busy machine; a crop's share of `track` and the chain: without option
+COPY_MS, CORRECT_MS, CHAIN_MS = 1.05, 4.65, 0.11
+FRAME_MS = {"keep": 1.35, "check": 0.37, "search": 2.0, "track": 0.53, "noise": 0.28, "box": 0.09}
+PARTICLE_MS = {"crop": 0.24, "follow": 0.10, "noise": 0.03, "box": 0.03}
+SHARED = ("keep", "crop")  # by threads that do not wait for the interpreter
 # Bytes in and out per particle-frame beside the box, counted by `tests/recon/strict.py`; five bytes a pose of the grid
 MOVED_IN, MOVED_OUT, GRID_POSES = 2800, 1500, 10383
 LINK_BYTES = 50e9  # per second and direction, PCIe 5 x16 from page-locked memory; assumed
@@ -87,23 +90,24 @@ def host_ms(report: Report) -> dict[str, float]:
     found = {step: rows[step] for step in HOST_PARTICLE if rows.get(step, 0) > 0}
     for step in HOST_PARTS:
         kernels = sum(each.cpu_ms for each in report.launches if each.step == step)
-        found[f"{step}, at most"] = max(0.0, rows[step] - kernels)
+        if step in rows:
+            found[f"{step}, at most"] = max(0.0, rows[step] - kernels)
     launched = sum(each.launches for each in report.launches)
     return found | {"chain on the grid": CHAIN_MS, "launches": 1e3 * LAUNCH_S * launched}
 
 
-def front_ms(report: Report, particles: int, *, on_device: bool) -> float:
-    """Processor time of the front end's process for a frame of 1920 x 1792 px."""
-    noise = next(row.cpu_ms for row in report.rows if row.step == "noise")
+def front_ms(particles: int, *, on_device: bool, threads: int = 1) -> float:
+    """Time of a frame of 1920 x 1792 px in the front end's process, were every thread to have a core of its own."""
+    spent = FRAME_MS | {name: FRAME_MS.get(name, 0.0) + particles * each for name, each in PARTICLE_MS.items()}
     if on_device:
         launched = 1e3 * LAUNCH_S * (FRAME_LAUNCHES + CROP_LAUNCHES)
-        return COPY_MS + noise + launched + particles * FOLLOW_MS
-    return COPY_MS + noise + LEVELS_MS + SEARCH_MS + particles * (FOLLOW_MS + CROP_MS)
+        return COPY_MS + launched + sum(spent[name] for name in spent if name not in ("keep", "search", "crop"))
+    return sum(value / threads if name in SHARED else value for name, value in spent.items())
 
 
-def most_particles(report: Report, *, on_device: bool) -> int:
+def most_particles(*, on_device: bool, threads: int = 1) -> int:
     """How many particles the front end's process can follow at the target rate."""
-    none, one = (front_ms(report, count, on_device=on_device) for count in (0, 1))
+    none, one = (front_ms(count, on_device=on_device, threads=threads) for count in (0, 1))
     return max(0, int((1e3 / TARGET_HZ - none) / (one - none)))
 
 
@@ -131,19 +135,31 @@ def main() -> None:
         print(f"  {step:28}{spent:7.3f} ms {1e-3 * spent * rate:7.2f} cores at {rate:g}/s")
     total = sum(host.values())
     print(f"  {'all':28}{total:7.3f} ms {1e-3 * total * rate:7.2f} cores")
-    print("\nthe front end's process, one thread, frames of 1920 x 1792 px, no dark and gain")
-    for on_device in (False, True):
-        spent = front_ms(report, TARGET_PARTICLES, on_device=on_device)
-        most = most_particles(report, on_device=on_device)
-        where, rest = "GPU" if on_device else "CPU", f"{most} particles at {TARGET_HZ:g}/s"
-        print(f"  pixels on the {where}: {spent:5.2f} of {1e3 / TARGET_HZ:g} ms a frame; {rest}")
+    print("\nthe front end's process, frames of 1920 x 1792 px, no dark and gain; of a busy machine, so at most")
+    for on_device, threads in ((False, 1), (False, 4), (True, 1)):
+        where = "GPU" if on_device else f"CPU, {threads} threads"
+        none, all_ms = (front_ms(n, on_device=on_device, threads=threads) for n in (0, TARGET_PARTICLES))
+        most = most_particles(on_device=on_device, threads=threads)
+        print(
+            f"  pixels on the {where:16}{none:6.2f} ms a frame without particles, {all_ms:5.2f} with them all:", end=""
+        )
+        print(f"{1e3 / all_ms:5.0f} frames/s; {most} particles at {TARGET_HZ:g}/s")
+    decode = next(row.cpu_ms for row in report.rows if row.step == "decode") * FRAME_BYTES / (2 * report.size_px**2)
+    print(
+        f"  decompression, in the receiver's process: {decode:.1f} ms a frame at the counts of that run, by its pixels"
+    )
     print(f"  dark, gain and bad pixels: {CORRECT_MS} ms more a frame on the CPU, none on the GPU")
     print(f"\nparticles at {TARGET_HZ:g} frames/s, by what bounds them:")
     print(f"  device{'':24}{int(1e6 / busy / TARGET_HZ):5d}")
     room = (LINK_BYTES - TARGET_HZ * FRAME_BYTES) / into
     print(f"  link{'':26}{int(room / TARGET_HZ):5d}")
-    print(f"  following them{'':16}{most_particles(report, on_device=True):5d}  pixels on the GPU")
+    print(f"  following them{'':16}{most_particles(on_device=True):5d}  pixels on the GPU")
     print(f"  a worker of one thread{'':8}{1e3 / total / TARGET_HZ:7.1f}  each; more workers, or slower poses and maps")
+    tracking = min(1e3 / front_ms(TARGET_PARTICLES, on_device=True), 1e6 / busy / TARGET_PARTICLES)
+    print(f"\nwith {TARGET_PARTICLES} particles it lags from {tracking:.0f} frames/s on in tracking,")
+    for cores in (1, 8, 32):
+        rate = 1e3 * cores / total / TARGET_PARTICLES
+        print(f"  and in poses and maps, with {cores} cores for workers, from {rate:.0f}")
 
 
 if __name__ == "__main__":

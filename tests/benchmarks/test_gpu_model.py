@@ -52,10 +52,12 @@ def test_a_saved_run_is_read_and_nothing_is_called_measured(
 def test_what_stays_on_the_host_bounds_the_particles(gpu_model: ModuleType) -> None:
     report = gpu_model.read_report(SAVED)
     for on_device in (False, True):
-        most = gpu_model.most_particles(report, on_device=on_device)
+        most = gpu_model.most_particles(on_device=on_device)
         room = 1e3 / gpu_model.TARGET_HZ
-        assert gpu_model.front_ms(report, most + 1, on_device=on_device) > room
-        assert most == 0 or gpu_model.front_ms(report, most, on_device=on_device) <= room
+        assert gpu_model.front_ms(most + 1, on_device=on_device) > room
+        assert most == 0 or gpu_model.front_ms(most, on_device=on_device) <= room
+    one, four = (gpu_model.front_ms(16, on_device=False, threads=threads) for threads in (1, 4))
+    assert one / 4 < four < one
     host = gpu_model.host_ms(report)
     assert min(host.values()) >= 0
     rows = {row.step: row.cpu_ms for row in report.rows}
