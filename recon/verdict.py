@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from .forecast import VOID
 from .records import Forecast, Milestone, Trust, Verdict
 
-SURE = 0.75  # probability, from the signal of all shells, from which a target counts as reached
+SURE = 0.8  # probability, from the signal of all shells, from which a target counts as reached
 CROSSING = 1.05  # one shell may dip below the threshold this near to the target; twice that does not take ENOUGH back
 VOID_SLACK = 1.5  # the same for the empty share
 LEAST_CONE = 0.5  # agreement of map and atoms in the weakest cone of 30 degrees, of that in the middle one: as much is
