@@ -112,3 +112,18 @@ def test_a_system_that_refuses_is_no_error(tmp_path, monkeypatch, frames, refuse
         for frame in frames:
             assert made.write(frame)
     assert made.frames == FRAMES
+
+
+def test_what_left_memory_is_read_from_the_disk(tmp_path, frames):
+    """The system is really asked here; whatever it does, the bytes are those that were recorded."""
+    path = tmp_path / "frames.h5"
+    with recorder.Recorder(path, SeriesStart(1)) as made:
+        for frame in frames:
+            assert made.write(frame)
+            made.wanted_from = made.frames
+        for position, frame in enumerate(frames):
+            assert bytes(made.read(position, position, 0.0).blob) == bytes(frame.blob)
+    with open_recording(path) as recording:
+        assert [bytes(recording.encoded(position).blob) for position in range(FRAMES)] == [
+            bytes(frame.blob) for frame in frames
+        ]
