@@ -8,6 +8,7 @@ while the next one is being copied, one step later than on the processor.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,8 +170,7 @@ class FrontEnd:
             if len(self._window) >= limit:
                 rejected.extend(self._close_window(observations, analysed))
         elif held is not None:
-            self._advance(held, observations, analysed)
-            self._look_for_newcomers(held)
+            self._advance(held, observations, analysed, search=True)
         return FrontEndOutput(tuple(observations), tuple(analysed), tuple(rejected), self._take_events())
 
     def flush(self) -> FrontEndOutput:
@@ -182,7 +182,11 @@ class FrontEnd:
             rejected.extend(self._close_window(observations, analysed))
         rejected.extend((number, REST) for number in self._summer.rest())
         while self._ring:
-            self._release(observations, analysed)
+            oldest = self._ring.popleft()
+            with self.clock("box"):
+                observations.extend(self._observe(oldest))
+            analysed.extend(oldest.members)
+            self._feed.give_back(oldest.data)
         events = (*out.events, *self._take_events())
         return FrontEndOutput(tuple(observations), tuple(analysed), tuple(rejected), events)
 
@@ -285,20 +289,45 @@ class FrontEnd:
                 f"diameter {detection.diameter_A:.1f} A"
             )
 
-    def _advance(self, held: Held, observations: list[Observation], analysed: list[int]) -> None:
-        """Track one frame, take empty boxes from it, and release the frame that has waited for the lag."""
+    def _advance(
+        self, held: Held, observations: list[Observation], analysed: list[int], *, search: bool = False
+    ) -> None:
+        """Track one frame; then take empty boxes from it, release the frame that has waited for the lag, and search.
+
+        These three read the tracks and touch nothing in common, so that threads may do them at the same time.
+        """
         with self.clock("track"):
             self._events.extend(self._followers.advance(held.index, held.data, held.mean, self._dead))
-        with self.clock("noise"):
-            self._events.extend(self._noise.add_frame(held.data, held.mean, self._followers.places_px(), self._dead))
         self._ring.append(held)
-        if len(self._ring) > self.options.lag_frames:
-            self._release(observations, analysed)
+        oldest = self._ring.popleft() if len(self._ring) > self.options.lag_frames else None
+        places, active, dead = self._followers.places_px(), self._followers.active, self._dead
+        jobs: list[tuple[str, Callable[[], Any]]] = [
+            ("noise", lambda: self._noise.add_frame(held.data, held.mean, places, dead)),
+            ("box", lambda: [] if oldest is None else self._observe(oldest)),
+            ("detect", lambda: self._searcher.next_search(held.data, held.mean, active) if search else None),
+        ]
+        noise_events, boxes, found = self._done(jobs)
+        self._events.extend(noise_events)
+        observations.extend(boxes)
+        if oldest is not None:
+            analysed.extend(oldest.members)
+            self._feed.give_back(oldest.data)
+        if search:
+            self._take_newcomers(found)
 
-    def _look_for_newcomers(self, held: Held) -> None:
-        """Give a frame to the running search, which takes what it needs of it."""
-        with self.clock("detect"):
-            found = self._searcher.next_search(held.data, held.mean, self._followers.active)
+    def _done(self, jobs: list[tuple[str, Callable[[], Any]]]) -> list[Any]:
+        """What the jobs give; with several threads at once, and timed as one step then."""
+        if self.device.threads > 1:
+            with self.clock("noise, box, detect"):
+                return self.device.each(lambda _, job: job[1](), jobs)
+        given = []
+        for step, work in jobs:
+            with self.clock(step):
+                given.append(work())
+        return given
+
+    def _take_newcomers(self, found: Found | None) -> None:
+        """Begin tracks for what a search has found."""
         motion = self._searcher.motion()
         if motion is not None and motion.deforms and not self._deforms:
             self._deforms = True
@@ -307,14 +336,6 @@ class FrontEnd:
             self._leave_out(found.dead)
             self._start(found)
             self._events.extend(found.events)
-
-    def _release(self, observations: list[Observation], analysed: list[int]) -> None:
-        """Cut the boxes of the oldest waiting frame around the smoothed centres."""
-        held = self._ring.popleft()
-        with self.clock("box"):
-            observations.extend(self._observe(held))
-        analysed.extend(held.members)
-        self._feed.give_back(held.data)
 
     def _observe(self, held: Held) -> list[Observation]:
         """Make the observations of all particles in the oldest waiting frame; boxes of one size are cut together."""
