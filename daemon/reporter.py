@@ -100,8 +100,6 @@ class Reporter:
         for entry in () if self.pipeline is None else self.pipeline.particles.values():
             if words := entry.lag_news(clock):
                 self.say(words)
-        if self.pipeline is not None:
-            self.pipeline.published()  # before, so that the last snapshot of all tells of all frames
         snapshot = self.snapshot()
         self._control.publish(snapshot)
         if force or clock - self._timelined >= TIMELINE_EVERY_S:
@@ -172,8 +170,10 @@ class Reporter:
         return (received - before) / (clock - since) if clock > since else 0.0
 
     def snapshot(self) -> Snapshot:
-        """The daemon at this moment."""
+        """The daemon at this moment, to be published."""
         pipeline = self.pipeline
+        if pipeline is not None:
+            pipeline.published()
         entries = [] if pipeline is None else [entry for _, entry in sorted(pipeline.particles.items())]
         pixel_size_A = 0.0 if pipeline is None else pipeline.pixel_size_A
         frames = FrameBooks() if pipeline is None else pipeline.books.copy()
