@@ -27,7 +27,7 @@ from .trust import Account, compare_accounts, judge, no_lattice, unseen_share
 Floats = NDArray[np.float64]
 LEAST_FRAMES = 200  # a first map of fewer frames is no witness
 DISAGREE = 0.9  # share of common frames with the same pose, below which a map is begun again
-LEAST_TOLD = 0.5  # share of the map's frames that the witness must have seen enough to judge
+LEAST_TOLD = 0.5  # of the frames of the map when the witness was called: it must have seen enough to judge as many
 MOST_GROWTH = 2  # of the frames of a witness, where a smaller one did not confirm the map
 
 
@@ -53,6 +53,7 @@ class Witness:
     def __init__(self, make: Callable[[int, Lattice | None], Mapper], frames: int) -> None:
         self._make, self._frames = make, max(frames, LEAST_FRAMES)
         self._wanted = self._frames
+        self._called = 0  # frames of the map then
         self._from = 0  # frames seen, those of the first map included, from which the next witness is gathered
         self._gathered: list[Observation] = []
         self._other: Account | None = None
@@ -79,6 +80,7 @@ class Witness:
         if ready and (noise := background()) is not None:
             with mapper.clock("witness"):
                 self._call(mapper.lattice, noise)
+                self._called = mapper.frames
                 self._judge(mapper, branches=True)
             if self._disagrees():  # one of the two is wrong; with more frames than it began with, is it the map?
                 mapper.begin_again()
@@ -133,7 +135,7 @@ class Witness:
         numbers, found = compare_accounts(numbers, mine, self._other, lattice.neighbour_A, self._gauges, lattice.kind)
         if branches and found.gauge >= 0 and self._scorer is not None:
             trial = mapper.tried_on(self._scorer, found.turn, found.shift_A)
-            told = trial if trial and trial.told >= LEAST_TOLD else None
+            told = trial if trial and trial.told * mapper.frames >= LEAST_TOLD * self._called else None
             numbers = replace(
                 numbers, upheld=told.upheld if told else None, second_margin=told.margin if told else None
             )
