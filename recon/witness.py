@@ -135,7 +135,8 @@ class Witness:
         numbers, found = compare_accounts(numbers, mine, self._other, lattice.neighbour_A, self._gauges, lattice.kind)
         if branches and found.gauge >= 0 and self._scorer is not None:
             trial = mapper.tried_on(self._scorer, found.turn, found.shift_A)
-            told = trial if trial and trial.told * mapper.frames >= LEAST_TOLD * self._called else None
+            tried = mapper.buffer.length
+            told = trial if trial and trial.told * tried >= LEAST_TOLD * min(self._called, tried) else None
             numbers = replace(
                 numbers, upheld=told.upheld if told else None, second_margin=told.margin if told else None
             )
