@@ -48,6 +48,11 @@ class FakeMapper:
     clock: StepClock = field(default_factory=StepClock)
     astray: bool = False  # every other pose is on a wrong branch, until the map is begun again
     begun_again: int = 0
+    told: float = 1.0  # share of its frames that another map has seen enough to judge
+
+    @property
+    def buffer(self) -> SimpleNamespace:
+        return SimpleNamespace(length=self.frames)
 
     def begin_again(self) -> None:
         self.begun_again += 1
@@ -58,7 +63,7 @@ class FakeMapper:
         return self.frames
 
     def tried_on(self, other: object, turn: np.ndarray, shift_A: np.ndarray) -> Trial:
-        return Trial(1.0, 1.0, 10.0)
+        return Trial(self.told, 1.0, 10.0)
 
     def bootstrap(self, observations: list[Observation], noise: NoiseSpectrum) -> None:
         assert noise is NOISE
@@ -121,6 +126,19 @@ def test_a_right_map_is_confirmed_and_asked_again_when_frames_have_doubled(cryst
     assert [w.numbers[0] for w in made] == [250, 1000]  # confirmed at 500: again at twice that
     assert [len(w.numbers) for w in made] == [250, 250]
     assert set(made[0].numbers).isdisjoint(range(FIRST))
+
+
+@pytest.mark.parametrize(("told", "upheld"), [(0.3, 1.0), (0.2, None)])
+def test_a_witness_is_asked_about_frames_of_its_time(crystal: np.ndarray, told: float, upheld: float | None) -> None:
+    main = FakeMapper(crystal)
+    witness = Witness(lambda *_: FakeMapper(crystal, gauge=7), FIRST)  # type: ignore[arg-type, return-value]
+    main.advance(frames(0, FIRST))
+    stream(main, witness, FIRST, 250)
+    assert witness.trust.upheld == 1.0
+    stream(main, witness, 500, 450)
+    main.told, main.published = told, SimpleNamespace(**vars(main.published))  # of 950 frames; it was called at 500
+    assert witness.work(main, lambda: NOISE, last=True)  # type: ignore[arg-type]
+    assert witness.trust.upheld == upheld
 
 
 def test_what_has_no_lattice_is_said_with_the_first_map(crystal: np.ndarray) -> None:
