@@ -7,8 +7,8 @@
 
 `table` reconstructs simulated crystals (`truth_cases.py`) at doses, speeds and lengths; `trust` makes runs go wrong
 (`truth_ways.py`) beside right ones; `spoil` makes right runs wrong afterwards, six ways, twice (`truth_spoil.py`), at a
-quarter of the cost. All append one line of JSON per run and go on where they were stopped. The whole table takes about
-three hours on two cores; `print` says what share of it was run.
+quarter of the cost. All append one line of JSON per run and go on where they were stopped. The whole table takes
+about an hour and a half of one core; `print` says what share of it was run.
 """
 
 from __future__ import annotations
