@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from . import pixels_cpu
 from .bodies import Team, build
+from .rows import interpolate as _interpolate
 
 pixels = pixels_cpu
 
@@ -46,10 +47,9 @@ def _add(array, index, value):
 _team = Team(first=_first, stride=_stride, total=_total, meet=_meet, add=_add)
 # Forced into their callers: a body that is called is optimised differently in the process that compiles it and in those
 # that load it from the cache, and with `fastmath` its last bits then differ between the first run and the next.
-_bodies = build(njit(cache=True, fastmath=True, error_model="numpy", forceinline=True), _team)
+_bodies = build(njit(cache=True, fastmath=True, error_model="numpy", forceinline=True), _team, _interpolate)
 _score_pair = _bodies.score_pair
 _refine_pose = _bodies.refine_pose
-_interpolate = _bodies.interpolate
 _insert_slice = _bodies.insert_slice
 
 Floats = NDArray[np.float32]
@@ -82,9 +82,10 @@ def slice_volume(volume: Floats, pad: float, rotations: Floats, kx: Any, ky: Any
 def _score_all(
     volume, half, pad, frames, rotations, starts, coefficients, kx, ky, weight, count, limit, step, work, score, shift
 ):
-    poses = rotations.shape[1]
-    for i in prange(frames.shape[0] * poses):
-        t, k = i // poses, i % poses
+    # frame after frame for each pose: neighbouring slices of a path share most of their cache lines
+    count_frames = frames.shape[0]
+    for i in prange(count_frames * rotations.shape[1]):
+        k, t = i // count_frames, i % count_frames
         _score_pair(
             volume, half, pad, rotations[t, k], coefficients[frames[t]], kx, ky, weight, count, limit, step,
             starts[t, k, 0], starts[t, k, 1], work[get_thread_id()], score[t, k], shift[t, k],

@@ -358,3 +358,22 @@ def test_the_attenuation_that_is_divided_out_is_that_of_the_kernels(device: Devi
     expected = (2 * np.pi) ** 1.5 * SIGMA**3 * np.exp(-2 * np.pi**2 * SIGMA**2 * k**2)
     np.testing.assert_allclose(first, expected, rtol=0.1)
     assert first.mean() == pytest.approx(expected.mean(), rel=0.03)
+
+
+def test_interpolation_by_rows_is_that_of_the_body() -> None:
+    """The processor reads four vectors instead of sixteen numbers (`kernels/rows.py`)."""
+    from numba import njit
+
+    from tumble.recon.kernels import cpu, rows
+
+    by_rows, body = rows.interpolate, cpu._bodies.interpolate
+
+    @njit
+    def both(volume, x, y, z):  # type: ignore[no-untyped-def]
+        return by_rows(volume, x, y, z), body(volume, x, y, z)
+
+    rng = np.random.default_rng(3)
+    volume = rng.normal(size=(7, 7, 7, 2)).astype(np.float32)
+    for place in np.concatenate([rng.uniform(0, 6, (200, 3)), np.full((1, 3), 5.0)]).astype(np.float32):
+        ours, theirs = both(volume, *place)
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6)
