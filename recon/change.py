@@ -39,6 +39,7 @@ VACANT_NEIGHBOURS = 3  # atoms beside a place where another could settle
 SAME_SITE = 0.4  # of the nearest-neighbour distance
 SHAPE_ENDS = 0.15  # 1/A, below it there is shape and no atoms
 ALARM_ATOMS, ALARM_SHARE = 3, 0.02  # fewer changed atoms are no alarm
+AGAINST = 2  # maps in a row that must show no change, against frames from before it, to take an alarm back
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,12 +173,13 @@ def _sampled(
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Atoms that have gone and come, of so many, in the frames from `since` on."""
+    """Atoms that have gone and come, of so many, in the frames from `since` on, held against those up to `before`."""
 
     gone: int
     come: int
     atoms: int
     since: int
+    before: int
 
     @property
     def words(self) -> str:
@@ -191,6 +193,31 @@ class Change:
         if not parts:
             return ""
         return f"the crystal changes: since frame {self.since} {' and '.join(parts)}; the map mixes before and after"
+
+
+class Alarm:
+    """What is said of a change, map after map.
+
+    A map mixes before and after for good: an alarm stays when the change is over, and when the buffer holds no frames
+    from before it any more. It is taken back only where frames from before are still there and show none.
+    """
+
+    def __init__(self) -> None:
+        self.words = ""
+        self._since = 0
+        self._against = 0
+
+    def hear(self, change: Change | None) -> str:
+        """The words for the operator after the newest map; empty without an alarm."""
+        if change is None:
+            return self.words
+        if change.words:
+            self._since = self._since if self.words else change.since
+            self.words, self._against = change.words, 0
+        elif change.before <= self._since:
+            self._against += 1
+            self.words = "" if self._against >= AGAINST else self.words
+        return self.words
 
 
 def find_change(
@@ -219,4 +246,5 @@ def find_change(
     if recent is None or oldest is None:
         return None
     found = recent.since(oldest)
-    return Change(int(found.gone.sum()), int(found.come.sum()), len(atoms), int(buffer.number[rows[-count]]))
+    since, before = int(buffer.number[rows[-count]]), int(buffer.number[rows[count - 1]])
+    return Change(int(found.gone.sum()), int(found.come.sum()), len(atoms), since, before)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .alloy import counted, untold
 from .branches import half_of
+from .change import Alarm
 from .coverage import CELLS, view_directions
 from .device import Device
 from .errors import NoLatticeError, TwinnedError
@@ -24,7 +25,7 @@ from .lens import Lens
 from .limits import limits
 from .mapper import MOST_ROUNDS, Mapper, MapperOptions
 from .output import central_layer
-from .progress import Progress, new_map
+from .progress import Progress, new_map, views_placed
 from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow, Trust, Verdict
 from .witness import Witness
 
@@ -98,6 +99,7 @@ class ParticleReconstruction:
         self._newest_s = 0.0
         self._first = self._wanted = max(options.bootstrap_frames, LEAST_FRAMES)  # frames before the first map
         self._witness: Witness | None = None
+        self._change = Alarm()
         constant_A = options.lattice_constant_A
         known = None if constant_A is None else known_lattice(constant_A, options.element)
         try:
@@ -172,8 +174,7 @@ class ParticleReconstruction:
         """Whether a map out of turn may show that the target is reached."""
         if self._progress is None or self._trust().trusted is not True:
             return False
-        newest = mapper.buffer.length - 1
-        return self._progress.due(int(mapper.buffer.number[newest]), float(mapper.buffer.time_s[newest]))
+        return self._progress.due(*views_placed(mapper, self.options.lag_frames))
 
     def _watch(self, mapper: Mapper) -> None:
         """A map was made: what it is worth, and whether it still is that of the crystal."""
@@ -181,8 +182,7 @@ class ParticleReconstruction:
         if self._progress:
             with mapper.clock("metrics"):
                 self._progress.advance(new_map(mapper))
-        change = mapper.change()
-        self._alarm = change.words if change else ""
+        self._alarm = self._change.hear(mapper.change())
         self._judge(mapper.used)
 
     def finish(self) -> None:
@@ -308,6 +308,10 @@ class ParticleReconstruction:
     def _judge(self, used: int) -> Verdict | None:
         if self._progress is None:
             return None
+        published = self._mapper.published if self._mapper else None
+        asked = self._witness is not None and not self._witness.has_judged(published)
+        if self._state == "MAPPING" and asked and self._progress.verdict:  # trust is about the map before: next work
+            return self._progress.verdict
         frames = self._mapper.frames if self._mapper else 0
         return self._progress.judge(
             state=self._state, frames_seen=self._seen, note=self._note or self._remark(), trust=self._trust(),

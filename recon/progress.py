@@ -23,7 +23,7 @@ from .metrics.sampling import FourierSampling, shared_views
 from .outlook import Sighting, freedom
 from .output import SIGNAL_FROM
 from .records import Forecast, Milestone, Trust, Verdict
-from .verdict import SURE, Evidence, lately, update
+from .verdict import SURE, Evidence, lately, unjudged, update
 
 if TYPE_CHECKING:
     from .mapper import Mapper
@@ -32,8 +32,9 @@ Floats = NDArray[np.float64]
 Item = TypeVar("Item")
 
 MOST_MILESTONES = 64  # kept; then every other one of the older half is forgotten
+LIKELY = 0.5  # probability that the target is reached, from which a map is worth making
 DUE_SHARE = 0.05  # of the frames in the map, until the next one out of turn,
-HELD_SHARE = 0.1  # or this where the target is reached: what else holds ENOUGH back for long costs few maps more
+HELD_SHARE = 0.1  # or this where the newest showed all that: what else holds ENOUGH back for long costs few maps more
 AXES = 128
 STEP_FRAMES = 250  # on which the rotation per frame is measured
 UNSEEN = np.array([0.0, 0.0, 1.0])  # view of a particle before it was seen
@@ -91,6 +92,8 @@ class Progress:
         self._sightings: tuple[Sighting, ...] = ()
         self._stride, self._skipped = 1, 0
         self._reached: float | None = None
+        self._needed: Floats = np.zeros(0)  # effective views, all as likely, that the target needs
+        self._confirmed = False
         self._b_factor_A2: float | None = None
         self._freedom = 0.0
 
@@ -134,6 +137,7 @@ class Progress:
         curve = Curve(new.fsc, self.box_A, self.diameter_A, new.first, debye_power(new.atoms_A, k))
         shared = self._shared(sampled, new)
         needed = needed_views(curve, shared, self.target_A, np.random.default_rng(now.views))
+        self._needed = needed
         self._reached = float((needed <= now.effective_views).mean())
         self._b_factor_A2 = b_factor_A2(curve, shared)
         self.forecast = forecast(needed, self.history, self.target_A, self._sightings, sampled)
@@ -171,18 +175,25 @@ class Progress:
         )
         return replace(self.forecast, low_s=low, median_s=middle, high_s=high)
 
-    def due(self, frame: int, time_s: float) -> bool:
-        """Whether the target is as likely as not to have been reached by now, at `frame`, so that a map is worth making
-        out of turn.
+    def due(self, frame: int, views: Floats) -> bool:
+        """Whether by now, at `frame`, all directions have been measured and the target is as likely as not to have been
+        reached, so that a map is worth making out of turn.
+
+        Parameters
+        ----------
+        views : (n, 3) as in `NewMap`, of the frames that would be in the map.
         """
-        if self.forecast is None or self.forecast.median_s is None or not self.history:
-            return False
-        if self.verdict is not None and self.verdict.word == "ENOUGH":
+        if not self.history or (self.verdict is not None and self.verdict.word == "ENOUGH"):
             return False
         newest = self.history[-1]
-        held = self._reached is not None and self._reached >= SURE
+        held = newest.empty_fraction <= VOID and self._reached is not None and self._reached >= SURE
         distance = max(NEXT_FRAMES, (HELD_SHARE if held else DUE_SHARE) * newest.frames_used)
-        return frame - newest.frame >= distance and time_s - newest.time_s >= self.forecast.median_s
+        if frame - newest.frame < distance:
+            return False
+        sampled = self._left.copy()
+        sampled.add(views)
+        now = sampled.sampling
+        return now.empty_fraction <= VOID and float((self._needed <= now.effective_views).mean()) >= LIKELY
 
     def judge(
         self,
@@ -196,6 +207,8 @@ class Progress:
         changing: str = "",
     ) -> Verdict:
         """The verdict now; see `verdict.Evidence` for what it is told."""
+        if trust is not None and trust.trusted is not None and not unjudged(trust):
+            self._confirmed = trust.trusted
         self.verdict = update(
             self.verdict,
             Evidence(
@@ -209,6 +222,7 @@ class Progress:
                 reached=self._reached,
                 b_factor_A2=self._b_factor_A2,
                 trust=trust,
+                confirmed=self._confirmed,
                 unsure_share=unsure_share,
                 freedom=self._freedom,
                 changing=changing,
@@ -237,6 +251,15 @@ def new_map(mapper: Mapper) -> NewMap:
         atoms_A=np.array([atom.position_A for atom in published.atoms]).reshape(-1, 3),
         halves=(published.half1, published.half2),
     )
+
+
+def views_placed(mapper: Mapper, lag_frames: int) -> tuple[int, Floats]:
+    """Number of the newest frame that a map made now would hold, and the (n, 3) views of those in the buffer; the last
+    `lag_frames` are provisional.
+    """
+    buffer = mapper.buffer
+    rows = buffer.rows[: max(buffer.length - lag_frames, 1)]
+    return int(buffer.number[rows[-1]]), view_directions(buffer.poses[rows[buffer.used[rows]]])
 
 
 def _bounded(history: Sequence[Item]) -> tuple[Item, ...]:

@@ -47,7 +47,8 @@ class Evidence:
     history : milestones, oldest first. forecast : made with the newest.
     reached : probability that the target is reached, from the signal of all shells; None while there is no map.
     b_factor_A2 : how the signal fades with resolution; None when not known.
-    trust : whether the map is right; None while it has not been judged.
+    trust : whether the map is right; None while it has not been judged. confirmed : an earlier second map upheld this
+        one, and nothing has spoken against it since.
     unsure_share : share of the frames whose pose is unsure.
     freedom : how likely it is, 0 to 1, that the crystal turns freely although it showed as little since `lately`, see
         `outlook.freedom`; 0 where that was not asked.
@@ -64,6 +65,7 @@ class Evidence:
     reached: float | None = None
     b_factor_A2: float | None = None
     trust: Trust | None = None
+    confirmed: bool = False
     unsure_share: float = 0.0
     freedom: float = 0.0
     changing: str = ""
@@ -121,7 +123,9 @@ def _judge(previous: Verdict | None, evidence: Evidence) -> tuple[str, tuple[str
 def _enough(previous: Verdict | None, evidence: Evidence) -> tuple[bool, tuple[str, ...]]:
     """Whether everything holds, and what was found."""
     newest, said = evidence.history[-1], previous is not None and previous.word == "ENOUGH"
-    if evidence.trust is None or evidence.trust.trusted is not True:
+    trust = evidence.trust
+    again = trust is not None and trust.trusted is True
+    if trust is None or not (again or (evidence.confirmed and unjudged(trust))):
         return False, ()
     limit_A = evidence.target_A * (2 * CROSSING - 1 if said else CROSSING)
     void = VOID * (VOID_SLACK if said else 1.0)
@@ -133,8 +137,13 @@ def _enough(previous: Verdict | None, evidence: Evidence) -> tuple[bool, tuple[s
     return True, (
         f"{evidence.target_A:.2f} A reached (halves cross at {newest.resolution_A:.2f} A)",
         f"{100 * (1 - newest.empty_fraction):.0f} % of the map's directions measured",
-        "the map is trusted",
+        "the map is trusted" if again else "the map was trusted; the newest second map has not seen enough to tell",
     )
+
+
+def unjudged(trust: Trust) -> bool:
+    """Whether nothing speaks against the map, but the newest second map has seen too little to judge its poses."""
+    return trust.trusted is False and trust.agreement is not None and trust.upheld is None and len(trust.reasons) == 1
 
 
 def _one_sided(newest: Milestone, said: bool = False) -> bool:

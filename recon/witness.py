@@ -160,6 +160,10 @@ class Witness:
         else:
             self._from = 2 * seen
 
+    def has_judged(self, published: Published | None) -> bool:
+        """Whether `trust` is about this map, not about one before it."""
+        return published is self._judged
+
     @property
     def trust(self) -> Trust:
         """What is known now; None, with what it waits for, before the first judgement."""

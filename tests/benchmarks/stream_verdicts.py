@@ -58,6 +58,10 @@ def _tumbling(seed: int) -> Ingredients:
     return ingredients(replace(MOVIE, seed=seed))
 
 
+def _twin(seed: int) -> Ingredients:
+    return ingredients(replace(MOVIE, crystal="Pt-twin", seed=seed))
+
+
 def _side_band(seed: int) -> Ingredients:
     rng = np.random.default_rng([seed, 1])
     poses = _about(seed, [0, 1.0, 0], np.cumsum(rng.normal(0, 4, FRAMES)), _slow(3, rng))
@@ -105,6 +109,7 @@ CASES: dict[str, tuple[Callable[[int], Ingredients], tuple[str, ...]]] = {
     "sticks after 1000 frames": (_sticking, ("STARVED", "PLATEAU")),
     "wedge of +-60 degrees": (_wedge, ("PLATEAU", "STARVED")),
     "spins about one axis": (_spinning, ("PLATEAU", "STARVED")),
+    "twin, tumbling": (_twin, ("ENOUGH",)),
     "low dose": (_low_dose, ("PLATEAU", "CONTINUE", "SEARCHING")),
 }  # those that may also become ENOUGH, because the truth says so before, may say that as well
 

@@ -22,6 +22,7 @@ import numpy as np
 from verdict_model import BOX_A, DIAMETER_A, FRAME_TIME_S, REACH, Case, Reconstruction
 
 from tumble.recon.branches import half_of
+from tumble.recon.change import Alarm
 from tumble.recon.metrics import cones, shells
 from tumble.recon.progress import NewMap, Progress
 from tumble.recon.records import Forecast, Trust
@@ -127,14 +128,14 @@ def watch(case: Case, *, eager: bool) -> Seen:
     model = Reconstruction(case)
     progress = Progress(case.target_A, DIAMETER_A, BOX_A)
     rng = np.random.default_rng(case.seed)
-    verdicts, forecasts, maps = [], [], []
+    alarm, verdicts, forecasts, maps = Alarm(), [], [], []
     next_map, last, enough, trusted = BOOTSTRAP, 0, None, None
     while model.frames < case.frames:
         model.advance()
         frames = model.frames
         if enough is None and frames % LOOK == 0 and _true_enough(model):
             enough = frames
-        due = eager and trusted is True and progress.due(frames, frames * FRAME_TIME_S)
+        due = eager and trusted is True and progress.due(frames, model.views[:frames])
         if frames < next_map and not due:
             continue
         halves = model.halves()
@@ -151,7 +152,7 @@ def watch(case: Case, *, eager: bool) -> Seen:
         trusted = None if frames < (case.trusted_after or 800) else case.trusted_after is not None
         verdict = progress.judge(
             state="MAPPING", frames_seen=frames, trust=Trust(trusted, () if trusted else ("atoms disagree",)),
-            changing=model.change().words,
+            changing=alarm.hear(model.change()),
         )  # fmt: skip
         verdicts.append((frames, verdict.word, verdict.reasons))
         maps.append(frames)

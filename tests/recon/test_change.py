@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tumble.recon.branches import Path
-from tumble.recon.change import Change, Occupation, occupation, vacant_sites
+from tumble.recon.change import Alarm, Change, Occupation, occupation, vacant_sites
 from tumble.recon.device import Device
 from tumble.recon.geometry import box_size_px, half_plane
 from tumble.recon.maps import Accumulator
@@ -112,7 +112,27 @@ def test_vacant_sites(crystal: np.ndarray) -> None:
 
 
 def test_words() -> None:
-    assert Change(0, 0, 400, 9).words == ""
-    assert Change(7, 2, 400, 9).words == ""
-    assert "since frame 900 12 of 400 atoms have gone; the map" in Change(12, 0, 400, 900).words
-    assert "and 20 atoms have come" in Change(12, 20, 400, 900).words
+    assert Change(0, 0, 400, 9, 100).words == ""
+    assert Change(7, 2, 400, 9, 100).words == ""
+    assert "since frame 900 12 of 400 atoms have gone; the map" in Change(12, 0, 400, 900, 100).words
+    assert "and 20 atoms have come" in Change(12, 20, 400, 900, 100).words
+
+
+def test_an_alarm_stays_when_the_change_is_over() -> None:
+    alarm = Alarm()
+    assert alarm.hear(None) == ""
+    assert alarm.hear(Change(0, 0, 400, 700, 400)) == ""
+    words = alarm.hear(Change(12, 0, 400, 1000, 600))
+    assert "since frame 1000" in words
+    for frame in (1500, 2000, 2500):  # the buffer holds no frames from before any more
+        assert alarm.hear(Change(0, 0, 400, frame, frame - 300)) == words
+    assert "40 of 400" in alarm.hear(Change(40, 0, 400, 3000, 2400))
+
+
+def test_an_alarm_that_frames_from_before_deny_twice_was_none() -> None:
+    alarm, calm = Alarm(), Change(0, 0, 400, 1400, 600)
+    words = alarm.hear(Change(12, 0, 400, 1000, 500))
+    assert alarm.hear(calm) == words
+    assert alarm.hear(Change(11, 0, 400, 1500, 600)) != ""
+    assert alarm.hear(calm) != ""
+    assert alarm.hear(calm) == ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numba
@@ -17,7 +17,7 @@ from tumble.recon.device import Device, cpu
 from tumble.recon.errors import NoLatticeError, TwinnedError
 from tumble.recon.mapper import Mapper
 from tumble.recon.particle import ParticleReconstruction, ReconstructionOptions
-from tumble.recon.records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow
+from tumble.recon.records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow, Trust
 
 FRAMES, BOOTSTRAP = 300, 200
 BLURRED = 60  # every 60th frame is refused by the front end
@@ -361,3 +361,15 @@ def test_a_twin_waits_for_twice_the_frames(
     particle.finish()
     assert asked == [(150, 300), last]
     assert particle.status().frames_rejected == {"no lattice": frames}
+
+
+def test_a_new_map_is_no_reason_for_a_word_before_its_witness_has_judged_it(device: Device) -> None:
+    particle = ParticleReconstruction(1, 0.42, 20.0, lambda: None, ReconstructionOptions(), device)
+    first = particle.status().verdict
+    assert first is not None
+    judged = False
+    particle._state, particle._alarm = "MAPPING", "atoms have gone"
+    particle._witness = SimpleNamespace(has_judged=lambda _: judged, trust=Trust(True))  # type: ignore[assignment]
+    assert particle._judge(0) == first
+    judged = True
+    assert particle._judge(0) != first

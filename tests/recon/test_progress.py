@@ -12,7 +12,7 @@ from tumble.recon.metrics.density import density_of_atoms
 from tumble.recon.metrics.reference import phantom_atoms, phantom_halves, view_sets
 from tumble.recon.metrics.shells import resolution_A, shell_correlation
 from tumble.recon.progress import NewMap, Progress
-from tumble.recon.records import Forecast, Trust
+from tumble.recon.records import Trust
 from tumble.recon.rotations import normalise
 
 K = np.arange(33)
@@ -89,37 +89,58 @@ def test_metrics_by_direction_tell_a_wedge(name: str, isotropic: bool) -> None:
 
 def test_a_map_is_due_when_the_target_is_probably_reached_and_not_after_enough() -> None:
     progress = Progress(1.2, 24.0, 30.0)
-    assert not progress.due(500, 0.5)
     views = view_sets(900)["uniform"]
-    progress.advance(_new(300, views[:300]))
-    progress.advance(_new(600, views[:600]))
-    assert progress.forecast is not None
-    middle_s = progress.forecast.median_s
-    assert middle_s is not None
-    assert not progress.due(650, 1e3)  # too soon after the last
-    assert not progress.due(10_000, 0.6 + 0.99 * middle_s)
-    assert progress.due(10_000, 0.6 + 1.01 * middle_s)
+    assert not progress.due(500, views[:500])
+    fsc = np.where(K < 15, 0.99, np.where(K < 26, 0.12, 0.0))  # a fifth more views bring it over the threshold
+    progress.advance(_new(600, views[:600], fsc=fsc))
+    assert not progress.due(650, view_sets(4000)["uniform"])  # too soon after the last
+    due = [progress.due(10_000, view_sets(count)["uniform"]) for count in (600, 700, 1500, 4000)]
+    assert due[0] is False
+    assert due[-1] is True
+    assert due == sorted(due)
+    assert not progress.due(10_000, np.repeat(views[:40], 100, axis=0))  # many views from few sides
     atoms = np.random.default_rng(0).normal(0, 5, (100, 3))
     shown = density_of_atoms(atoms, 64, 30 / 64)
     progress.advance(_new(900, views, fsc=np.ones(33), resolution_A=1.0, atoms_A=atoms, halves=(shown, shown)))
     progress.judge(state="MAPPING", frames_seen=900, trust=Trust(True))
     assert progress.verdict is not None
     assert progress.verdict.word == "ENOUGH"
-    assert not progress.due(10_000, 1e3)
+    assert not progress.due(10_000, views)
+
+
+def test_a_map_is_due_as_soon_as_the_last_directions_were_measured() -> None:
+    progress, views = Progress(1.2, 24.0, 30.0), view_sets(900)["uniform"]
+    narrow = view_sets(900)["tilt +-60 deg"]
+    progress.advance(_new(400, narrow[:400], fsc=np.ones(33)))
+    assert not progress.due(900, narrow)
+    assert progress.due(900, np.concatenate([narrow[:400], views[:500]]))
 
 
 def test_maps_out_of_turn_stay_few_however_long_enough_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tumble.recon.progress.forecast", lambda *_: Forecast(1.2, 0.0, 0.0, 0.0))
     monkeypatch.setattr("tumble.recon.progress.efficiency.orientation_efficiency", lambda _: 0.8)  # slow
     views, made = view_sets(6000)["uniform"], [400]
     progress = Progress(1.2, 24.0, 30.0)
     progress.advance(_new(400, views[:400], fsc=np.ones(33)))
-    for frame in range(450, 6001, 50):  # the target seems to be reached, but something holds ENOUGH back
-        if progress.due(frame, frame * 1e-3):
+    for frame in range(450, 6001, 50):  # the target is reached, but something holds ENOUGH back
+        if progress.due(frame, views[:frame]):
             made.append(frame)
             progress.advance(_new(frame, views[:frame], fsc=np.ones(33)))
     assert len(made) < 28  # one in every hundred frames would be 57
     assert max(later / sooner for sooner, later in itertools.pairwise(made)) < 1.3
+
+
+def test_what_was_upheld_counts_until_something_speaks_against_it() -> None:
+    atoms, views = np.random.default_rng(0).normal(0, 5, (100, 3)), view_sets(900)["uniform"]
+    shown = density_of_atoms(atoms, 64, 30 / 64)
+    unable = Trust(False, ("no second map has seen enough of the same directions",), agreement=0.99)
+    words = []
+    for before in (Trust(None), Trust(True), Trust(False, ("two maps disagree",), agreement=0.5, upheld=1.0)):
+        progress = Progress(1.2, 24.0, 30.0)
+        progress.judge(state="MAPPING", frames_seen=500, trust=Trust(True))
+        progress.judge(state="MAPPING", frames_seen=600, trust=before)
+        progress.advance(_new(900, views, fsc=np.ones(33), resolution_A=1.0, atoms_A=atoms, halves=(shown, shown)))
+        words.append(progress.judge(state="MAPPING", frames_seen=900, trust=unable).word)
+    assert words == ["ENOUGH", "ENOUGH", "CONTINUE"]
 
 
 @pytest.mark.parametrize("free", [True, False])

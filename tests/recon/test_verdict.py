@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tumble.recon.records import Forecast, Milestone, Trust, Verdict
-from tumble.recon.verdict import Evidence, in_words, session_verdict, update
+from tumble.recon.verdict import Evidence, in_words, session_verdict, unjudged, update
 
 GOOD = Trust(True)
 
@@ -153,11 +153,12 @@ milestones = st.builds(
     st.floats(1, 5000),
     st.floats(0, 1),
 )
-trusts = st.one_of(st.none(), st.builds(Trust, st.sampled_from([None, True, False])))
+UNABLE = Trust(False, ("no second map has seen enough of the same directions",), agreement=0.99)
+trusts = st.one_of(st.none(), st.builds(Trust, st.sampled_from([None, True, False])), st.just(UNABLE))
 evidences = st.builds(
-    lambda history, trust, reached, tracked, state, changing: replace(
+    lambda history, trust, reached, tracked, state, changing, confirmed: replace(
         _evidence(*sorted(history, key=lambda m: m.frames_used)),
-        trust=trust, reached=reached, tracked=tracked, state=state, changing=changing,
+        trust=trust, reached=reached, tracked=tracked, state=state, changing=changing, confirmed=confirmed,
     ),
     st.lists(milestones, max_size=5),
     trusts,
@@ -165,6 +166,7 @@ evidences = st.builds(
     st.booleans(),
     st.sampled_from(["COLLECTING", "MAPPING", "DONE", "FAILED"]),
     st.sampled_from(["", "the newest frames fit worse"]),
+    st.booleans(),
 )  # fmt: skip
 
 
@@ -173,7 +175,7 @@ def test_enough_is_never_said_without_trust_in_a_covered_map(stream: list[Eviden
     for one, verdict in zip(stream, _play(*stream), strict=True):
         if verdict.word == "ENOUGH":
             assert one.trust is not None
-            assert one.trust.trusted is True
+            assert one.trust.trusted is True or (one.confirmed and unjudged(one.trust))
             assert one.tracked
             assert one.history[-1].empty_fraction < 0.1
             assert one.history[-1].resolution_A is not None

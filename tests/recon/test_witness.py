@@ -202,3 +202,16 @@ def test_a_short_series(crystal: np.ndarray) -> None:
     stream(main, witness, 550, 100)
     assert witness.work(main, lambda: NOISE, last=True)  # type: ignore[arg-type]
     assert witness.trust.trusted is True
+
+
+def test_a_map_that_came_since_has_not_been_judged(crystal: np.ndarray) -> None:
+    main = FakeMapper(crystal)
+    witness = Witness(lambda *_: FakeMapper(crystal, gauge=7), FIRST)  # type: ignore[arg-type, return-value]
+    main.advance(frames(0, FIRST))
+    for start in range(FIRST, 1100, 50):
+        before = main.published
+        main.advance(frames(start, 50))
+        assert witness.has_judged(main.published) is (start > FIRST and main.published is before)
+        witness.take(frames(start, 50), main.frames)
+        witness.work(main, lambda: NOISE)
+        assert witness.has_judged(main.published)
