@@ -141,10 +141,17 @@ class Progress:
         self._reached = float((needed <= now.effective_views).mean())
         self._b_factor_A2 = b_factor_A2(curve, shared)
         self.forecast = forecast(needed, self.history, self.target_A, self._sightings, sampled)
-        since = lately(self.history)
-        if since and now.empty_fraction > VOID:
-            begin, rng = self._sightings[self.history.index(since)], np.random.default_rng(now.views)
-            self._freedom = freedom(begin, sighting, sampled, rng)
+        if now.empty_fraction > VOID:
+            self._freedom = self._turns_freely(sampled)
+
+    def _turns_freely(self, sampled: FourierSampling) -> float:
+        """`outlook.freedom` since lately and since half the frames, whichever is less: one that is held within limits
+        fills as little in some hundred frames as a free one may, but not in a thousand.
+        """
+        newest, rng = self._sightings[-1], np.random.default_rng(self.history[-1].frames_used)
+        half = next((m for m in self.history[::-1] if 2 * m.frames_used <= self.history[-1].frames_used), None)
+        begins = {self.history.index(m) for m in (lately(self.history), half) if m is not None}
+        return min((freedom(self._sightings[b], newest, sampled, rng) for b in sorted(begins)), default=0.0)
 
     def _shared(self, sampled: FourierSampling, new: NewMap) -> float:
         """Effective views behind the correlation of the halves; `sampled` has all frames."""

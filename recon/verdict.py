@@ -50,8 +50,8 @@ class Evidence:
     trust : whether the map is right; None while it has not been judged. confirmed : an earlier second map upheld this
         one, and nothing has spoken against it since.
     unsure_share : share of the frames whose pose is unsure.
-    freedom : how likely it is, 0 to 1, that the crystal turns freely although it showed as little since `lately`, see
-        `outlook.freedom`; 0 where that was not asked.
+    freedom : how likely it is, 0 to 1, that the crystal turns freely although it showed as little since `lately` and
+        since half the frames, see `outlook.freedom`; 0 where that was not asked.
     changing : what says that the structure changes, in words; empty when nothing does.
     """
 
