@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..recon.frontend.correction import Calibration
+from ..recon.frontend.correction import Calibration, good_pixels
 from ..stream.errors import RecordingError
 from ..stream.frame import SeriesStart
 from ..stream.tables import read_table
@@ -56,6 +56,7 @@ class DetectorTables:
             if settings.flatfield == "auto" and not start.flatfield_applied:
                 wanted.append(("gain", start.flatfield, "flat field of the stream"))
         known: dict[str, Table] = {}
+        sources: dict[str, str] = {}
         for name, table, source in wanted:
             if table is None:
                 continue
@@ -65,14 +66,21 @@ class DetectorTables:
             elif name == "bad":
                 known[name] = (table != 0) | known.get(name, np.zeros(table.shape, bool))
             elif name not in known:  # what the operator gave comes first
-                known[name] = table
+                known[name], sources[name] = table, source
+        if "bad" in known and known["bad"].all():
+            words.append("the pixel mask leaves no pixel: it is not used")
+            del known["bad"]
+        bad = known.get("bad", np.zeros((height, width), bool))
+        for name, source in sources.items():
+            worse = bad | ~good_pixels(known[name], name)
+            if worse.all():
+                words.append(f"{source} leaves no pixel: it is not used")
+                del known[name]
+            else:
+                bad = worse
                 words.append(f"{name} corrected by the {source}")
         if "bad" in known:
-            count = int(known["bad"].sum())
-            words.append(f"{count} bad pixels are known beforehand")
-            if count == known["bad"].size:
-                words[-1] = "the pixel mask leaves no pixel: it is not used"
-                del known["bad"]
+            words.append(f"{int(known['bad'].sum())} bad pixels are known beforehand")
         return Calibration(known.get("dark"), known.get("gain"), known.get("bad"), tuple(words))
 
 

@@ -179,7 +179,8 @@ class Checkpoints:
             now = time.monotonic()
             self._next_s[particle] = now + max(self._every_s, LEAST_WORK * (now - begun))
         finally:
-            beside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # there may be no folder any more, or one that nobody may write to
+                beside.unlink(missing_ok=True)
 
     def _link(self) -> None:
         found = sorted(path.relative_to(self._folder) for path in self._folder.glob(f"particles/*/{FILE}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import time
 from pathlib import Path
@@ -62,19 +63,30 @@ def lock(folder: Path) -> BinaryIO:
 
     Raises
     ------
-    TumbleError : another one still does after a while.
+    TumbleError : another one still does after a while, or nothing can be written there.
     """
-    file = (folder / LOCK).open("ab")
     deadline = time.monotonic() + LOCK_S
     while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file = (folder / LOCK).open("ab")
+        except OSError as error:
+            raise TumbleError(f"cannot write to {folder}: {error.strerror or error}") from None
+        if _locked(file):
             return file
-        except OSError:
-            if time.monotonic() > deadline:
-                file.close()
-                raise TumbleError(f"another daemon records into {folder}: choose another session folder") from None
-            time.sleep(0.05)
+        file.close()
+        if time.monotonic() > deadline:
+            raise TumbleError(f"another daemon records into {folder}: choose another session folder")
+        time.sleep(0.05)
+
+
+def _locked(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: nobody can tell, and nobody is kept out for that
+        return True
+    return os.fstat(file.fileno()).st_nlink > 0  # who had it before has removed it: the next one makes another
 
 
 def _named(folder: Path) -> Path:

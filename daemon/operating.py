@@ -12,7 +12,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .errors import TumbleError
 from .orders import Order, Orders
 from .particles import particle_name
 from .pipeline import Pipeline
@@ -102,4 +101,6 @@ class Operator:
             with self._journal.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
-            raise TumbleError(f"cannot write to {self._journal}: {error.strerror or error}") from None
+            self._say(
+                f"cannot write to {self._journal} ({error.strerror or error}): {words!r} is not repeated after a crash"
+            )

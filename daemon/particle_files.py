@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -338,12 +339,15 @@ class ParticleStore:
             if final:
                 files.close()
         except OSError as error:
+            self._written[particle.number] = (time.monotonic(), -1, "")  # no sooner than if it had been done
             raise TumbleError(f"cannot write to {self._folder}: {error.strerror or error}") from None
         self._written[particle.number] = (time.monotonic(), status.frames_used, status.state)
 
     def settled_bytes(self, number: int) -> int | None:
-        """How long the file of final poses is; ``None``: some are not yet in it."""
-        return None if self._settled.get(number) else self._of(number).poses.nbytes
+        """How long the file of final poses is; ``None``: some are not yet in it, or it is gone."""
+        with contextlib.suppress(OSError):
+            return None if self._settled.get(number) else self._of(number).poses.nbytes
+        return None
 
     def go_on(self, number: int, settled_bytes: int) -> None:
         """Go on with the files of a particle that a killed process has left.

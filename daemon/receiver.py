@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import select
 import signal
 import struct
 import time
@@ -38,6 +39,7 @@ from .threads import single_threaded
 BATCH = 16  # frames announced together at most
 POLL_S = 0.05
 WAIT_S = 0.005
+MOST_SERIES = 64  # of which frames wait in memory; recordings wait on disk, however many there are
 ENTRY = struct.Struct("<qdd4d")  # image number, time in s, arrival by `time.monotonic` in s, pose (NaN: none)
 NO_POSE = (math.nan,) * 4
 LATE = "after the end of the series"
@@ -105,7 +107,8 @@ class _Receiver:
         awaited = self._resume()
         self._ring = ring
         self._announce = announce
-        self._commands = commands
+        self._commands, self._heard = commands, select.poll()  # of `Connection`'s own each call makes a new one
+        self._heard.register(commands.fileno(), select.POLLIN)
         keys = KeyFolder(plan.keys)
         self._source = PullSource(
             plan.uri,
@@ -170,7 +173,10 @@ class _Receiver:
         elif isinstance(event, SeriesEnd):
             self._end(event)
         elif isinstance(event, EncodedFrame):
-            self._series[-1].take(event, self._source.arrived_s)
+            if self._plan.record or len(self._series) <= MOST_SERIES:
+                self._series[-1].take(event, self._source.arrived_s)
+            else:
+                self._series[-1].dropped[RING_FULL] += 1
 
     def _resume(self) -> tuple[SeriesStart, int] | None:
         """Take up what a killed process has left; which series goes on, and with which frame."""
@@ -181,6 +187,8 @@ class _Receiver:
             if number < len(self._plan.resume) or reception.complete:
                 reception.end, awaited = SeriesEnd(start.series_id), None
                 self._ended += 1
+                if number > 1:
+                    reception.rest()
                 if not self._enough:
                     reception.cut = self._cut
         return awaited
@@ -200,6 +208,8 @@ class _Receiver:
     def _end(self, end: SeriesEnd) -> None:
         self._series[-1].end = end
         self._ended += 1
+        if len(self._series) > 1:
+            self._series[-1].rest()
         if self._enough:
             self._source.stop()  # what came with the end still belongs to it
         else:
@@ -284,7 +294,8 @@ class _Receiver:
         """Whether there is a slot. It is waited for while that costs no frame: always, or while the queue has room."""
         # The ring is cut with the first frame of a series: nothing of the series before may lie in it then.
         needed = 1 if reception.geometry else self._ring.slots
-        self._obey(0)
+        if self._free < needed:
+            self._obey(0)
         if self._free < needed:
             self._flush()
         while self._free < needed:
@@ -297,7 +308,7 @@ class _Receiver:
 
     def _obey(self, wait_s: float) -> None:
         """Read what the daemon says: a number of slots given back, or stop. Its end raises `EOFError`."""
-        while self._commands.poll(wait_s):
+        while self._heard.poll(wait_s * 1000):
             command = self._commands.recv_bytes()
             if command == b"stop":
                 self._source.stop()  # what is queued still comes
@@ -314,9 +325,12 @@ class _Receiver:
 
     def _post(self, *, now: bool = False) -> None:
         clock = time.monotonic()
-        if self._series and (now or clock - self._posted > 0.2):
+        if now or clock - self._posted > 0.2:
             self._posted = clock
-            self._ring.post(asdict(self._books()))
+            if self._series:
+                self._ring.post(asdict(self._books()))
+            elif not self._begun:  # what comes may be nothing that begins a series, and the operator has to hear of it
+                self._ring.post(asdict(self._idle_books()))
 
     def _books(self) -> IntakeBooks:
         """The books of the series that is handed over."""

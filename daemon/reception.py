@@ -95,9 +95,17 @@ class Reception:
         if not self.keeper.take(frame, arrived_s):
             self.dropped[RING_FULL] += 1
 
+    def rest(self) -> None:
+        """It is complete, and waits until those before it are worked off: it needs neither memory nor open files."""
+        self.keeper.rest()
+        self._unlock()
+
     def close(self) -> None:
         """Close the recording."""
         self.keeper.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             Path(self._lock.name).unlink(missing_ok=True)
             self._lock.close()

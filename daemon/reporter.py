@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from .. import __version__
 from ..recon.records import ParticleStatus
@@ -14,6 +15,7 @@ from ..stream.frame import SeriesStart
 from .books import FrameBooks, combine
 from .config import Settings
 from .control import ControlServer
+from .errors import TumbleError
 from .intake import Intake
 from .operating import Operator
 from .particles import describe, particle_name
@@ -69,7 +71,8 @@ class Reporter:
         self._numbers: Iterator[int] = itertools.count(1) if before is None else before._numbers  # noqa: SLF001
         self._last: tuple[Snapshot | None, FrameBooks] = (None, FrameBooks())
         self._published = self._timelined = 0.0
-        self._warnings = 0
+        self._told_warnings: set[str] = set()
+        self._trouble = ""  # with the session folder, as the operator knows it
         self._told_dropped: dict[str, int] = {}
         self._rates: deque[tuple[float, int]] = deque()
         self.phase = "WAITING"
@@ -82,7 +85,7 @@ class Reporter:
     def begin(self, start: SeriesStart, pixel_size_A: float) -> None:
         """A series has begun."""
         self.start = start
-        self._session.series(start, pixel_size_A)
+        self._write_down(lambda: self._session.series(start, pixel_size_A))
 
     def say(self, words: str) -> None:
         """Give the operator a line, and keep it for the viewers."""
@@ -104,13 +107,26 @@ class Reporter:
         self._control.publish(snapshot)
         if force or clock - self._timelined >= TIMELINE_EVERY_S:
             self._timelined = clock
-            self._session.timeline(snapshot, whole=force)
+            self._write_down(lambda: self._session.timeline(snapshot, whole=force))
+
+    def _write_down(self, write: Callable[[], None]) -> None:
+        """Write to the session folder. When that cannot be done now, the run goes on, and so does its recording."""
+        trouble = ""
+        try:
+            write()
+        except TumbleError as error:
+            trouble = str(error)
+        if trouble != self._trouble:
+            self._trouble = trouble
+            again = f"{self._session.folder} can be written again"
+            self.say(f"{trouble}: make room or restore it; the run goes on" if trouble else again)
 
     def _pass_warnings_on(self) -> None:
         books = self._intake.books(self._stepped())
-        for words in books.warnings[self._warnings :]:
-            self.say(f"stream: {words}")
-        self._warnings = len(books.warnings)
+        for words in books.warnings:  # of stream and recording, a bounded number
+            if words not in self._told_warnings:
+                self._told_warnings.add(words)
+                self.say(f"stream: {words}")
         for reason, count in books.dropped.items():
             if count >= 10 * self._told_dropped.get(reason, 0.1):  # now and then, not for each
                 self._told_dropped[reason] = count
@@ -225,14 +241,19 @@ class Reporter:
         )
 
     def close(self) -> None:
-        """Write what no worker will write any more and the session's own files, and publish the last snapshot."""
+        """Write what no worker will write any more and the session's own files, and publish the last snapshot.
+
+        Raises
+        ------
+        TumbleError : session.json cannot be written, so that the session looks as if it had not been finished.
+        """
         if self.pipeline is not None:
             for entry in self.pipeline.particles.values():
                 if entry.lost:  # the worker's files are right for all others
-                    self._session.summary(entry.status())
+                    self._write_down(partial(self._session.summary, entry.status()))
         self._published = time.monotonic()
         self._pass_warnings_on()
-        self._session.timeline(self.snapshot(), whole=True)
+        self._write_down(lambda: self._session.timeline(self.snapshot(), whole=True))
         self._session.finish(self.snapshot())
 
     def idle(self, words: str) -> None:

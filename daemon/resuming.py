@@ -20,7 +20,7 @@ from ..stream.readers import open_recording
 from ..stream.repair import repair_recording
 from .config import RUN_DEFAULTS, load
 from .endpoints import running
-from .errors import UsageError
+from .errors import TumbleError, UsageError
 from .folders import FACTS, RECORDING, later_folders, lock
 from .operating import JOURNAL
 from .orders import Order, parse
@@ -79,7 +79,7 @@ def interrupted(folder: Path) -> tuple[tuple[Path, SeriesStart], ...]:
 
     Raises
     ------
-    TumbleError : somebody still records into one of them.
+    TumbleError : somebody still records into one of them, or a recording cannot be opened.
     """
     waiting = [path for path in later_folders(folder) if (path / RECORDING).exists() and not (path / FACTS).exists()]
     found = [(path, recorded_start(path)) for path in (folder, *waiting)]
@@ -91,7 +91,7 @@ def recorded_start(folder: Path) -> SeriesStart | None:
 
     Raises
     ------
-    TumbleError : somebody still records into it.
+    TumbleError : somebody still records into it, or it cannot be opened.
     """
     path, said = folder / RECORDING, _facts(folder).get("series")
     with lock(folder):  # the receiver of the killed daemon may still be closing the file
@@ -111,6 +111,12 @@ def _start_in(path: Path) -> SeriesStart | None:
     if not path.exists():
         return None
     try:
+        path.open("r+b").close()
+    except OSError as error:  # it may hold hours of frames
+        raise TumbleError(
+            f"cannot go on with {path}: {error.strerror or error}; make it readable and writable"
+        ) from None
+    try:
         repair_recording(path)
         with open_recording(path) as recording:
             start = recording.start
@@ -123,7 +129,8 @@ def _start_in(path: Path) -> SeriesStart | None:
                 number_of_images=None if announced is None else int(announced),
             )
     except (RecordingError, OSError, RuntimeError, KeyError):  # h5py's words for a file that was hardly begun
-        path.replace(path.with_name("frames.unreadable.h5"))
+        number = sum(1 for _ in path.parent.glob("frames.unreadable*.h5"))
+        path.rename(path.with_name(f"frames.unreadable{f'-{number + 1}' if number else ''}.h5"))
         return None
 
 

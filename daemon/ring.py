@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from .errors import TumbleError
 
-MAILBOX_BYTES = 16384
+MAILBOX_BYTES = 1 << 17  # for counts, and for as many lines as a series may leave for the operator
 MOUNT = Path("/dev/shm")  # noqa: S108  # where POSIX shared memory lives; touching more than it has kills
 PREFIX = "tumble-"  # of the names of our blocks; then the process that made it
 MAX_SLOTS = 1024  # so that announcements of a full ring fit into the buffer of a pipe

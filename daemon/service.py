@@ -87,7 +87,6 @@ class Service:
 
         Raises
         ------
-        TumbleError : the session folder cannot be written.
         Exception : a mistake in the program, after the files have been written.
         """
         if begun is None:
@@ -291,5 +290,9 @@ class Service:
         self._reporter.phase = "FAILED" if code else "DONE"
         self._reporter.say_results()
         self._reporter.say(in_words(books))
-        self._reporter.close()
+        try:
+            self._reporter.close()
+        except TumbleError as error:  # the next series may find room again
+            self._reporter.say(f"{error}: the session looks unfinished, and can be gone on with by --resume")
+            code = code or FAILED
         return code

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import platform
 import time
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, distributions, version
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 from .. import __version__
 from ..recon.records import ParticleStatus
@@ -123,10 +126,7 @@ class Session:
             resumed_at = [*before.get("resumed", []), _now()]
             self._facts |= {"begun": before["begun"], "series": before["series"], "resumed": resumed_at}
         self._write_facts()  # first: it is what makes the folder a session
-        try:
-            self._timeline: TextIO = (folder / "timeline.jsonl").open("a" if resumed else "w", encoding="utf-8")
-        except OSError as error:
-            raise TumbleError(f"cannot write to {folder}: {error.strerror or error}") from None
+        self._attempt(self._open_timeline if resumed else lambda: self._open_timeline(anew=True))
 
     def __enter__(self) -> Session:
         return self
@@ -136,8 +136,22 @@ class Session:
     ) -> None:
         self._timeline.close()
 
+    def _open_timeline(self, *, anew: bool = False) -> None:
+        path = self.folder / "timeline.jsonl"
+        if anew:
+            path.unlink(missing_ok=True)
+        self._timeline: FileIO = path.open("ab+", buffering=0)
+        size = os.fstat(self._timeline.fileno()).st_size
+        if size and os.pread(self._timeline.fileno(), 1, size - 1) != b"\n":  # the last line of a killed process
+            append(self._timeline, b"\n")
+
     def series(self, start: SeriesStart, pixel_size_A: float | None) -> None:
-        """Note what the source said of the series."""
+        """Note what the source said of the series.
+
+        Raises
+        ------
+        TumbleError : session.json cannot be written now; `finish` will write it.
+        """
         self._facts["series"] = plain(
             {
                 "series_id": start.series_id,
@@ -160,7 +174,12 @@ class Session:
         """Add a snapshot to timeline.jsonl, at once readable by others.
 
         A map slice that is the same as in an earlier line is left out (unless `whole`): it is most of the bytes.
+
+        Raises
+        ------
+        TumbleError : it cannot be written now; the file is as it was.
         """
+        told: dict[str, Picture] = {}
         if not whole:
             views = tuple(
                 replace(view, slice_xy=(), slice_xz=(), slice_yz=())
@@ -168,9 +187,10 @@ class Session:
                 else view
                 for view in snapshot.particles
             )
-            self._slices.update({view.name: view.slice_xy for view in snapshot.particles})
+            told = {view.name: view.slice_xy for view in snapshot.particles}
             snapshot = replace(snapshot, particles=views)
-        self._attempt(lambda: (self._timeline.write(snapshot.to_json() + "\n"), self._timeline.flush()))
+        self._attempt(lambda: append(self._timeline, snapshot.to_json().encode() + b"\n"))
+        self._slices.update(told)
 
     def summary(self, status: ParticleStatus) -> None:
         """Write the summary of a particle whose own worker cannot do so any more; its maps stay as they are."""
@@ -202,6 +222,22 @@ class Session:
             write()
         except OSError as error:
             raise TumbleError(f"cannot write to {self.folder}: {error.strerror or error}") from None
+
+
+def append(file: FileIO, line: bytes) -> None:
+    """Write `line` to the end of `file`, all of it or, where that fails, nothing.
+
+    Raises
+    ------
+    OSError : the disk is full or fails.
+    """
+    before = os.fstat(file.fileno()).st_size
+    try:
+        if file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        file.truncate(before)
+        raise
 
 
 def versions() -> dict[str, str]:

@@ -72,7 +72,8 @@ class Task:
     reached_s: float = 0.0
     pending: deque[float] = field(default_factory=deque)  # arrivals of frames without a pose, no more than it gathers
     failure: str = ""
-    trouble: str = ""
+    trouble: str = ""  # not yet told
+    known_trouble: str = ""  # the newest
     ended: bool = False
     busy_s: float = 0.0
     told_s: float = 0.0
@@ -249,9 +250,11 @@ class Workshop:
         try:
             self._files.refresh(task, final=final)
         except TumbleError as error:  # the next refresh may find room again
-            task.trouble = str(error)
+            words = str(error)
+            if words != task.known_trouble:
+                task.trouble = task.known_trouble = words
             if final and not task.failure:
-                task.failure = str(error)
+                task.failure = words
 
     def _status(self, task: Task) -> ParticleStatus:
         status = task.last or no_status(task.number)

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from . import cbor
 from .compression import Buffer
-from .encoded import EncodedFrame, check_geometry, encode_frame
+from .encoded import EncodedFrame, check_geometry, encode_frame, read_detector_table
 from .errors import WireError
 from .form import Form, form_of
 from .frame import Event, Frame, SeriesEnd, SeriesStart
 from .poses import goniometer, pose_from
+from .words import printable
 
 SELF_DESCRIBE: Final = b"\xd9\xd9\xf7"  # tag 55799
 _TAG_ROW_MAJOR, _TAG_COLUMN_MAJOR, _TAG_COMPRESSED, _TAG_SELF_DESCRIBE = 40, 1040, 56500, 55799
@@ -120,7 +121,8 @@ def _read_image(message: Mapping[str, Any], channel: str | None) -> EncodedFrame
     if not isinstance(channels, Mapping) or not channels:
         raise WireError("an image without data")
     if channel is not None and channel not in channels:
-        raise WireError(f"an image without channel {channel!r}; it has {', '.join(map(str, list(channels)[:8]))}")
+        names = ", ".join(printable(str(name), 40) for name in list(channels)[:8])
+        raise WireError(f"an image without channel {channel!r}; it has {names}: set stream.channel to one of these")
     shape, dtype, algorithm, blob, column_major = _read_array(channels[channel or next(iter(channels))])
     height, width = check_geometry(shape, dtype)
     time_s = _seconds(message.get("start_time"))
@@ -137,7 +139,6 @@ def _read_start(message: Mapping[str, Any], channel: str | None) -> SeriesStart:
     energy_eV = _positive(message.get("incident_energy"))
     if voltage_kV is None and energy_eV is not None and energy_eV >= _LOWEST_BEAM_EV:
         voltage_kV = energy_eV / 1000
-    mask = _read_table(message.get("pixel_mask"), channel)
     return SeriesStart(
         series_id=_number(message, "series_id"),
         unique_id=_text(message.get("series_unique_id")),
@@ -150,26 +151,21 @@ def _read_start(message: Mapping[str, Any], channel: str | None) -> SeriesStart:
         dose_e_per_A2=_positive(specimen.get("dose_e_per_A2")),
         voltage_kV=voltage_kV,
         detector=_text(message.get("detector_description")),
-        pixel_mask=None if mask is None else mask.astype(np.uint32),
-        flatfield=_read_flatfield(message, channel),
+        pixel_mask=_read_table(message.get("pixel_mask"), channel, np.uint32),
+        flatfield=_read_table(message.get("flatfield"), channel, np.float32),
         flatfield_applied=message.get("flatfield_enabled") is True,
         user_data=user_data,
         goniometer_deg=goniometer(message.get("goniometer")),
     )
 
 
-def _read_flatfield(message: Mapping[str, Any], channel: str | None) -> NDArray[np.floating[Any]] | None:
-    table = _read_table(message.get("flatfield"), channel)
-    return None if table is None else table.astype(np.float32)
-
-
-def _read_table(tables: Any, channel: str | None) -> NDArray[Any] | None:
+def _read_table(tables: Any, channel: str | None, as_type: type[np.generic]) -> NDArray[Any] | None:
     if not isinstance(tables, Mapping) or not tables:
         return None
     name = channel if channel in tables else next(iter(tables))
     shape, dtype, algorithm, blob, column_major = _read_array(tables[name])
     image = EncodedFrame(0, 0, math.nan, check_geometry(shape, dtype), dtype, algorithm, blob, column_major)
-    return image.decode().data
+    return read_detector_table(image, as_type)
 
 
 def _read_array(value: Any) -> tuple[tuple[int, ...], np.dtype[Any], str, Buffer, bool]:
@@ -320,7 +316,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def _text(value: Any) -> str:
-    return value[:200] if isinstance(value, str) else ""
+    return printable(value) if isinstance(value, str) else ""
 
 
 def _seconds(value: Any) -> float:

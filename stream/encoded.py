@@ -13,6 +13,7 @@ from .compression import MAX_RAW_BYTES, Buffer, compress, decompress, decompress
 from .errors import CompressionError
 from .frame import Frame, Quaternion
 
+MOST_TABLE_PIXELS = 1 << 27  # of a pixel mask or flat field: more than any detector has
 LZ4_BLOCK = "lz4-block"  # one bare LZ4 block, as SIMPLON v1 sends it; not an HDF5 framing
 
 
@@ -95,6 +96,23 @@ def encode_frame(frame: Frame, algorithm: str) -> EncodedFrame:
         compress(frame.data, algorithm),
         pose=frame.pose,
     )
+
+
+def read_detector_table(image: EncodedFrame, dtype: type[np.generic]) -> NDArray[Any]:
+    """A pixel mask or flat field that came with the start of a series, as (height, width) array of `dtype`.
+
+    Values that the type cannot hold become others, without a word.
+
+    Raises
+    ------
+    CompressionError : the payload is damaged, or there is no detector of that size.
+    """
+    if math.prod(image.shape) > MOST_TABLE_PIXELS:  # of a few bytes, compressed, gigabytes can be made
+        raise CompressionError(
+            f"a detector table of {image.shape[1]} x {image.shape[0]} pixels is larger than any detector"
+        )
+    with np.errstate(all="ignore"):
+        return image.decode().data.astype(dtype)
 
 
 def check_geometry(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int]:

@@ -13,3 +13,7 @@ class CompressionError(WireError):
 
 class RecordingError(WireError):
     """A recorded file is missing, is not what it claims to be, or holds no frames."""
+
+
+class RecordingGoneError(RecordingError):
+    """A file was removed while it was recorded to."""

@@ -19,6 +19,7 @@ from .encoded import EncodedFrame, check_geometry
 from .errors import WireError
 from .frame import SeriesStart
 from .series import WireEvent
+from .words import printable
 
 _MAX_HEADER_BYTES = 1 << 20
 _MOST_IMAGES = 4096  # of one train
@@ -82,11 +83,13 @@ class Decoder:
                     width=width,
                     height=height,
                     dtype=dtype,
-                    detector=source[:200] if isinstance(source, str) else "",
+                    detector=printable(source) if isinstance(source, str) else "",
                 )
             ]
         self._last = train
         first = (train - self._first) * count
+        if not _is_natural(first + count):
+            raise WireError(f"train {train} is too far from the first one, {self._first}")
         time_s = clock_s - self._began_s
         pieces = pairwise(range(0, (count + 1) * size, size))
         return before + [

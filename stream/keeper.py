@@ -5,21 +5,25 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .encoded import EncodedFrame
-from .errors import CompressionError, RecordingError
+from .errors import CompressionError, RecordingError, RecordingGoneError
 from .frame import Quaternion, SeriesStart
+from .readers import open_recording
 from .recorder import Recorder
+from .recording import Recording
+from .words import printable
 
-ROOM_FRAMES = 16  # that wait in memory; the recording has room for the others
-ROOM_BYTES = 256 << 20
+ROOM_FRAMES, ROOM_BYTES = 256, 64 << 20  # that wait in memory; the recording has room for the others
+ROOM_UNRECORDED = 16  # frames that wait where nothing is recorded: more would only be later, and lost all the same
 MOST_WAITING = 1 << 18  # frames; only numbers are kept of those on disk
 DISK_FULL = "disk full"
 DAMAGED = "damaged payload"
 DISK_FAILED = "disk failed"
-_MOST_WARNINGS = 8
+REMOVED = "the recording was removed"
+_MOST_WARNINGS, _LONGEST_WARNING = 8, 1000
 
 
 @dataclass(slots=True)
@@ -50,10 +54,14 @@ class Keeper:
     warnings : lines for the operator, a bounded number.
     """
 
-    def __init__(self, path: Path | None, *, room_frames: int = ROOM_FRAMES, room_bytes: int = ROOM_BYTES) -> None:
+    def __init__(self, path: Path | None, *, room_frames: int | None = None, room_bytes: int = ROOM_BYTES) -> None:
         self._path = path
-        self._room_frames, self._room_bytes = room_frames, room_bytes
+        self._room_frames = room_frames or (ROOM_UNRECORDED if path is None else ROOM_FRAMES)
+        self._room_bytes = room_bytes
         self._recorder: Recorder | None = None
+        self._reader: Recording | None = None  # of a recording that rests
+        self._closed = False
+        self._series_id = 0
         self._failed = False
         self._told_full = False
         self._queue: deque[_Waiting] = deque()
@@ -73,6 +81,7 @@ class Keeper:
         ------
         RecordingError : the file exists already or cannot be made.
         """
+        self._series_id = start.series_id
         if self._path is not None:
             self._recorder = Recorder(self._path, start)
 
@@ -92,6 +101,7 @@ class Keeper:
         if not self._path.exists():  # killed between the start of the series and its first frame
             self.begin(start)
             return 0, 0
+        self._series_id = start.series_id
         self._recorder = Recorder(self._path, start, resume=True)
         indices, times_s = self._recorder.numbers()
         poses = self._recorder.poses() or [None] * len(indices)
@@ -133,16 +143,37 @@ class Keeper:
             self._in_memory -= 1
             self._bytes_in_memory -= len(first.frame.blob)
             return first.frame, first.arrived_s
-        if self._recorder is None:
-            raise RecordingError("the recording is closed")
-        return self._recorder.read(first.position, first.index, first.time_s, first.pose), first.arrived_s
+        return self._read(first.position, first.index, first.time_s, first.pose), first.arrived_s
 
     def _pop_earlier(self) -> tuple[EncodedFrame, float]:
         self._earlier_left -= 1
         position, (index, time_s, pose) = next(self._earlier)
-        if self._recorder is None:
+        return self._read(position, index, time_s, pose), time.monotonic()
+
+    def _read(self, position: int, index: int, time_s: float, pose: Quaternion | None) -> EncodedFrame:
+        if self._recorder is not None:
+            return self._recorder.read(position, index, time_s, pose)
+        if self._path is None or self._closed:
             raise RecordingError("the recording is closed")
-        return self._recorder.read(position, index, time_s, pose), time.monotonic()
+        if self._reader is None:
+            self._reader = open_recording(self._path)
+        try:
+            found = self._reader.encoded(position)
+        except IndexError:
+            raise RecordingError(f"{self._path} has no frame at position {position}") from None
+        return replace(found, series_id=self._series_id, index=index, time_s=time_s, pose=pose)
+
+    def rest(self) -> None:
+        """The series is complete and its turn has not come: it lets go of the file, and of the frames that are in it.
+
+        Any number of series may wait like this. Nothing can be taken any more.
+        """
+        for waiting in self._queue:
+            if waiting.frame is not None and waiting.position >= 0:
+                self._in_memory -= 1
+                self._bytes_in_memory -= len(waiting.frame.blob)
+                waiting.frame = None
+        self._close_recorder()
 
     def idle(self) -> None:
         """Called while no frame comes: what was recorded is handed to the operating system in good time."""
@@ -154,6 +185,12 @@ class Keeper:
 
     def close(self) -> None:
         """Close the recording; nothing can be handed out from it any more."""
+        self._closed = True
+        self._close_recorder()
+        if self._reader is not None:
+            self._reader.close()
+
+    def _close_recorder(self) -> None:
         recorder, self._recorder = self._recorder, None
         if recorder is not None:
             try:
@@ -195,8 +232,11 @@ class Keeper:
     def _fail(self, error: RecordingError) -> None:
         if not self._failed:
             self._failed = True
+            if isinstance(error, RecordingGoneError):
+                self.unrecorded[REMOVED] += self.recorded
+                self.recorded = 0
             self._warn(f"the recording has ended: {error}")
 
     def _warn(self, words: str) -> None:
         if len(self.warnings) < _MOST_WARNINGS:
-            self.warnings.append(words)
+            self.warnings.append(printable(words, _LONGEST_WARNING))

@@ -7,9 +7,8 @@ NXmx (NeXus), as far as a stream tells what belongs there, with a CRC-32 of ever
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,9 +23,10 @@ from numpy.typing import NDArray
 from .checksum import crc32
 from .compression import default_block_bytes
 from .encoded import EncodedFrame, encode_frame
-from .errors import RecordingError
+from .errors import RecordingError, RecordingGoneError
 from .frame import Frame, Quaternion, SeriesStart
 from .hdf5 import BITSHUFFLE_FILTER, LZ4_FILTER, OWN_DATASET, as_pose, chunk_algorithm
+from .nxmx import attributes, lay_out
 from .repair import repair_recording
 from .writeout import STEP_BYTES, WriteOut
 
@@ -50,7 +50,7 @@ class Recorder:
     resume : go on with the file of a process that was killed, after the last frame that is whole with its numbers.
     flush_every_s : how much of the stream a killed process may lose.
     reserve_bytes : what is left free on the disk.
-    free_bytes : says how much is free in a folder.
+    free_bytes : says how much is free in a folder; ``None``: the file system does, wherever the file is by now.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Recorder:
         resume: bool = False,
         flush_every_s: float = 1.0,
         reserve_bytes: int = RESERVE_BYTES,
-        free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
+        free_bytes: Callable[[Path], int] | None = None,
     ) -> None:
         self.path = Path(path)
         self.start = start
@@ -119,7 +119,7 @@ class Recorder:
                 self._length = self.frames + 1
                 self._data.id.set_extent((self._length, *encoded.shape))
             self._data.id.write_direct_chunk((self.frames, 0, 0), encoded.blob)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise RecordingError(f"cannot write {self.path}: {_short(error)}") from None
         self.frames += 1
         columns = self._columns
@@ -143,16 +143,14 @@ class Recorder:
         ------
         RecordingError : there is none at this position, or the disk fails.
         """
-        if self._data is None or not 0 <= position < self.frames:
+        if self._data is None or self._form is None or not 0 <= position < self.frames:
             raise RecordingError(f"{self.path} has no frame at position {position}")
         try:
             _, blob = self._data.id.read_direct_chunk((position, 0, 0))
         except (OSError, RuntimeError, ValueError) as error:
             raise RecordingError(f"cannot read {self.path}: {_short(error)}") from None
-        height, width = self._data.shape[1:]
-        return EncodedFrame(
-            self.start.series_id, index, time_s, (height, width), self._data.dtype, self._algorithm, blob, pose=pose
-        )
+        shape, dtype = self._form
+        return EncodedFrame(self.start.series_id, index, time_s, shape, dtype, self._algorithm, blob, pose=pose)
 
     def flush(self) -> None:
         """Hand everything to the operating system: a process killed after this loses nothing written before it.
@@ -160,11 +158,13 @@ class Recorder:
         Raises
         ------
         RecordingError : the disk fails.
+        RecordingGoneError : somebody has removed the file.
         """
         self._last_flush = time.monotonic()
         self._unwatched = _LOOK_EVERY_BYTES
         if self._data is None:
             return
+        self._look_after_it()
         try:
             for name, values in self._columns.items():
                 self._append(name, values)
@@ -189,13 +189,23 @@ class Recorder:
         if not self.full and self._unwatched < _LOOK_EVERY_BYTES:
             return True
         self._unwatched = 0
+        self._look_after_it()
         try:
-            free = self._free_bytes(self.path.parent)
+            free = self._free() if self._free_bytes is None else self._free_bytes(self.path.parent)
         except OSError as error:
             raise RecordingError(f"cannot write {self.path}: {_short(error)}") from None
         # Twice the reserve to go on, so that the file does not become a row of single frames.
         self.full = free < size + self._reserve_bytes * (2 if self.full else 1)
         return not self.full
+
+    def _free(self) -> int:
+        disk = os.fstatvfs(self._file.id.get_vfd_handle())
+        return disk.f_bavail * disk.f_frsize
+
+    def _look_after_it(self) -> None:
+        """A file that was removed while it is open can be written to for ever, and nobody will ever read it."""
+        if os.fstat(self._file.id.get_vfd_handle()).st_nlink == 0:
+            raise RecordingGoneError(f"{self.path} was removed while it was written, and the frames in it with it")
 
     def close(self) -> None:
         """Flush and close. A recording without frames has no dataset.
@@ -255,7 +265,7 @@ class Recorder:
         values: tuple[int, ...] = (0,)
         if self._algorithm == "bslz4":
             number, values = BITSHUFFLE_FILTER, (default_block_bytes(element_size) // element_size, 2)
-        group = self._layout()
+        group = lay_out(self._file, self.start)
         data = group.create_dataset(
             "data",
             shape=(0, *first.shape),
@@ -265,7 +275,7 @@ class Recorder:
             compression=number,
             compression_opts=values,
         )
-        for name, value in _attributes(self.start).items():
+        for name, value in attributes(self.start).items():
             data.attrs[name] = value
         for name, dtype in _COLUMNS.items():
             group.create_dataset(name, shape=(0,), maxshape=(None,), chunks=(_COLUMN_CHUNK,), dtype=dtype)
@@ -312,34 +322,6 @@ class Recorder:
             return []
         return [as_pose(row) for row in self._file[f"entry/data/{_POSE}"][: self._numbered]]
 
-    def _layout(self) -> h5py.Group:
-        """The groups and fields of NXmx; returns the one for the frames."""
-        classes = {
-            "entry": "NXentry",
-            "entry/data": "NXdata",
-            "entry/sample": "NXsample",
-            "entry/instrument": "NXinstrument",
-            "entry/instrument/beam": "NXbeam",
-            "entry/instrument/detector": "NXdetector",
-        }
-        for name, kind in classes.items():
-            self._file.create_group(name).attrs["NX_class"] = kind
-        self._file.attrs["NX_class"], self._file.attrs["default"] = "NXroot", "entry"
-        self._file["entry"].attrs["default"] = "data"
-        self._file["entry/definition"] = "NXmx"
-        self._file["entry/sample/name"] = "unknown"
-        for name, (value, units) in _fields(self.start).items():
-            self._file[name] = value
-            if units:
-                self._file[name].attrs["units"] = units
-        for name, table in (("pixel_mask", self.start.pixel_mask), ("flatfield", self.start.flatfield)):
-            if table is not None:
-                self._file.create_dataset(f"entry/instrument/detector/{name}", data=table, compression="gzip")
-        self._file["entry/instrument/detector/data"] = h5py.SoftLink("/entry/data/data")
-        group = self._file["entry/data"]
-        group.attrs["signal"], group.attrs["axes"] = "data", [".", ".", "."]
-        return group
-
     def _append(self, name: str, values: list[Any]) -> None:
         if values:
             column = self._file[f"entry/data/{name}"]
@@ -348,38 +330,6 @@ class Recorder:
             column[self._numbered : end] = values
             column.flush()
             values.clear()
-
-
-def _fields(start: SeriesStart) -> dict[str, tuple[Any, str]]:
-    """NXmx fields that the stream told: name: (value, units)."""
-    detector, beam = "entry/instrument/detector/", "entry/instrument/beam/"
-    fields: dict[str, tuple[Any, str]] = {
-        detector + "description": (start.detector, ""),
-        detector + "frame_time": (start.frame_time_s, "s"),
-        detector + "flatfield_applied": (start.flatfield_applied, ""),
-    }
-    if start.voltage_kV:
-        volts = start.voltage_kV * 1e3
-        wavelength_A = 12.264259 / (volts * (1 + 0.97846e-6 * volts)) ** 0.5  # electrons, relativistic
-        fields[beam + "incident_wavelength"] = (wavelength_A, "angstrom")
-        fields[beam + "incident_energy"] = (volts, "eV")
-    if start.user_data:
-        fields[detector + "user_data"] = (json.dumps(dict(start.user_data), default=str), "")
-    return {name: field for name, field in fields.items() if field[0] not in (None, "")}
-
-
-def _attributes(start: SeriesStart) -> dict[str, Any]:
-    said = {
-        "series_id": start.series_id,
-        "unique_id": start.unique_id,
-        "announced_images": start.number_of_images,
-        "detector": start.detector,
-        "frame_time_s": start.frame_time_s,
-        "pixel_size_A": start.pixel_size_A,
-        "dose_e_per_A2_per_frame": start.dose_e_per_A2,
-        "voltage_kV": start.voltage_kV,
-    }
-    return {name: value for name, value in said.items() if value not in (None, "")}
 
 
 def _short(error: Exception) -> str:

@@ -12,12 +12,14 @@ import numpy as np
 
 from .encoded import EncodedFrame
 from .frame import SeriesEnd, SeriesStart
+from .words import printable
 
 WireEvent = SeriesStart | EncodedFrame | SeriesEnd
 
-_IMPLAUSIBLE_GAP = 1_000_000  # a jump this large is a damaged number, not a loss
+_IMPLAUSIBLE_GAP = 1_000_000  # a single jump this large is a damaged number, not a loss
 _STRIDE_SAMPLES = 8
 _MAX_WARNINGS = 16
+_LONGEST_WARNING = 300  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,13 @@ class SeriesTracker:
     _ended: SeriesStart | None = None
     _ended_reason: str = ""
     _next_index: int = 0
+    _doubted: int = -2  # number of the newest frame that was too far ahead
     _shape: tuple[int, int] | None = None
     _dtype: np.dtype[Any] | None = None
     _steps: deque[int] = field(default_factory=lambda: deque(maxlen=_STRIDE_SAMPLES))
     _stride_told: int = 0
     _told_shape: bool = False
+    _told_stale: bool = False
 
     def feed(self, event: WireEvent) -> list[WireEvent]:
         """Take one event from the wire, return what has to be delivered, in order."""
@@ -106,7 +110,7 @@ class SeriesTracker:
     def warn(self, text: str) -> None:
         """Keep a line for the operator; the list is bounded, the first ones matter most."""
         if len(self.warnings) < _MAX_WARNINGS:
-            self.warnings.append(text)
+            self.warnings.append(printable(text, _LONGEST_WARNING))
 
     def _feed_frame(self, frame: EncodedFrame) -> list[WireEvent]:
         before: list[WireEvent] | None = []
@@ -126,8 +130,10 @@ class SeriesTracker:
         gap = frame.index - self._next_index
         if gap < 0:
             return "image number repeated or out of order"
-        if gap > _IMPLAUSIBLE_GAP:
+        if gap > _IMPLAUSIBLE_GAP and frame.index != self._doubted + 1:
+            self._doubted = frame.index  # the next one in a row confirms it
             return "implausible image number"
+        gap -= gap > _IMPLAUSIBLE_GAP  # the one that was doubted did come
         self.missing += gap
         self._steps.append(gap + 1)
         self._look_for_theft()
@@ -152,6 +158,7 @@ class SeriesTracker:
         """A frame without a start of its own: we came late, or the start was lost. None: the frame is a stale one."""
         if self.current is not None:
             if frame.series_id < self.current.series_id:
+                self._tell_stale(frame)
                 return None
         elif self._ended is not None:
             if frame.series_id < self._ended.series_id:
@@ -171,14 +178,23 @@ class SeriesTracker:
         self._next_index = frame.index
         return before
 
+    def _tell_stale(self, frame: EncodedFrame) -> None:
+        if self.current is not None and not self._told_stale:
+            self._told_stale = True
+            self.warn(
+                f"frames of series {frame.series_id} come after series {self.current.series_id} has begun, and are "
+                "rejected: if the detector was switched off, arm it again"
+            )
+
     def _open(self, start: SeriesStart) -> SeriesStart:
         self.current = start
         self._next_index = 0
+        self._doubted = -2
         self._shape = (start.height, start.width) if start.height and start.width else None
         self._dtype = None  # the arrays know better than the header
         self._steps.clear()
         self._stride_told = 0
-        self._told_shape = False
+        self._told_shape = self._told_stale = False
         return start
 
     def _close(self, reason: str) -> list[WireEvent]:

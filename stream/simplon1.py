@@ -17,10 +17,11 @@ from typing import Any, Final
 import numpy as np
 
 from .compression import HEADER_BYTES, Buffer, default_block_bytes
-from .encoded import LZ4_BLOCK, EncodedFrame, check_geometry
+from .encoded import LZ4_BLOCK, EncodedFrame, check_geometry, read_detector_table
 from .errors import WireError
 from .frame import SeriesEnd, SeriesStart
 from .series import WireEvent
+from .words import printable
 
 _TYPES: Final = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32", "float64")
 _ENCODING: Final = re.compile(r"(?:(bs(8|16|32|64)-)?(lz4))?([<>])?")
@@ -144,7 +145,7 @@ def _read_start(header: Mapping[str, Any], parts: Sequence[Buffer]) -> SeriesSta
         number_of_images=_expected(config),
         frame_time_s=_positive(config.get("frame_time")),
         voltage_kV=energy_eV / 1000 if energy_eV is not None and energy_eV >= 20_000 else None,
-        detector=str(config.get("description", ""))[:200],
+        detector=printable(str(config.get("description", ""))),
         pixel_mask=tables.get("dpixelmask"),
         flatfield=tables.get("dflatfield"),
         flatfield_applied=config.get("flatfield_correction_applied") in (True, 1),
@@ -166,8 +167,8 @@ def _read_tables(parts: Sequence[Buffer]) -> dict[str, Any]:
         name = str(head.get("htype", "")).partition("-")[0]
         if name in ("dpixelmask", "dflatfield"):
             shape, dtype = _shape(head), _dtype(head)
-            data = EncodedFrame(0, 0, math.nan, shape, dtype, "none", blob).decode().data
-            tables[name] = data.astype(np.uint32 if name == "dpixelmask" else np.float32)
+            image = EncodedFrame(0, 0, math.nan, shape, dtype, "none", blob)
+            tables[name] = read_detector_table(image, np.uint32 if name == "dpixelmask" else np.float32)
     return tables
 
 

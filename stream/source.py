@@ -114,7 +114,7 @@ class PullSource:
         self._dectris = dectris2.Decoder(channel)
         self._simplon = simplon1.Decoder()
         self._karabo = karabo.Decoder()
-        self._messages = self._malformed = self._unknown = self._unusable = 0
+        self._messages = self._malformed = self._told_malformed = self._unknown = self._unusable = 0
         self._dropped: Counter[str] = Counter()
         prepare()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -318,7 +318,8 @@ class PullSource:
 
     def _count_malformed(self, parts: list[memoryview], problem: WireError) -> None:
         self._malformed += 1
-        if self._malformed <= _TOLD_MALFORMED:
+        self._told_malformed += 1
+        if self._told_malformed <= _TOLD_MALFORMED:
             size = sum(part.nbytes for part in parts)
             self._tracker.warn(f"message {self._messages} ({size} bytes) cannot be read: {problem}")
 
@@ -327,6 +328,7 @@ class PullSource:
         for event in events:
             if isinstance(event, SeriesEnd):
                 self._tallies.append(self._tracker.at_end)
+                self._told_malformed = 0  # of each series the first few are named
         return events
 
     def _decode_message(self, parts: list[memoryview]) -> list[WireEvent] | WireError | None:

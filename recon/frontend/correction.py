@@ -103,6 +103,19 @@ class Corrector:
         return float(mean)
 
 
+def good_pixels(table: NDArray[Any], name: str) -> NDArray[np.bool_]:
+    """Where a table of dark or gain can be used: (rows, columns) bool.
+
+    Parameters
+    ----------
+    table : (rows, columns) of any real type.
+    name : ``"dark"`` (finite) or ``"gain"`` (finite and positive).
+    """
+    values = np.asarray(table, np.float32)
+    good: NDArray[np.bool_] = np.isfinite(values)
+    return good if name == "dark" else good & (values > 0)
+
+
 def _fitting(table: NDArray[Any], shape: tuple[int, int], name: str) -> NDArray[Any]:
     if table.shape != shape:
         size = " x ".join(str(side) for side in table.shape)
@@ -117,7 +130,7 @@ def _table(
     if table is None:
         return np.zeros((0, 0), np.float32)
     values = np.array(_fitting(table, shape, name), np.float32)
-    bad |= ~np.isfinite(values) if name == "dark" else ~(np.isfinite(values) & (values > 0))
+    bad |= ~good_pixels(values, name)
     values[bad] = 0
     return values
 

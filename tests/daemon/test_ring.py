@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tumble.daemon.errors import TumbleError
-from tumble.daemon.ring import MAX_SLOTS, MOUNT, PREFIX, FrameRing, sweep
+from tumble.daemon.ring import MAILBOX_BYTES, MAX_SLOTS, MOUNT, PREFIX, FrameRing, sweep
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_what_killed_daemons_left_is_freed(rings):
 
 def test_books_that_do_not_fit_are_refused(rings):
     with pytest.raises(ValueError, match="do not fit"):
-        rings[0].post({"words": "x" * 20000})
+        rings[0].post({"words": "x" * MAILBOX_BYTES})
 
 
 def test_a_frame_that_does_not_fit_says_what_to_do(rings):

@@ -145,6 +145,16 @@ def test_channels():
         dectris2.decode(payload, "difference")
 
 
+def test_names_of_channels_make_no_long_lines():
+    message = cbor2.dumps(
+        {"type": "image", "series_id": 1, "image_id": 0, "data": {"\n" * 20_000 + str(i): 0 for i in range(9)}}
+    )
+    with pytest.raises(WireError, match="to one of these") as caught:
+        dectris2.decode(message, "threshold_1")
+    assert len(str(caught.value)) < 500
+    assert "\n" not in str(caught.value)
+
+
 def test_start_survives_the_round_trip():
     mask = np.zeros((6, 8), np.uint32)
     mask[2, 3] = 8
@@ -173,6 +183,35 @@ def test_start_survives_the_round_trip():
     assert back.user_data["sample"] == "Pt"
     assert back.user_data["tumble"]["operator"] == "someone"
     assert type(back.user_data) is type(back.user_data["tumble"]) is dict  # it goes to other processes
+
+
+def test_texts_of_a_start_can_go_into_a_file_and_onto_a_terminal():
+    message = cbor2.dumps(
+        {"type": "start", "series_id": 1, "series_unique_id": "a\0b", "detector_description": "\x1b[2J\nx" + "y" * 999}
+    )
+    start = dectris2.decode(message)
+    assert (start.unique_id, start.detector) == ("a?b", "?[2J?x" + "y" * 194)
+
+
+@pytest.mark.parametrize("name", ["pixel_mask", "flatfield"])
+def test_a_table_larger_than_any_detector_is_refused_before_it_is_made(name):
+    elements = cbor2.CBORTag(56500, ["lz4", 1, b"\0" * (1 << 22)])  # could hold a gigabyte
+    array = cbor2.CBORTag(40, [[1 << 14, 1 << 14], cbor2.CBORTag(64, elements)])
+    message = cbor2.dumps({"type": "start", "series_id": 1, name: {"a": array}})
+    tracemalloc.start()
+    with pytest.raises(CompressionError, match="16384 x 16384 pixels is larger than any detector"):
+        dectris2.decode(message)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+def test_tables_of_odd_values_are_taken_as_they_are():
+    array = cbor2.CBORTag(40, [[1, 3], cbor2.CBORTag(86, np.array([math.nan, 1e300, -1.0]).tobytes())])
+    start = dectris2.decode(
+        cbor2.dumps({"type": "start", "series_id": 1, "pixel_mask": {"a": array}, "flatfield": {"a": array}})
+    )
+    assert start.pixel_mask.dtype == np.uint32
+    np.testing.assert_array_equal(start.flatfield, np.array([[math.nan, math.inf, -1.0]], np.float32))
 
 
 def test_what_a_start_does_not_say_is_none():

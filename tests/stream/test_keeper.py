@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from tumble.stream import keeper as keeper_module
 from tumble.stream.encoded import EncodedFrame, encode_frame
 from tumble.stream.errors import RecordingError
 from tumble.stream.frame import Frame, SeriesEnd, SeriesStart
-from tumble.stream.keeper import DISK_FAILED, DISK_FULL, Keeper
+from tumble.stream.keeper import DISK_FAILED, DISK_FULL, REMOVED, Keeper
 from tumble.stream.publisher import Publisher
 from tumble.stream.readers import open_recording
 from tumble.stream.recorder import Recorder
@@ -25,9 +27,9 @@ def frame(index: int) -> EncodedFrame:
     return encode_frame(Frame(1, index, PIXELS + index, index * 0.5), "bslz4")
 
 
-def ready(path, **named) -> Keeper:
+def ready(path, series: int = 1, **named) -> Keeper:
     keeper = Keeper(path, **named)
-    keeper.begin(SeriesStart(1))
+    keeper.begin(SeriesStart(series))
     return keeper
 
 
@@ -108,6 +110,43 @@ def test_a_disk_that_fails_ends_the_recording_and_not_the_rest(tmp_path, monkeyp
     keeper.close()
     assert (keeper.recorded, dict(keeper.unrecorded)) == (10, {DISK_FAILED: 5})
     assert keeper.warnings == ["the recording has ended: cannot write a.h5: Input/output error"]
+
+
+def test_a_recording_that_is_removed_counts_as_never_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(keeper_module, "Recorder", lambda path, start: Recorder(path, start, flush_every_s=0))
+    keeper = ready(tmp_path / "a.h5", room_frames=2)
+    for index in range(10):
+        assert keeper.take(frame(index), 0.0)
+    (tmp_path / "a.h5").unlink()
+    keeper.take(frame(10), 0.0)
+    assert [keeper.pop()[0].index for _ in range(10)] == list(range(10))  # as long as it is open
+    keeper.close()
+    assert (keeper.recorded, dict(keeper.unrecorded)) == (0, {REMOVED: 10, DISK_FAILED: 1})
+    (words,) = keeper.warnings
+    assert words.startswith("the recording has ended: ")
+    assert "was removed while it was written" in words
+
+
+def test_a_series_that_waits_for_its_turn_holds_neither_memory_nor_files(tmp_path):
+    keeper = ready(tmp_path / "a.h5", 7, room_frames=4)
+    for index in range(9):
+        keeper.take(replace(frame(index), series_id=7), 100.0 + index)
+    keeper.rest()
+    assert keeper._in_memory == keeper._bytes_in_memory == 0
+    with h5py.File(tmp_path / "a.h5") as file:  # complete and closed
+        assert len(file["entry/data/image_id"]) == 9
+    for index in range(9):
+        back, arrived_s = keeper.pop()
+        assert (back.index, back.time_s, back.series_id, arrived_s) == (index, index * 0.5, 7, 100.0 + index)
+        np.testing.assert_array_equal(back.decode().data, PIXELS + index)
+    keeper.close()
+    keeper = ready(tmp_path / "b.h5", room_frames=1)
+    for index in range(2):
+        keeper.take(frame(index), 0.0)
+    keeper.rest()
+    (tmp_path / "b.h5").unlink()
+    with pytest.raises(RecordingError, match="no such file"):
+        keeper.pop()
 
 
 def test_a_slow_disk_slows_the_sender_down_and_loses_nothing(tmp_path, monkeypatch):

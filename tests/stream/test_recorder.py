@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 from tumble.stream.compression import compress
 from tumble.stream.encoded import EncodedFrame, encode_frame
-from tumble.stream.errors import RecordingError
+from tumble.stream.errors import RecordingError, RecordingGoneError
 from tumble.stream.frame import Frame, SeriesStart
 from tumble.stream.readers import open_recording
 from tumble.stream.recorder import Recorder
@@ -287,6 +288,36 @@ def test_a_full_disk_pauses_the_recording(tmp_path):
     with open_recording(tmp_path / "a.h5") as recording:
         assert [recording.index(position) for position in range(len(recording))] == [0, 3]
         np.testing.assert_array_equal(recording.frame(1).data, PIXELS + 3)
+
+
+def test_a_recording_that_is_removed_while_it_is_written_is_missed(tmp_path):
+    folder = tmp_path / "session"
+    folder.mkdir()
+    recorder = Recorder(folder / "a.h5", START, flush_every_s=0.0)
+    assert recorder.write(encoded(0))
+    shutil.rmtree(folder)
+    with pytest.raises(RecordingGoneError, match="was removed while it was written"):
+        recorder.write(encoded(1))
+    with pytest.raises(RecordingGoneError):
+        recorder.close()
+
+
+def test_a_recording_whose_folder_is_renamed_goes_on(tmp_path):
+    folder = tmp_path / "session"
+    folder.mkdir()
+    with Recorder(folder / "a.h5", START, flush_every_s=0.0) as recorder:
+        assert recorder.write(encoded(0))
+        folder.rename(tmp_path / "elsewhere")
+        assert recorder.write(encoded(1))
+    with open_recording(tmp_path / "elsewhere" / "a.h5") as recording:
+        assert len(recording) == 2
+
+
+def test_a_start_that_cannot_be_written_down_is_an_error_of_the_recording(tmp_path):
+    recorder = Recorder(tmp_path / "a.h5", SeriesStart(1, "a\0b"))
+    with pytest.raises(RecordingError, match="cannot write"):
+        recorder.write(encoded(0))
+    recorder.close()
 
 
 FILLS_UP = """

@@ -63,6 +63,20 @@ def test_an_implausible_number_does_not_end_the_series():
     assert tracker.missing == 0
 
 
+def test_a_jump_that_goes_on_is_a_loss():
+    """A connection that was broken for longer than a million frames: what comes then is the series all the same."""
+    tracker = SeriesTracker()
+    far = 2_000_000
+    assert feed(tracker, start(), frame(0), frame(far), frame(far + 1), frame(far + 2)) == [
+        "s1", "f1:0", f"f1:{far + 1}", f"f1:{far + 2}"
+    ]  # fmt: skip
+    assert tracker.rejected == {"implausible image number": 1}
+    assert (tracker.received, tracker.missing) == (4, far - 1)
+    feed(tracker, frame(2 * far + 10), frame(3 * far), frame(far + 3))  # single ones do not
+    assert (tracker.received, tracker.missing) == (7, far - 1)
+    assert tracker.rejected == {"implausible image number": 3}
+
+
 def test_second_end_is_ignored():
     tracker = SeriesTracker()
     assert feed(tracker, SeriesEnd(9), start(), SeriesEnd(1), SeriesEnd(1)) == ["s1", "e1:end"]
@@ -99,6 +113,21 @@ def test_stale_frames_of_older_series_are_rejected():
     assert feed(tracker, frame(1, 4), SeriesEnd(4), SeriesEnd(5), frame(1, 5), frame(9, 4)) == ["e5:end"]
     assert tracker.rejected == {"of a series that is over": 3}
     assert tracker.ignored == 1
+
+
+def test_a_detector_that_counts_from_one_again_without_a_start_is_named_once():
+    tracker = SeriesTracker()
+    feed(tracker, start(57), frame(0, 57), *(frame(index, 1) for index in range(5)), frame(1, 57))
+    assert tracker.rejected == {"of a series that is over": 5}
+    (words,) = tracker.warnings
+    assert "frames of series 1 come after series 57 has begun, and are rejected" in words
+    assert "arm it again" in words
+
+
+def test_what_is_kept_for_the_operator_is_a_line_of_bounded_length():
+    tracker = SeriesTracker()
+    tracker.warn("\x1b[2J\n\0\ud800" + "x" * 10_000)
+    assert tracker.warnings == ["?[2J???" + "x" * 293]
 
 
 def test_a_pause_that_was_taken_for_the_end():

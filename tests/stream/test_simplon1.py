@@ -172,3 +172,9 @@ def test_hostile_messages_are_refused(parts):
 def test_random_bytes(parts):
     with contextlib.suppress(WireError):
         simplon1.Decoder().decode([b"{" + parts[0], *parts[1:]])
+
+
+def test_texts_of_a_start_can_go_into_a_file_and_onto_a_terminal():
+    parts = [b'{"htype": "dheader-1.0", "series": 1}', b'{"description": "\\ud800\\u0000\\u001b[2J"}']
+    (start,) = simplon1.Decoder().decode(parts)
+    assert start.detector == "???[2J"

@@ -149,6 +149,15 @@ def test_hostile_messages_are_counted_and_survived(sender):
         assert all("cannot be read" in text and "\n" not in text for text in counters.warnings)
 
 
+def test_of_each_series_the_first_messages_that_cannot_be_read_are_named(sender):
+    with PullSource(sender.uri, encoded=True) as source:
+        for series in (1, 2):
+            sender.send(*[b"\xff" * 5] * 5, *whole(2, series))
+            until_end(source)
+            assert sum("cannot be read" in text for text in source.ended.warnings) == 3
+        assert source.counters.malformed == 10
+
+
 def test_damaged_payloads_are_rejected_and_counted(sender):
     fine = [dectris2.encode(Frame(1, 100, hostile.PIXELS, 0.0)), dectris2.encode(SeriesEnd(1))]
     wrong_shape = 1
