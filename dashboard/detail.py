@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from rich.style import Style
+
 from ..daemon.snapshot import ParticleView, Snapshot
-from .block import Block, Part, beside, block, clean, cut, fit, row
+from .block import Block, beside, block, clean, cut, fit, row
+from .facts import VOID
 from .look import DIM, NULL, WARN, Look
 from .mapslice import map_slice
-from .panels import LOOK, titled
+from .panels import LOOK, awaited, titled
 from .plot import Fan, Plot, draw
 from .sphere import sphere, summary
 from .words import angstrom, arrow, percent, short, trend, until
@@ -40,18 +43,28 @@ def views_panel(particle: ParticleView, width: int, height: int, look: Look = LO
     if not particle.coverage:
         return _empty(f"{_name(particle)} views", "no views yet", width, height, look)
     known = summary(particle.coverage)
-    share = percent(known.seen, known.cells)
-    wide = width >= len("seen from 100% of sides")
-    words: list[Part] = [f"seen from {share} of sides" if wide else f"{share} of sides seen"]
-    if known.missing and known.gap_deg >= 5:
-        words += ["  ", (f"gap {known.gap_deg:.0f} deg", WARN if known.gap_deg > 15 else NULL)]
-    text = sum(len(part if isinstance(part, str) else part[0]) for part in words)
-    if text > width:
-        words = words[:1]
-        text = len(words[0] if isinstance(words[0], str) else words[0][0])
+    gap = f"  gap {known.gap_deg:.0f} deg" if known.missing and known.gap_deg >= 5 else ""
+    words = _measured(particle, percent(known.seen, known.cells), width)
+    text = sum(len(part) for part, _ in words)
+    if text + len(gap) <= width:
+        words.append((gap, WARN if known.gap_deg > 15 else NULL))
+        text += len(gap)
     caption = fit(block(text, [row(text, *words)]), width, 1, centre=True)
     picture = sphere(particle.coverage, width, max(1, height - 2), look)
     return fit(titled(f"{_name(particle)} views", Block(width, picture.lines + caption.lines), look), width, height)
+
+
+def _measured(particle: ParticleView, sides: str, width: int) -> list[tuple[str, Style]]:
+    """How much of the map's directions was measured, which decides, and from how many sides, as far as that fits."""
+    empty = particle.metrics.get("empty_fraction")
+    if empty is None:
+        wide = f"seen from {sides} of sides"
+        return [(wide if len(wide) <= width else f"{sides} of sides seen", NULL)]
+    first = (f"map {percent(round(1e6 * (1 - empty)), 1_000_000)} measured", WARN if empty > VOID else NULL)
+    for rest in (f", seen from {sides} of sides", f", {sides} of sides"):
+        if len(first[0]) + len(rest) <= width:
+            return [first, (rest, NULL)]
+    return [first]
 
 
 def fsc_panel(particle: ParticleView, width: int, height: int, look: Look = LOOK) -> Block:
@@ -132,7 +145,9 @@ def trend_panel(particle: ParticleView, width: int, height: int, look: Look = LO
 def _fan(particle: ParticleView, newest: tuple[float, float], rate_hz: float) -> Fan | None:
     """Where the forecast leads: from the newest map to the target, at the earliest and at the latest."""
     target, low, high = particle.target_A, particle.forecast_low_s, particle.forecast_high_s
-    if target is None or low is None or rate_hz <= 0 or particle.resolution_A is None or target >= newest[1]:
+    if target is None or not awaited(particle) or low is None or rate_hz <= 0:
+        return None
+    if particle.resolution_A is None or target >= newest[1]:
         return None
     pace = rate_hz * (particle.frames_used / particle.frames_seen if particle.frames_seen else 1.0)
     latest = newest[0] + pace * high if high is not None else math.inf

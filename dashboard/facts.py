@@ -9,7 +9,7 @@ from rich.style import Style
 from ..daemon.snapshot import ParticleView
 from .block import Block, Part, block, clean, fit, flow, row, wrap
 from .look import BAD, BOLD, DIM, GOOD, NULL, WARN, Look
-from .panels import LOOK, milliseconds, style_of, titled, word_of
+from .panels import LOOK, awaited, milliseconds, style_of, titled, word_of
 from .tilts import tilt_lines
 from .words import about, angstrom, arrow, count, lattice_kind, reasons, seconds, short, trend, until
 
@@ -64,13 +64,13 @@ def _judgement(particle: ParticleView, look: Look) -> list[Entry]:
     entries: list[Entry] = []
     if particle.verdict:
         said = word_of(particle)
-        below = _forecast(particle, look) if particle.target_A is not None else ""
+        below = _forecast(particle, look) if awaited(particle) else ""
         why = "; ".join(words for words in _why(particle) if not below.endswith(words))
         text = f"{clean(said)}: {why}" if why else clean(said)
         entries.append(("verdict", (text, style_of(said))))
     if particle.trusted is not None or particle.trust_reasons:
         entries.append(("map", trust(particle)))
-    if particle.target_A is not None and particle.state != "EXCLUDED" and not particle.tilts:
+    if awaited(particle):
         entries.append(("forecast", _forecast(particle, look)))
     return entries
 
@@ -122,7 +122,7 @@ def essentials(particle: ParticleView, width: int, height: int = 2, look: Look =
     parts: list[tuple[str, Style]] = []
     if particle.verdict:
         parts.append((clean(word_of(particle)), style_of(word_of(particle))))
-        if particle.target_A is not None and particle.state != "EXCLUDED" and not particle.tilts:
+        if awaited(particle):
             when = until(particle.forecast_low_s, particle.forecast_high_s)
             parts += [(f"{wanted(particle, look)} {when}", NULL)] if when else []
         parts += [trust(particle)] if particle.trusted is False else []
@@ -143,7 +143,7 @@ def _why(particle: ParticleView) -> list[str]:
     if particle.state == "EXCLUDED":
         return []
     said = [clean(words) for words in particle.verdict_reasons]
-    if particle.target_A is not None and particle.forecast_low_s is not None:
+    if awaited(particle) and particle.forecast_low_s is not None:
         said = [words for words in said if not words.startswith("target ")]
     return [words for words in said if particle.trusted is not False or not words.startswith("the map is not trusted")]
 

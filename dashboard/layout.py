@@ -166,11 +166,11 @@ Verdict CONTINUE  ENOUGH target reached, map trusted   PLATEAU more of the same
        will not help   STARVED too few fresh views   CHANGING   SEARCHING
        "! doubt": there is evidence that the map is wrong.
 Views  Hemisphere of directions of view; blank: never seen; denser: more often.
+       "measured": of the map's directions; one view measures all across it.
        "gap": radius of the widest patch without a view.
 FSC    Agreement of the half maps; dotted: 0.143. A void does not lower it.
 Resolution against frames used, lower is better; dotted: the target; the fan
-       leads to it. One view measures all directions across it, so a map is
-       whole long before the crystal was seen from all sides.
+       leads to it.
 Map    The brightest density within the layer of atoms about the centre.
 Stream received = used + rejected + dropped + in flight, always. Missing were
        lost before they came here. Lag: age of the newest frame worked in;

@@ -17,6 +17,7 @@ LAG_LIMIT_S = 2.0  # beyond this the operator looks at the past
 REMARKS = 112  # cells from which there is a column for them
 LOG_LINES = 3  # that one line of the log may take
 _PHASES = {"WAITING": WARN, "RUNNING": GOOD, "FINISHING": WARN, "DONE": GOOD, "FAILED": BAD}
+_OVER = ("DONE", "FAILED", "LOST", "EXCLUDED")
 DISK_LIMIT_MiB = 10 * 1024  # a minute or so of a fast detector
 _STATES = {
     "MAPPING": GOOD, "DONE": GOOD, "FAILED": BAD, "LOST": BAD, "INDEXING": WARN, "COLLECTING": WARN,
@@ -273,6 +274,12 @@ def word_of(particle: ParticleView) -> str:
     )
 
 
+def awaited(particle: ParticleView) -> bool:
+    """Whether the target is still waited for, so that a forecast means something."""
+    over = word_of(particle) == "ENOUGH" or particle.state in _OVER
+    return particle.target_A is not None and not over and not particle.tilts
+
+
 def style_of(word: str) -> Style:
     """How a state or a verdict is coloured."""
     return _STATES.get(word, BOLD)
@@ -328,7 +335,8 @@ def _overview_line(particle: ParticleView, width: int, look: Look, chosen: bool)
         turn = "-" if particle.step_deg is None else f"{particle.step_deg:.1f} deg"
         parts.append(f" {turn:>9}  ")
     if width >= 140:
-        parts.append(f"{span(particle.forecast_low_s, particle.forecast_high_s) or '-':>16}  ")
+        when = span(particle.forecast_low_s, particle.forecast_high_s) if awaited(particle) else ""
+        parts.append(f"{when or '-':>16}  ")
     if width >= REMARKS:
         parts.append(cut(remark(particle), width - (97 if width < 140 else 115), look.ellipsis))
     return row(width, *parts)

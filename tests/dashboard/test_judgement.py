@@ -222,6 +222,26 @@ def test_what_is_waited_for_where_the_halves_cross_at_the_target_already(fakes: 
         assert "from all sides" not in text(facts(other, 80, 20))
 
 
+def test_what_has_enough_or_is_over_has_no_forecast(fakes: ModuleType) -> None:
+    view = fakes.particle(1, 6000)
+    shown = fakes.snapshot(12.0, 1)
+    for over in (replace(view, verdict="ENOUGH"), replace(view, state="DONE"), replace(view, state="LOST")):
+        for width, height in ((80, 24), (120, 36), (160, 48)):
+            screened = text(screen(replace(shown, particles=(over,)), width, height, ASCII))
+            assert "6 s to 17 s" in text(screen(replace(shown, particles=(view,)), width, height, ASCII))
+            assert "6 s to 17 s" not in screened
+            assert "forecast" not in screened
+
+
+def test_the_sphere_says_how_much_of_the_map_was_measured(fakes: ModuleType) -> None:
+    from tumble.dashboard.detail import views_panel
+
+    view = replace(fakes.particle(1, 6000), metrics={"empty_fraction": 0.068})
+    for width, words in ((20, "map 93% measured"), (60, "map 93% measured, seen from")):
+        assert words in text(views_panel(view, width, 12, ASCII))
+    assert "100%" not in text(views_panel(replace(view, metrics={"empty_fraction": 1e-4}), 20, 12, ASCII))
+
+
 def test_long_lines_of_the_log_are_wrapped(fakes: ModuleType) -> None:
     said = replace(fakes.snapshot(12.0, 1), log=("first", "one two three four five six"))
     assert text(log_panel(said, 20, 4)).splitlines()[1:] == [
