@@ -12,9 +12,10 @@ from .device import Device, resident
 from .kernels import passes
 from .volume import (
     Grid,
-    friedel,
+    complete,
     masked,
     masked_real,
+    phase_lines,
     phase_ramp,
     power_of,
     shell_correlation,
@@ -36,51 +37,54 @@ PRIOR_WEIGHT = 0.1
 class Accumulator:
     """Sums of weighted coefficients of several disjoint sets of frames (halves, folds) on one grid.
 
-    `numerator` (sets, edge, edge, edge, 2) and `denominator` (sets, edge, edge, edge), float32, on the device.
+    `numerator` (sets, edge, edge, half + 1, 2) and `denominator` (sets, edge, edge, half + 1), float32, on the device:
+    of the half grid, what belongs before it as its mate. At x = 0, where both mates have a place, either may lie.
     """
 
     def __init__(self, grid: Grid, sets: int, device: Device) -> None:
         self.grid, self.device = grid, device
-        self.numerator = device.xp.zeros((sets, *(grid.edge,) * 3, 2), np.float32)
-        self.denominator = device.xp.zeros((sets, *(grid.edge,) * 3), np.float32)
+        shape = (sets, grid.edge, grid.edge, grid.half + 1)
+        self.numerator = device.xp.zeros((*shape, 2), np.float32)
+        self.denominator = device.xp.zeros(shape, np.float32)
 
     def sums(self, *sets: int, grid: Grid | None = None) -> Sums:
         """Friedel-completed (numerator, denominator) of the union of `sets`: complex64 and float32, half grid.
 
         With `grid`, a smaller one, only its part.
         """
-        margin = 0 if grid is None else self._margin(grid)
-        inner = slice(margin, self.grid.edge - margin)
-        spectra = self.numerator.view(np.complex64)[..., 0]
-        numerator, denominator = spectra[sets[0], inner, inner, inner], self.denominator[sets[0], inner, inner, inner]
+        inner = (slice(None), *self._inner(grid or self.grid))
+        spectra, weights = self.numerator.view(np.complex64)[..., 0][inner], self.denominator[inner]
+        numerator, denominator = spectra[sets[0]].copy(), weights[sets[0]].copy()
         for s in sets[1:]:
-            numerator = numerator + spectra[s, inner, inner, inner]
-            denominator = denominator + self.denominator[s, inner, inner, inner]
-        return friedel(numerator), friedel(denominator)
+            numerator += spectra[s]
+            denominator += weights[s]
+        complete(numerator)
+        complete(denominator)
+        return numerator, denominator
 
     def halves(self, grid: Grid | None = None) -> tuple[Sums, Sums]:
         """`sums` of the first two sets."""
         first, second = self.device.each(lambda _, half: self.sums(half, grid=grid), (0, 1))
         return first, second
 
-    def _margin(self, grid: Grid) -> int:
-        """Grid steps by which this grid reaches beyond a smaller one.
+    def _inner(self, grid: Grid) -> tuple[slice, slice, slice]:
+        """Where a smaller grid lies in this one.
 
         Raises
         ------
-        ValueError : it does not.
+        ValueError : it is larger.
         """
-        if grid.half > self.grid.half:
+        margin = self.grid.half - grid.half
+        if margin < 0:
             raise ValueError(f"grid k_max {self.grid.k_max} is smaller than {grid.k_max}")
-        return self.grid.half - grid.half
+        return slice(margin, margin + grid.edge), slice(margin, margin + grid.edge), slice(0, grid.half + 1)
 
     def add_cropped(self, other: Accumulator, first_set: int = 0) -> None:
         """Add the sums of an accumulator on a larger grid to the sets from `first_set` on."""
-        margin = other._margin(self.grid)
-        inner = slice(margin, margin + self.grid.edge)
+        inner = (slice(None), *other._inner(self.grid))
         sets = slice(first_set, first_set + len(other.denominator))
-        self.numerator[sets] += other.numerator[:, inner, inner, inner]
-        self.denominator[sets] += other.denominator[:, inner, inner, inner]
+        self.numerator[sets] += other.numerator[inner]
+        self.denominator[sets] += other.denominator[inner]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,18 +100,18 @@ class FilledMap:
 
 
 def asymmetric_power(
-    first: Sums, second: Sums, ramp: Any, symmetric: Any, grid: Grid, device: Device
+    first: Sums, second: Sums, centre_px: NDArray[np.float64], symmetric: Any, grid: Grid, device: Device
 ) -> NDArray[np.float64]:
     """Power per shell of what is not symmetric, from the cross term of two independent halves.
 
-    `first` and `second` are (numerator, denominator), `ramp` moves the lattice centre to the origin, `symmetric` is
-    their joint symmetrisation about it.
+    `first` and `second` are (numerator, denominator), `symmetric` is their joint symmetrisation about `centre_px`.
     """
     (a1, w1), (a2, w2) = first, second
     if device.xp is np:
-        shell = shell_index(grid, device)
-        sums = passes.asymmetry_sums(a1, w1, a2, w2, ramp, symmetric, shell, grid.k_max + 1)
+        lines, shell = phase_lines(grid, centre_px), shell_index(grid, device)
+        sums = passes.asymmetry_sums(a1, w1, a2, w2, *lines, symmetric, shell, grid.k_max + 1)
     else:
+        ramp = phase_ramp(grid, centre_px, device)
         pairs = w1 * w2
         rest1, rest2 = a1 * ramp - w1 * symmetric, a2 * ramp - w2 * symmetric
         cross = (rest1.real * rest2.real + rest1.imag * rest2.imag) * (pairs > 0)
@@ -143,30 +147,22 @@ def filled_map(
     centre_px : (x, y, z) of the lattice centre in pixels from the map centre.
     asymmetry : asymmetric power per shell, when it is known from a larger set of frames.
     """
-    ramp = phase_ramp(grid, centre_px, device)
-    weight = first[1] + second[1]
-    total = first[0] + second[0]
-    symmetric_weight = symmetrise_about_111(weight, device) if twinned else symmetrise(weight)
-    floor = 1e-3 * float(shell_sum(symmetric_weight, grid, device).sum() / shell_voxels(grid).sum()) + 1e-9
-    if twinned:
-        symmetric = symmetrise_about_111(total * ramp, device)
-    else:  # the real part of the sums about the lattice centre: O_h contains the inversion
-        symmetric = symmetrise(total.real * ramp.real - total.imag * ramp.imag)
-    symmetric /= symmetric_weight + np.float32(floor)
+    weight, symmetric = _symmetrised(first, second, grid, centre_px, device, twinned=twinned)
     if asymmetry is None:
-        asymmetry = asymmetric_power(first, second, ramp, symmetric, grid, device)
+        asymmetry = asymmetric_power(first, second, centre_px, symmetric, grid, device)
     prior = shell_values(PRIOR_WEIGHT / asymmetry, grid, device)
     inside = resident(device, within, grid)
 
     def solve(device: Device, sums: Sums) -> Any:
         if device.xp is np:
-            volume = np.empty_like(ramp)
-            passes.fill(*sums, symmetric, ramp, prior, inside, volume)
+            volume = np.empty(sums[0].shape, np.complex64)
+            passes.fill(*sums, symmetric, *phase_lines(grid, centre_px), prior, inside, volume)
         else:
-            volume = (sums[0] + symmetric * prior * ramp.conj()) * (inside / (sums[1] + prior))
+            moved = symmetric * prior * phase_ramp(grid, centre_px, device).conj()
+            volume = (sums[0] + moved) * (inside / (sums[1] + prior))
         return masked(volume, grid, device)
 
-    wanted = ([(total, weight)] if with_joint else []) + ([first, second] if with_halves else [])
+    wanted = ([(first[0] + second[0], weight)] if with_joint else []) + ([first, second] if with_halves else [])
     solved = device.each(solve, wanted)
     return FilledMap(
         joint=solved.pop(0) if with_joint else device.xp.zeros(0),
@@ -175,11 +171,37 @@ def filled_map(
     )
 
 
+def _symmetrised(
+    first: Sums, second: Sums, grid: Grid, centre_px: NDArray[np.float64], device: Device, *, twinned: bool
+) -> tuple[Any, Any]:
+    """Weight of both halves together, and their mean over the symmetry about `centre_px`."""
+    if twinned:
+        weight = first[1] + second[1]
+        total = (first[0] + second[0]) * phase_ramp(grid, centre_px, device)
+        symmetric, around = symmetrise_about_111(total, device), symmetrise_about_111(weight, device)
+    else:  # the real part of the sums about the lattice centre: O_h contains the inversion
+        if device.xp is np:
+            even, weight = np.empty(first[1].shape, np.float32), np.empty(first[1].shape, np.float32)
+            passes.centred_even(*first, *second, *phase_lines(grid, centre_px), even, weight)
+        else:
+            weight, total = first[1] + second[1], first[0] + second[0]
+            ramp = phase_ramp(grid, centre_px, device)
+            even = total.real * ramp.real - total.imag * ramp.imag
+        symmetric, around = device.each(lambda _, array: symmetrise(array), (even, weight))
+    floor = 1e-3 * float(shell_sum(around, grid, device).sum() / shell_voxels(grid).sum()) + 1e-9
+    symmetric /= around + np.float32(floor)
+    return weight, symmetric
+
+
 def rough_map(numerator: Any, denominator: Any, grid: Grid, device: Device) -> Any:
     """Masked real map with a plain regularisation, for finding the lattice centre."""
     measured, total = device.down((denominator > 0).sum(), denominator.sum())
     level = 0.05 * float(total) / max(float(measured), 1.0) + 1e-9
-    return masked_real(numerator / (denominator + np.float32(level)), grid, device)
+    if device.xp is not np:
+        return masked_real(numerator / (denominator + np.float32(level)), grid, device)
+    volume = np.empty_like(numerator)
+    passes.damp_evenly(numerator, denominator, np.float32(level), volume)
+    return masked_real(volume, grid, device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,8 +223,15 @@ def solve_halves(first: Sums, second: Sums, grid: Grid, device: Device) -> Solve
     mean_weight = 0.5 * shell_sum(first[1] + second[1], grid, device) / np.maximum(shell_voxels(grid), 1)
     rough = shell_values(0.05 * mean_weight + 1e-9, grid, device)
 
+    def damped(device: Device, sums: Sums, level: Any) -> Any:
+        if device.xp is not np:
+            return sums[0] * (inside / (sums[1] + level))
+        volume = np.empty_like(sums[0])
+        passes.damp(*sums, level, inside, volume)
+        return volume
+
     def confined(device: Device, sums: Sums) -> Any:
-        return masked(sums[0] * (inside / (sums[1] + rough)), grid, device)
+        return masked(damped(device, sums, rough), grid, device)
 
     half1, half2 = device.each(confined, (first, second))
     fsc = shell_correlation(half1, half2, grid, device)
@@ -210,7 +239,7 @@ def solve_halves(first: Sums, second: Sums, grid: Grid, device: Device) -> Solve
     reg = shell_values(mean_weight * (1 - bounded) / bounded + 1e-9, grid, device)
 
     def solved(device: Device, sums: Sums) -> NDArray[np.float32]:
-        real = masked_real(sums[0] * (inside / (sums[1] + reg)), grid, device, grid.box_px)
+        real = masked_real(damped(device, sums, reg), grid, device, grid.box_px)
         return np.asarray(device.to_host(real), np.float32)
 
     both = first[0] + second[0], first[1] + second[1]

@@ -57,16 +57,18 @@ def _walk(
     points: Floats, half_width: float, counts: Floats, view: Floats, turns: Floats, weight: float,
     marks: NDArray[np.int64], out: Floats,
 ) -> None:  # fmt: skip
-    """Walk on from `view` by `turns` (steps, 3), adding `weight` to what is seen; `out` (marks, points) counts then."""
+    """Walk on from `view` by `turns` (steps, 3), adding `weight` to those of `points` (3, points) that are seen; `out`
+    (marks, points) counts then.
+    """
     x, y, z = view[0], view[1], view[2]
     mark = 0
     for step in range(turns.shape[0]):
         x, y, z = x + turns[step, 0], y + turns[step, 1], z + turns[step, 2]
         norm = math.sqrt(x * x + y * y + z * z)
         x, y, z = x / norm, y / norm, z / norm
-        for point in range(points.shape[0]):
-            if abs(points[point, 0] * x + points[point, 1] * y + points[point, 2] * z) < half_width:
-                counts[point] += weight
+        for point in range(points.shape[1]):  # no branch and no stride: four at a time
+            along = points[0, point] * x + points[1, point] * y + points[2, point] * z
+            counts[point] += weight if abs(along) < half_width else 0.0
         while mark < marks.shape[0] and marks[mark] == step + 1:
             out[mark] = counts
             mark += 1
@@ -100,7 +102,8 @@ def wander(
     seen = np.zeros((PATHS, len(moments), len(begin.counts)))
     turns = rng.normal(0, sigma, (PATHS, steps, 3))
     counts = begin.counts.astype(np.float64)
-    _walk_all(sampling.points, 0.5 / sampling.radius, counts, begin.view, turns, float(stride), moments, seen)
+    points = np.ascontiguousarray(sampling.points.T)
+    _walk_all(points, 0.5 / sampling.radius, counts, begin.view, turns, float(stride), moments, seen)
     for path in range(PATHS):
         effective[path] = effective_views(seen[path], sampling.radius)
         empty[path] = (seen[path] == 0).mean(axis=1)

@@ -70,8 +70,8 @@ def shell_index(grid: Grid, device: Device) -> Any:
 
 
 @lru_cache(maxsize=8)
-def _fine_shell_index(grid: Grid) -> NDArray[np.intp]:
-    return np.rint(radius_grid(grid) * FINE).astype(np.intp)
+def _fine_shell_index(grid: Grid) -> NDArray[np.int16]:
+    return np.rint(radius_grid(grid) * FINE).astype(np.int16)
 
 
 @lru_cache(maxsize=8)
@@ -98,15 +98,12 @@ def attenuation(samples: int) -> NDArray[np.float32]:
     return (line[:, None, None] * line[None, :, None] * line[None, None, :]).astype(np.float32)
 
 
-def friedel(array: Any) -> Any:
-    """Half grid of ``F(k) + conj(F(-k))``, from sums over the whole grid (edge,)*3 (weights: the sum)."""
-    half = array.shape[0] // 2
-    if isinstance(array, np.ndarray):
-        mated = np.empty((*array.shape[:2], half + 1), array.dtype)
-        passes.friedel(array, mated)
-        return mated
-    mate = array[::-1, ::-1, half::-1]
-    return array[:, :, half:] + (mate.conj() if array.dtype.kind == "c" else mate)
+def complete(array: Any) -> None:
+    """Give every point at x = 0 of sums over the half grid what its mate has gathered, ``F(k) + conj(F(-k))``, in
+    place; the points at x > 0 have no mate on the grid.
+    """
+    plane = array[:, :, 0]
+    array[:, :, 0] = plane + plane[::-1, ::-1].conj()
 
 
 def symmetrise(array: Any) -> Any:
@@ -144,10 +141,15 @@ def symmetrise_about_111(array: Any, device: Device) -> Any:
 
 def phase_ramp(grid: Grid, shift_px: NDArray[np.float64], device: Device) -> Any:
     """``exp(2 pi i k.t)``: multiplying a volume by it moves the content from t to the origin; t = (x, y, z) pixels."""
+    z, y, x = (device.asarray(line) for line in phase_lines(grid, shift_px))
+    return (z[:, None] * y[None, :])[:, :, None] * x[None, None, :]
+
+
+def phase_lines(grid: Grid, shift_px: NDArray[np.float64]) -> tuple[Any, Any, Any]:
+    """The factors of `phase_ramp` along z and y (edge,) and x (half + 1,), complex64 on the host."""
     axis = np.arange(-grid.half, grid.half + 1) / PAD
-    line = [np.exp(2j * np.pi / grid.box_px * axis * t).astype(np.complex64) for t in shift_px]
-    x, y, z = (device.asarray(part) for part in line)
-    return (z[:, None] * y[None, :])[:, :, None] * x[None, None, grid.half :]
+    x, y, z = (np.exp(2j * np.pi / grid.box_px * axis * t).astype(np.complex64) for t in shift_px)
+    return z, y, x[grid.half :]
 
 
 def _kept(grid: Grid, full: int) -> int:
@@ -167,6 +169,20 @@ def _wrapped(array: Any, axis: int, full: int, device: Device) -> Any:
     return out
 
 
+def _turned(array: Any, axis: int, before: int, after: int, to: int, full: int, device: Device) -> Any:
+    """`_unwrapped` along one axis and `_wrapped` along another, `to`, in one pass: half of the copying of both."""
+    middle, shape = array.shape[to] // 2, list(array.shape)
+    shape[axis], shape[to] = before + after, full
+    out = device.xp.zeros(shape, array.dtype)
+    rows = (slice(array.shape[axis] - before, None), slice(0, before)), (slice(0, after), slice(before, None))
+    ends = (slice(middle, None), slice(0, array.shape[to] - middle)), (slice(0, middle), slice(full - middle, None))
+    source, target = [slice(None)] * array.ndim, [slice(None)] * array.ndim
+    for source[axis], target[axis] in rows:
+        for source[to], target[to] in ends:
+            out[tuple(target)] = array[tuple(source)]
+    return out
+
+
 def _unwrapped(array: Any, axis: int, before: int, after: int, device: Device) -> Any:
     """Of an axis in the order of the FFT: `before` entries before the origin, then `after` from the origin on."""
     lead = (slice(None),) * axis
@@ -183,11 +199,11 @@ def to_real(volume: Any, grid: Grid, device: Device, samples: int | None = None)
     full, centre = PAD * samples, grid.half
     kept = _kept(grid, full)
     inner = slice(centre - kept, centre + kept + 1)
-    part = volume[inner, inner, : kept + 1]
-    for axis in (0, 1):
-        part = device.ifft(_wrapped(part, axis, full, device), axis)
-        part = _unwrapped(part, axis, samples // 2, samples - samples // 2, device)
-    real = _unwrapped(device.irfft(part, full, 2), 2, samples // 2, samples - samples // 2, device)
+    before, after = samples // 2, samples - samples // 2
+    part = device.ifft(_wrapped(volume[inner, inner, : kept + 1], 0, full, device), 0)
+    part = device.ifft(_turned(part, 0, before, after, 1, full, device), 1)
+    part = _unwrapped(part, 1, before, after, device)
+    real = _unwrapped(device.irfft(part, full, 2), 2, before, after, device)
     real /= resident(device, attenuation, samples)
     return real
 
@@ -202,9 +218,9 @@ def to_fourier(real: Any, grid: Grid, device: Device) -> Any:
     kept = _kept(grid, full)
     part = _wrapped(real / resident(device, attenuation, samples), 2, full, device)
     part = device.rfft(part, 2)[:, :, : kept + 1]
-    for axis in (1, 0):
-        part = device.fft(_wrapped(part, axis, full, device), axis)
-        part = _unwrapped(part, axis, kept, kept + 1, device)
+    part = device.fft(_wrapped(part, 1, full, device), 1)
+    part = device.fft(_turned(part, 1, kept, kept + 1, 0, full, device), 0)
+    part = _unwrapped(part, 0, kept, kept + 1, device)
     if kept == grid.half:
         return part
     out = device.xp.zeros((grid.edge, grid.edge, grid.half + 1), np.complex64)
@@ -290,4 +306,9 @@ def shell_values(profile: NDArray[np.float64], grid: Grid, device: Device) -> An
     """A per-shell profile spread over the half grid, linear between shells, float32."""
     last = int(np.sqrt(3) * grid.half / PAD * FINE) + 2
     fine = np.interp(np.arange(last + 1) / FINE, np.arange(len(profile)), np.asarray(profile, np.float64))
-    return device.asarray(fine.astype(np.float32))[resident(device, _fine_shell_index, grid)]
+    index = resident(device, _fine_shell_index, grid)
+    if device.xp is np:
+        values = np.empty(index.shape, np.float32)
+        passes.look_up(fine.astype(np.float32), index, values)
+        return values
+    return device.asarray(fine.astype(np.float32))[index]

@@ -65,7 +65,8 @@ def differences(kernels: ModuleType, xp: Any, frames: int = 3, seed: int = 0) ->
 
     shares = rng.uniform(-1, 1, frames).astype(np.float32)
     sums = [
-        (m.zeros((2, edge, edge, edge, 2), np.float32), m.zeros((2, edge, edge, edge), np.float32)) for m in (xp, np)
+        (m.zeros((2, edge, edge, edge // 2 + 1, 2), np.float32), m.zeros((2, edge, edge, edge // 2 + 1), np.float32))
+        for m in (xp, np)
     ]
     arguments = (rows % 2, PAD, rows, matrices[:, 1].copy(), moved, shares, *data)
     kernels.insert_poses(*sums[0], *(xp.asarray(a) if isinstance(a, np.ndarray) else a for a in arguments))

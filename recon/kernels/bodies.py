@@ -375,7 +375,8 @@ def build(jit: Callable[[Any], Any], team: Team, interpolation: Any = None) -> S
     ):  # fmt: skip
         """Adjoint of slicing: spread the coefficients of a box, moved back by its shift, over their grid neighbours.
 
-        `numerator` (s, s, s, 2) gathers ``share weight F``, `denominator` (s, s, s) ``share weight``.
+        `numerator` (s, s, half + 1, 2) gathers ``share weight F``, `denominator` (s, s, half + 1) ``share weight``: of
+        x >= 0, what lies before it as its mate, ``F(-k) = conj(F(k))``.
         """
         phase_table(table_x, limit, step * shift[0])
         phase_table(table_y, limit, step * shift[1])
@@ -388,9 +389,11 @@ def build(jit: Callable[[Any], Any], team: Team, interpolation: Any = None) -> S
             w = share * weight[j]
             real = w * (coefficients[j, 0] * cosine - coefficients[j, 1] * sine)
             imaginary = w * (coefficients[j, 0] * sine + coefficients[j, 1] * cosine)
-            x = pad * (rotation[0, 0] * u + rotation[1, 0] * v) + centre
-            y = pad * (rotation[0, 1] * u + rotation[1, 1] * v) + centre
-            z = pad * (rotation[0, 2] * u + rotation[1, 2] * v) + centre
+            x = pad * (rotation[0, 0] * u + rotation[1, 0] * v)
+            side = np.float32(1) if x >= 0 else np.float32(-1)
+            x, imaginary = side * x, side * imaginary
+            y = side * pad * (rotation[0, 1] * u + rotation[1, 1] * v) + centre
+            z = side * pad * (rotation[0, 2] * u + rotation[1, 2] * v) + centre
             ix, iy, iz = int(x), int(y), int(z)
             fx, fy, fz = np.float32(x - ix), np.float32(y - iy), np.float32(z - iz)
             for dz in range(2):

@@ -206,7 +206,7 @@ def insert_poses(
 
     Parameters
     ----------
-    numerators : (a, s, s, s, 2) and denominators : (a, s, s, s), `a` accumulators (halves, folds).
+    numerators : (a, s, s, s // 2 + 1, 2) and denominators : (a, s, s, s // 2 + 1), `a` accumulators (halves, folds).
     target : (m,) int64, accumulator of each box. shares : (m,) weight of each box, negative to take it out again.
     """
     limit = int(max(np.abs(kx[:count]).max(), ky[:count].max()))

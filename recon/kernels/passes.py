@@ -15,17 +15,6 @@ _pass = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_pass
-def friedel(array: Any, mated: Any) -> None:
-    """``F(k) + conj(F(-k))`` into `mated`, on the half grid; `array` is complex64 on the whole grid."""
-    edge, half = array.shape[0], array.shape[0] // 2
-    for z in range(edge):
-        for y in range(edge):
-            here, there = array[z, y], array[edge - 1 - z, edge - 1 - y]
-            for x in range(half + 1):
-                mated[z, y, x] = here[half + x] + np.conj(there[half - x])
-
-
-@_pass
 def whole(half_grid: Any, out: Any) -> None:
     """The whole grid (edge,)*3 from its half, by Friedel's law, into `out`."""
     edge, half = out.shape[0], out.shape[0] // 2
@@ -67,22 +56,42 @@ def shell_products(a: Any, b: Any, shell: Any, length: int) -> Any:
 
 
 @_pass
+def centred_even(
+    first: Any, weight1: Any, second: Any, weight2: Any, z: Any, y: Any, x: Any, even: Any, weight: Any
+) -> None:
+    """The real part of ``(first + second) ramp`` into `even`, ``weight1 + weight2`` into `weight`.
+
+    The ramp is the product of the lines `z` and `y` (edge,) and `x` (half + 1,), complex64, here and below.
+    """
+    for i in range(even.shape[0]):
+        for j in range(even.shape[1]):
+            along = z[i] * y[j]
+            for k in range(even.shape[2]):
+                ramp = along * x[k]
+                real = first[i, j, k].real + second[i, j, k].real
+                imaginary = first[i, j, k].imag + second[i, j, k].imag
+                even[i, j, k] = real * ramp.real - imaginary * ramp.imag
+                weight[i, j, k] = weight1[i, j, k] + weight2[i, j, k]
+
+
+@_pass
 def asymmetry_sums(
-    first: Any, weight1: Any, second: Any, weight2: Any, ramp: Any, symmetric: Any, shell: Any, length: int
+    first: Any, weight1: Any, second: Any, weight2: Any, z: Any, y: Any, x: Any, symmetric: Any, shell: Any, length: int
 ) -> Any:
     """(3, length) float64 sums over the whole grid, see `maps.asymmetric_power`, where both weights are positive.
 
     Of ``w1 w2``, of ``Re(rest1 conj(rest2))`` with ``rest = a ramp - w symmetric``, and of ``w1 w2 |symmetric|^2``.
     """
     total = np.zeros((3, length))
-    for z in range(first.shape[0]):
-        for y in range(first.shape[1]):
-            for x in range(first.shape[2]):
-                s, pairs = shell[z, y, x], weight1[z, y, x] * weight2[z, y, x]
+    for i in range(first.shape[0]):
+        for j in range(first.shape[1]):
+            along = z[i] * y[j]
+            for k in range(first.shape[2]):
+                s, pairs = shell[i, j, k], weight1[i, j, k] * weight2[i, j, k]
                 if s < length and pairs > 0:
-                    even, mates = symmetric[z, y, x], 2.0 if x else 1.0
-                    one = first[z, y, x] * ramp[z, y, x] - weight1[z, y, x] * even
-                    two = second[z, y, x] * ramp[z, y, x] - weight2[z, y, x] * even
+                    ramp, even, mates = along * x[k], symmetric[i, j, k], 2.0 if k else 1.0
+                    one = first[i, j, k] * ramp - weight1[i, j, k] * even
+                    two = second[i, j, k] * ramp - weight2[i, j, k] * even
                     total[0, s] += mates * pairs
                     total[1, s] += mates * (one.real * two.real + one.imag * two.imag)
                     total[2, s] += mates * pairs * (even.real * even.real + even.imag * even.imag)
@@ -90,11 +99,42 @@ def asymmetry_sums(
 
 
 @_pass
-def fill(numerator: Any, denominator: Any, symmetric: Any, ramp: Any, prior: Any, inside: Any, filled: Any) -> None:
+def fill(
+    numerator: Any, denominator: Any, symmetric: Any, z: Any, y: Any, x: Any, prior: Any, inside: Any, filled: Any
+) -> None:
     """``inside (numerator + prior symmetric conj(ramp)) / (denominator + prior)`` into `filled`."""
-    for z in range(filled.shape[0]):
-        for y in range(filled.shape[1]):
-            for x in range(filled.shape[2]):
-                known = inside[z, y, x] / (denominator[z, y, x] + prior[z, y, x])
-                missing = prior[z, y, x] * symmetric[z, y, x] * np.conj(ramp[z, y, x])
-                filled[z, y, x] = (numerator[z, y, x] + missing) * known
+    for i in range(filled.shape[0]):
+        for j in range(filled.shape[1]):
+            along = np.conj(z[i] * y[j])
+            for k in range(filled.shape[2]):
+                known = inside[i, j, k] / (denominator[i, j, k] + prior[i, j, k])
+                missing = prior[i, j, k] * symmetric[i, j, k] * (along * np.conj(x[k]))
+                filled[i, j, k] = (numerator[i, j, k] + missing) * known
+
+
+@_pass
+def damp(numerator: Any, denominator: Any, level: Any, inside: Any, damped: Any) -> None:
+    """``inside numerator / (denominator + level)`` into `damped`."""
+    for i in range(damped.shape[0]):
+        for j in range(damped.shape[1]):
+            for k in range(damped.shape[2]):
+                share = inside[i, j, k] / (denominator[i, j, k] + level[i, j, k])
+                damped[i, j, k] = numerator[i, j, k] * share
+
+
+@_pass
+def damp_evenly(numerator: Any, denominator: Any, level: Any, damped: Any) -> None:
+    """``numerator / (denominator + level)`` into `damped`, `level` a number."""
+    for i in range(damped.shape[0]):
+        for j in range(damped.shape[1]):
+            for k in range(damped.shape[2]):
+                damped[i, j, k] = numerator[i, j, k] * (np.float32(1) / (denominator[i, j, k] + level))
+
+
+@_pass
+def look_up(profile: Any, place: Any, values: Any) -> None:
+    """``profile[place]`` into `values`."""
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            for k in range(values.shape[2]):
+                values[i, j, k] = profile[place[i, j, k]]

@@ -175,8 +175,8 @@ def _planes(points: NDArray[np.float64], views: NDArray[np.float64], counts: NDA
     for point in range(points.shape[0]):
         x, y, z = points[point, 0], points[point, 1], points[point, 2]
         number = 0
-        for view in range(views.shape[0]):
-            number += abs(views[view, 0] * x + views[view, 1] * y + views[view, 2] * z) < 0.5
+        for view in range(views.shape[1]):
+            number += abs(views[0, view] * x + views[1, view] * y + views[2, view] * z) < 0.5
         counts[point] = number
 
 
@@ -186,7 +186,8 @@ def plane_counts(points: ArrayLike, views: ArrayLike) -> NDArray[np.float64]:
     A view measures what lies within half a voxel of its central plane.
     """
     counts = np.zeros(len(np.asarray(points)))
-    _planes(np.ascontiguousarray(points, np.float64), np.ascontiguousarray(views, np.float64), counts)
+    along = np.ascontiguousarray(np.asarray(views, np.float64).reshape(-1, 3).T)  # so that several go at a time
+    _planes(np.ascontiguousarray(points, np.float64), along, counts)
     return counts
 
 

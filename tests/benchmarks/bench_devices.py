@@ -50,7 +50,7 @@ def results(xp: Any, frames: int, seed: int = 0) -> Iterator[Result]:
     yield "refine_poses: shift, px", here[1], there[1]
     yield "refine_poses: log-likelihood", here[2], there[2]
     shares = rng.uniform(-1, 1, frames).astype(np.float32)
-    shapes = (2, edge, edge, edge, 2), (2, edge, edge, edge)
+    shapes = (2, edge, edge, edge // 2 + 1, 2), (2, edge, edge, edge // 2 + 1)
     here = tuple(np.zeros(shape, np.float32) for shape in shapes)
     there = tuple(xp.zeros(shape, np.float32) for shape in shapes)
     arguments = (rows % 2, PAD, rows, first, moved, shares, *data)

@@ -40,7 +40,8 @@ def work(device: Device) -> dict[str, tuple[int, Callable[[], Any]]]:
     near = xp.asarray(near.astype(np.float32))
     rows, starts = xp.asarray(np.arange(FRAMES)), xp.zeros((FRAMES, PAIRS, 2, 2), np.float32)
     moved, shares = xp.zeros((FRAMES, 2), np.float32), xp.ones(FRAMES, np.float32)
-    sums = xp.zeros((2, edge, edge, edge, 2), np.float32), xp.zeros((2, edge, edge, edge), np.float32)
+    shape = (2, edge, edge, edge // 2 + 1)
+    sums = xp.zeros((*shape, 2), np.float32), xp.zeros(shape, np.float32)
     data = (boxes, kx, ky, weight, count, BOX_PX)
     flat = poses.reshape(-1, 3, 3)
     return {

@@ -27,7 +27,7 @@ from tumble.recon.frontend.frontend import FrontEnd
 from tumble.recon.geometry import half_plane
 from tumble.recon.kernels import cpu as kernels
 from tumble.recon.rotations import random_rotations, to_matrix
-from tumble.recon.volume import PAD, Grid, as_kernel_volume, attenuation, friedel, to_fourier, to_real
+from tumble.recon.volume import PAD, Grid, as_kernel_volume, attenuation, complete, to_fourier, to_real
 from tumble.stream.simulator.crystal import wulff_crystal
 from tumble.stream.simulator.options import SceneOptions
 from tumble.stream.simulator.presets import ROUGH
@@ -168,7 +168,8 @@ class Slices:
         weight = np.ones(count, np.float32)
 
         def insert() -> Any:
-            sums = np.zeros((1, edge, edge, edge, 2), np.float32), np.zeros((1, edge, edge, edge), np.float32)
+            shape = (1, edge, edge, grid.half + 1)
+            sums = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
             kernels.insert_poses(
                 *sums, np.zeros(POSES, np.int64), PAD, every, rotations, zero, ones, boxes, plane.kx, plane.ky, weight,
                 count, BOX_PX,
@@ -190,7 +191,12 @@ class Slices:
             return (parts[0] + 1j * parts[1]).reshape((edge,) * 3)
 
         def back(volume: Any) -> Any:
-            return to_real(friedel(np.asarray(volume, np.complex64)), grid, self.device)
+            volume = np.array(volume, np.complex64)
+            if volume.shape[2] == edge:  # the whole grid
+                volume = (volume + volume[::-1, ::-1, ::-1].conj())[:, :, grid.half :]
+            else:
+                complete(volume)
+            return to_real(volume, grid, self.device)
 
         exact, middle = self._adjoint()
         seconds, found = least(insert)

@@ -200,7 +200,8 @@ def test_a_metered_device_counts_the_work_and_changes_no_result():
     assert scored.bytes >= volume.nbytes + boxes.nbytes
     assert scored.launches == 1
 
-    sums = np.zeros((2, *volume.shape), np.float32), np.zeros((2, *volume.shape[:3]), np.float32)
+    shape = (2, *volume.shape[:2], grid.half + 1)
+    sums = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
     counted.kernels.insert_poses(
         *sums, np.zeros(2, np.int64), PAD, frames, turns[:, 0], np.zeros((2, 2), np.float32), np.ones(2, np.float32),
         boxes, plane.kx, plane.ky, weight, count, 32,

@@ -37,8 +37,8 @@ results = [
                      np.zeros((boxes, poses // boxes, 2, 2), np.float32), *arrays),
     *cpu.refine_poses(volume, pad, rows, turns, shifts, *arrays, 8),
 ]
-numerators = np.zeros((2, edge, edge, edge, 2), np.float32)
-denominators = np.zeros((2, edge, edge, edge), np.float32)
+numerators = np.zeros((2, edge, edge, edge // 2 + 1, 2), np.float32)
+denominators = np.zeros((2, edge, edge, edge // 2 + 1), np.float32)
 cpu.insert_poses(numerators, denominators, rows % 2, pad, rows, turns, shifts, np.ones(poses, np.float32), *arrays)
 for array in (*results, numerators, denominators):
     assert np.isfinite(array).all()

@@ -10,7 +10,7 @@ from tumble.recon.volume import (
     Grid,
     as_kernel_volume,
     attenuation,
-    friedel,
+    complete,
     masked,
     masked_real,
     phase_ramp,
@@ -84,12 +84,30 @@ def test_the_fourier_volume_is_the_transform(device: Device) -> None:
     assert np.abs(volume - expected).max() < 0.02 * np.abs(expected).max()
 
 
+def mated(whole: np.ndarray) -> np.ndarray:
+    """Half grid of ``F(k) + conj(F(-k))``, of an array on the whole grid."""
+    return (whole + whole[::-1, ::-1, ::-1].conj())[:, :, whole.shape[2] // 2 :]
+
+
+def test_sums_of_half_the_space_are_completed_where_both_mates_lie() -> None:
+    rng = np.random.default_rng(12)
+    whole = (rng.normal(size=(7, 7, 7)) + 1j * rng.normal(size=(7, 7, 7))).astype(np.complex64)
+    half = whole[:, :, 3:].copy()
+    half[:, :, 1:] += whole[::-1, ::-1, 2::-1].conj()  # inserted at x > 0 in the first place
+    complete(half)
+    np.testing.assert_allclose(half, mated(whole), rtol=1e-6)
+    weights = np.abs(whole[:, :, 3:])
+    expected = weights[:, :, 0] + weights[::-1, ::-1, 0]
+    complete(weights)
+    np.testing.assert_array_equal(weights[:, :, 0], expected)
+
+
 def test_the_whole_grid_has_friedel_symmetry(device: Device) -> None:
     volume = to_fourier(blobs(), GRID, device)
     whole = as_kernel_volume(volume, device).view(np.complex64)[..., 0]
     np.testing.assert_array_equal(whole[:, :, GRID.half :], volume)
     np.testing.assert_allclose(whole[::-1, ::-1, ::-1].conj(), whole, atol=1e-5 * np.abs(volume).max())
-    np.testing.assert_allclose(friedel(whole), 2 * volume, atol=2e-5 * np.abs(volume).max())
+    np.testing.assert_allclose(mated(whole), 2 * volume, atol=2e-5 * np.abs(volume).max())
 
 
 def test_the_transform_of_a_whole_volume(device: Device) -> None:
@@ -204,7 +222,7 @@ def test_shell_correlation_of_noise_is_zero_within_its_spread(device: Device) ->
     size = (GRID.edge,) * 3
 
     def noise() -> np.ndarray:
-        return friedel((rng.normal(size=size) + 1j * rng.normal(size=size)).astype(np.complex64))
+        return mated((rng.normal(size=size) + 1j * rng.normal(size=size)).astype(np.complex64))
 
     # n independent complex values of a Friedel half: variance of the correlation 1 / (2 n) = 1 / voxels of the shell
     voxels = shell_voxels(GRID)
@@ -218,9 +236,7 @@ def test_shell_correlation_of_a_known_mixture(device: Device) -> None:
     # two maps with a common part of power 1 and independent parts of power 1 correlate with 1 / 2
     rng = np.random.default_rng(6)
     size = (GRID.edge,) * 3
-    common, a, b = (
-        friedel((rng.normal(size=size) + 1j * rng.normal(size=size)).astype(np.complex64)) for _ in range(3)
-    )
+    common, a, b = (mated((rng.normal(size=size) + 1j * rng.normal(size=size)).astype(np.complex64)) for _ in range(3))
     correlation = shell_correlation(common + a, common + b, GRID, device)
     np.testing.assert_allclose(correlation[8:], 0.5, atol=0.05)
 
