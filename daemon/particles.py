@@ -13,6 +13,9 @@ from ..recon.records import ParticleStatus, TrackedParticle
 
 TREND_POINTS = 64
 LONG_LAG_S = 5.0
+CALM_S = 10.0  # with nothing waiting, until a lag is over: bursts of frames would be told again and again
+    10.0  # without anything waiting, before a lag is over: frames that come in bursts would be told again and again
+)
 WORTH_SAYING = 0.95  # of the resolution that was last said
 _STATE_WORDS = {
     "INDEXING": "indexing: {seen} frames gathered, looking for the lattice",
@@ -64,6 +67,7 @@ class ParticleEntry:
     _verdict: str = ""
     _resolution_A: float | None = None
     _lag_s: float = 0.0
+    _calm_from_s: float | None = None
 
     @property
     def waiting(self) -> int:
@@ -103,9 +107,13 @@ class ParticleEntry:
     def lag_news(self, now_s: float) -> str:
         """What the operator should hear of the lag: when it has become long, has doubled since, or is over."""
         name, lag_s = particle_name(self.tracked.particle), self.lag_s(now_s)
-        if self._lag_s and not self.waiting:
+        if not self.waiting:
+            self._calm_from_s = now_s if self._calm_from_s is None else self._calm_from_s
+            if not self._lag_s or now_s - self._calm_from_s < CALM_S:
+                return ""
             self._lag_s = 0.0
             return f"{name} has caught up"
+        self._calm_from_s = None
         if self.ended or lag_s < max(LONG_LAG_S, 2 * self._lag_s):
             return ""
         self._lag_s = lag_s

@@ -157,5 +157,14 @@ def test_a_lag_is_said_when_it_doubles_and_when_it_is_over():
     ]
     entry.applied = 10
     assert entry.lag_s(200.0) == 0.0
-    assert entry.lag_news(200.0) == "P001 has caught up"
-    assert entry.lag_news(201.0) == ""
+    calm = [entry.lag_news(200.0 + seconds) for seconds in range(20)]
+    assert [words for words in calm if words] == ["P001 has caught up"]
+
+
+def test_frames_that_come_in_bursts_are_not_told_again_and_again():
+    entry = ParticleEntry(TrackedParticle(1, (5.0, 5.0), 20.0, 9.0), given=10, applied=4, reached_s=100.0)
+    said = []
+    for second in range(40):
+        entry.applied = 10 if second % 4 == 3 else 4
+        said.append(entry.lag_news(190.0 + second))
+    assert [words for words in said if words] == ["P001 is 90 s behind: 6 frames wait for the reconstruction"]
