@@ -14,8 +14,6 @@ from ..recon.records import ParticleStatus, TrackedParticle
 TREND_POINTS = 64
 LONG_LAG_S = 5.0
 CALM_S = 10.0  # with nothing waiting, until a lag is over: bursts of frames would be told again and again
-    10.0  # without anything waiting, before a lag is over: frames that come in bursts would be told again and again
-)
 WORTH_SAYING = 0.95  # of the resolution that was last said
 _STATE_WORDS = {
     "INDEXING": "indexing: {seen} frames gathered, looking for the lattice",
