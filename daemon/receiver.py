@@ -14,7 +14,7 @@ import signal
 import struct
 import time
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -218,9 +218,11 @@ class _Receiver:
     def _settle(self) -> None:
         """The source has stopped: nothing more comes for the newest series."""
         if self._series and self._series[-1].cut is None:
-            newest = self._series[-1]
+            newest, cut = self._series[-1], self._source.cut
+            if newest.end is not None:  # what was to be said of it has been put away with its end
+                cut = replace(cut, warnings=(*self._source.ended.warnings, *cut.warnings))
             newest.end = newest.end or SeriesEnd(-1, "stopped")
-            newest.cut = self._cut = self._source.cut
+            newest.cut = self._cut = cut
 
     def _announce_start(self, reception: Reception) -> None:
         self._announce.send(("start", reception.start, str(reception.folder)))

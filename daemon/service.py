@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ..stream.frame import SeriesStart
@@ -209,8 +210,9 @@ class Service:
     def _set_up(self, geometry: Geometry) -> None:
         start = self._reporter.start
         pixel_size_A = None if start is None else self._pixel_size(start)
-        if pixel_size_A is None:
+        if start is None or pixel_size_A is None:
             raise TumbleError("frames came before the start of their series")
+        self._reporter.start = replace(start, width=geometry.width, height=geometry.height)  # whatever was announced
         self._pipeline = Pipeline(
             self._parts,
             geometry.height,

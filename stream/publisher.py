@@ -23,6 +23,7 @@ from .frame import Event, Frame, SeriesStart
 
 Outcome = Literal["end", "stopped", "peer gone"]
 _POLL_MS = 50
+_LONGEST_PAUSE_S = 10.0  # of the recorded time
 
 
 class PublisherError(WireError):
@@ -185,7 +186,11 @@ class Publisher:
 
 
 class _Pace:
-    """When a frame is due. A sender that fell behind catches up; it does not stretch the series."""
+    """When a frame is due. A sender that fell behind catches up; it does not stretch the series.
+
+    Breaks are no longer than `_LONGEST_PAUSE_S`, or ten frame times: nobody wants to wait for a beam that was off, and
+    the clock of a detector may have been set, ahead or back, while it recorded.
+    """
 
     def __init__(self, speed: float | Literal["max"], stop: threading.Event) -> None:
         if speed != "max" and not 0 < float(speed) < math.inf:
@@ -194,6 +199,7 @@ class _Pace:
         self._stop = stop
         self._frame_time_s = 0.0
         self._origin: tuple[float, float] | None = None
+        self._last_s = 0.0
 
     def wait(self, event: Event | EncodedFrame) -> None:
         if not self._speed:
@@ -203,8 +209,12 @@ class _Pace:
         elif isinstance(event, Frame | EncodedFrame):
             recorded = event.time_s if math.isfinite(event.time_s) else event.index * self._frame_time_s
             if self._origin is None:
-                self._origin = (time.monotonic(), recorded)
+                self._origin, self._last_s = (time.monotonic(), recorded), recorded
+            step, self._last_s = recorded - self._last_s, recorded
+            longest = max(_LONGEST_PAUSE_S, 10 * self._frame_time_s)
             began, first = self._origin
+            first += step - min(max(step, 0.0), longest)
+            self._origin = began, first
             delay = began + (recorded - first) / self._speed - time.monotonic()
             if delay > 0:
                 self._stop.wait(delay)

@@ -59,6 +59,7 @@ class SeriesTracker:
     _stride_told: int = 0
     _told_shape: bool = False
     _told_stale: bool = False
+    _resumed: bool = False  # frames of the series have been recorded, so that its shape is known
 
     def feed(self, event: WireEvent) -> list[WireEvent]:
         """Take one event from the wire, return what has to be delivered, in order."""
@@ -97,7 +98,7 @@ class SeriesTracker:
     def resume(self, start: SeriesStart, next_index: int) -> None:
         """Take it that `start` came and the frames before number `next_index` did; only what follows is delivered."""
         self._open(start)
-        self._next_index = next_index
+        self._next_index, self._resumed = next_index, True
 
     def time_out(self) -> list[WireEvent]:
         """The source has been silent for too long: end the series."""
@@ -141,18 +142,30 @@ class SeriesTracker:
         return ""
 
     def _shape_problem(self, frame: EncodedFrame) -> str:
-        if self._shape is None or self._dtype is None:
-            self._shape, self._dtype = self._shape or frame.shape, frame.dtype
+        if self._dtype is None:
+            self._learn(frame)
         if frame.shape == self._shape and frame.dtype == self._dtype:
             return ""
         if not self._told_shape:
             self._told_shape = True
-            height, width = self._shape
+            height, width = self._shape or frame.shape
             self.warn(
                 f"frame {frame.index} of series {frame.series_id} is {frame.shape[1]} x {frame.shape[0]} "
                 f"{frame.dtype}, but the series is {width} x {height} {self._dtype}: such frames are rejected"
             )
         return "shape or type changed within the series"
+
+    def _learn(self, frame: EncodedFrame) -> None:
+        """The first frame knows better than the header what the others are like, as with a region of interest."""
+        self._dtype = frame.dtype
+        if self._shape is not None and frame.shape != self._shape and not self._resumed:
+            height, width = self._shape
+            self.warn(
+                f"series {frame.series_id} was announced with {width} x {height} pixels, but its frames have "
+                f"{frame.shape[1]} x {frame.shape[0]}: they are taken as they are"
+            )
+            self._shape = None
+        self._shape = self._shape or frame.shape
 
     def _open_for(self, frame: EncodedFrame) -> list[WireEvent] | None:
         """A frame without a start of its own: we came late, or the start was lost. None: the frame is a stale one."""
@@ -194,7 +207,7 @@ class SeriesTracker:
         self._dtype = None  # the arrays know better than the header
         self._steps.clear()
         self._stride_told = 0
-        self._told_shape = self._told_stale = False
+        self._told_shape = self._told_stale = self._resumed = False
         return start
 
     def _close(self, reason: str) -> list[WireEvent]:

@@ -30,6 +30,7 @@ from tumble.daemon.intake import Batch, End, Intake, Over
 from tumble.daemon.resuming import recorded_start
 from tumble.daemon.ring import FrameRing
 from tumble.daemon.session import append
+from tumble.daemon.snapshot import from_json
 from tumble.stream import dectris2
 from tumble.stream.frame import SeriesStart
 from tumble.stream.readers import open_recording
@@ -59,6 +60,20 @@ def test_a_stream_that_is_none_is_named_while_the_daemon_waits(series, tmp_path)
             assert process.returncode == 0, text
     assert "received 60 = used 60" in text
     assert "message 1" not in text  # it was said once
+
+
+def test_a_wrong_size_in_the_start_costs_no_frame(series, publish, run_service):
+    def events():
+        for event in series(60):
+            yield replace(event, width=99, height=7) if isinstance(event, SeriesStart) else event
+
+    with publish(events()) as uri:
+        run = run_service(uri, record=True)
+    assert run.code == 0, run.text
+    assert "received 60 = used 60" in run.text
+    assert "announced with 99 x 7 pixels, but its frames have 16 x 16" in run.text
+    last = from_json((run.folder / "timeline.jsonl").read_text().splitlines()[-1])
+    assert (last.stream.frame_width_px, last.stream.frame_height_px, last.stream.recorded) == (16, 16, 60)
 
 
 def test_a_full_disk_stops_the_timeline_and_not_the_run(series, publish, run_service, monkeypatch):

@@ -129,6 +129,17 @@ def test_pace(time_known):
         assert fast.outcome.seconds >= 0.19
 
 
+def test_a_clock_that_was_set_does_not_stop_a_replay():
+    """Ahead by weeks, back by a day: the pace goes on, and a break that was recorded is waited for, not for long."""
+    times_s = [0.0, 0.02, 1e7, 1e7 + 0.02, -80_000.0, -79_999.98]
+    events = [SeriesStart(1, frame_time_s=0.02), *(Frame(1, n, PIXELS, time_s) for n, time_s in enumerate(times_s))]
+    with Publisher() as publisher, PullSource(publisher.source_uri) as source:
+        thread = InBackground(publisher, [*events, SeriesEnd(1)], speed=20)
+        assert len(collect(source)) == 8
+        thread.join()
+    assert thread.outcome.seconds >= 0.5
+
+
 @pytest.mark.parametrize("speed", [0, -1, np.inf, np.nan])
 def test_speeds_that_are_none(speed):
     with Publisher() as publisher, pytest.raises(PublisherError, match="speed"):

@@ -150,6 +150,17 @@ def test_a_shape_or_type_that_changes(announced, other):
     assert "rejected" in tracker.warnings[0]
 
 
+def test_size_of_the_header_gives_way_to_that_of_the_frames():
+    tracker = SeriesTracker()
+    words = feed(tracker, start(1, width=80, height=60), frame(0), frame(1), frame(2, 1, np.zeros((60, 80), np.uint16)))
+    assert words == ["s1", "f1:0", "f1:1"]
+    assert "announced with 80 x 60 pixels, but its frames have 8 x 6: they are taken as they are" in tracker.warnings[0]
+    resumed = SeriesTracker()
+    resumed.resume(start(1, width=80, height=60), 5)  # other frames stand in the recording already
+    assert feed(resumed, frame(5)) == []
+    assert resumed.rejected == {"shape or type changed within the series": 1}
+
+
 def test_type_of_the_header_gives_way_to_that_of_the_frames():
     assert feed(SeriesTracker(), start(1, dtype=np.dtype("u4")), frame(0)) == ["s1", "f1:0"]
 
