@@ -56,7 +56,7 @@ class ParticleView:
     frames_in_flight: int = 0
     frames_waiting: int = 0  # of these, tracked frames that the reconstruction has not come to
     lag_s: float = 0.0  # age of the newest frame that it has come to, while others wait
-    lattice: str = ""  # that was recognised, "fcc" or "bcc"; empty before
+    lattice: str = ""  # that was recognised, as "fcc" or "decahedral"; empty before
     twinned: bool = False  # two grains of it that share a (111) plane
     lattice_constant_A: float | None = None
     step_deg: float | None = None

@@ -22,6 +22,7 @@ from .indexing import Candidates
 from .kinds import Lattice
 from .redecision import Redecision
 from .site import Site
+from .symmetry import CUBE
 from .twin import TURN, twin_path
 
 Floats = NDArray[np.float64]
@@ -42,11 +43,11 @@ class Decided:
 
 def first_path(found: Candidates, step_deg: float, lattice: Lattice, pixel_size_A: float) -> tuple[Path, Site]:
     """One continuous branch, and the lattice site it is counted from; through both grains of a twinned crystal."""
-    poses, chosen = path_modulo(found.poses, found.score, step_deg)
+    poses, chosen = path_modulo(found.poses, found.score, step_deg, symmetry=lattice.kind.symmetry)
     lattice_px, kind = lattice.constant_A / pixel_size_A, lattice.kind
     each = np.arange(len(chosen))
     shifts, score = found.shifts[each, chosen], found.score[each, chosen]
-    twin = twin_path(found, step_deg)
+    twin = twin_path(found, step_deg) if kind.symmetry is CUBE else None
     if twin is not None:
         poses, shifts, score = twin.poses, twin.shifts, twin.score
         site = Site.find_twinned(poses, shifts, twin.second, TURN, lattice_px, kind)

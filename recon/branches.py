@@ -1,5 +1,5 @@
-"""Telling the 48 branches apart: every frame's lattice candidates times 48, scored on the filled map, decided by
-continuity.
+"""Telling the branches apart: every frame's lattice candidates times 48, or what its crystal has, scored on the filled
+map, decided by continuity.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from scipy.ndimage import median_filter
 
 from .chain import NOT_SCORED, decode, distinct_modulo
 from .device import Device, resident
-from .rotations import GROUP_ORDER, angle_deg, equivalents, midpoints, multiply, to_matrix
+from .rotations import angle_deg, midpoints, multiply, to_matrix
 from .site import FIRST, Site
+from .symmetry import CUBE, Symmetry
 from .volume import Grid
 from .whitened import Whitened
 
@@ -133,9 +134,9 @@ class Shortlist:
     worth: NDArray[np.bool_]
 
 
-def shortlist(poses: Floats, seen: Floats, probability: Floats, keep: int) -> Shortlist:
-    """The first `keep` of candidates (t, c, 4) that differ modulo 48; improbable ones are not worth scoring."""
-    index = distinct_modulo(poses, keep)
+def shortlist(poses: Floats, seen: Floats, probability: Floats, keep: int, symmetry: Symmetry = CUBE) -> Shortlist:
+    """The first `keep` of candidates (t, c, 4) that differ modulo `symmetry`; improbable ones are not worth scoring."""
+    index = distinct_modulo(poses, keep, symmetry=symmetry)
     worth = (index > 0) & (np.take_along_axis(probability, index, axis=1) > IMPROBABLE)
     worth[:, 0] = True
     every = index[..., None]
@@ -154,8 +155,8 @@ def score_branches(
     placed: bool = False,
     around: Floats | None = None,
 ) -> States:
-    """Score the 48 branches of all candidates worth it, for every grain that may have been indexed; the others get a
-    score that loses.
+    """Score the branches of all candidates worth it, 48 of a cubic lattice, for every grain that may have been indexed;
+    the others get a score that loses.
 
     A branch turns the particle about its lattice centre, which therefore stays where it is seen, up to the lattice
     vector that puts the particle where it was tracked. With `placed` the first candidates come from the map itself,
@@ -164,24 +165,24 @@ def score_branches(
     """
     middle = np.zeros((len(frames), 1, 1, 2)) if around is None else around[:, None, None]
     count, k = candidates.worth.shape
-    grains = len(site.grains)
-    own = equivalents(candidates.poses)
-    turned = np.empty((count, k, grains, GROUP_ORDER, 4))
-    placed_at = np.empty((count, k, grains, GROUP_ORDER, 2))
+    grains, symmetry = len(site.grains), site.kind.symmetry
+    own, order = symmetry.equivalents(candidates.poses), symmetry.order
+    turned = np.empty((count, k, grains, order, 4))
+    placed_at = np.empty((count, k, grains, order, 2))
     for g, grain in enumerate(site.grains):
         turned[:, :, g] = own if grain is FIRST else multiply(own, grain.turn)
         found = candidates.seen[:, :, None] - to_matrix(turned[:, :, g])[..., :2, :] @ centre_px
         placed_at[:, :, g] = site.placed(turned[:, :, g], found - middle, grain) + middle
         if placed and grain is FIRST:
             placed_at[:, 0, g, 0] = found[:, 0, 0]
-    poses, shifts = turned.reshape(count, -1, GROUP_ORDER, 4), placed_at.reshape(count, -1, GROUP_ORDER, 2)
+    poses, shifts = turned.reshape(count, -1, order, 4), placed_at.reshape(count, -1, order, 2)
     score = np.full(shifts.shape[:3], NOT_SCORED)
     for c in range(k * grains):
         rows = np.flatnonzero(candidates.worth[:, c // grains])
         if len(rows):
             one = slice(c, c + 1)
             score[rows, one], shifts[rows, one] = data.score_branches(
-                volume, frames[rows], poses[rows, one], shifts[rows, one], k_max
+                volume, frames[rows], poses[rows, one], shifts[rows, one], k_max, centred=symmetry.centred
             )
     return States(poses.reshape(count, -1, 4), shifts.reshape(count, -1, 2), score.reshape(count, -1))
 

@@ -13,15 +13,15 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from .rotations import nearest_equivalent
+from .symmetry import CUBE, Symmetry
 
 Floats = NDArray[np.float64]
 _DEG = 180.0 / math.pi
 
 
 @njit(cache=True, inline="always")
-def _dot_modulo(a, b):  # type: ignore[no-untyped-def]
-    """|cos(angle / 2)| between a and the nearest of the 48 equivalents of b.
+def _dot_cubic(a, b):  # type: ignore[no-untyped-def]
+    """|cos(angle / 2)| between a and the nearest of the 48 equivalents of b of a cubic lattice.
 
     For p = a^-1 b the best of the 24 cube rotations has a closed form in the sorted |components| (Grimmer 1974).
     """
@@ -45,37 +45,65 @@ def _dot_modulo(a, b):  # type: ignore[no-untyped-def]
     return best
 
 
+@njit(cache=True)
+def _dot_listed(a, b, turns, flips):  # type: ignore[no-untyped-def]
+    """The same for the operations of any point group: with a' = b^-1 a they are ``|a' . turn|``."""
+    best = 0.0
+    for h in range(2):
+        if h == 0:
+            w, x, y, z = b[0], b[1], b[2], b[3]
+        else:  # C2Z b
+            w, x, y, z = -b[3], -b[2], b[1], b[0]
+        p0 = w * a[0] + x * a[1] + y * a[2] + z * a[3]
+        p1 = w * a[1] - x * a[0] - y * a[3] + z * a[2]
+        p2 = w * a[2] + x * a[3] - y * a[0] - z * a[1]
+        p3 = w * a[3] - x * a[2] + y * a[1] - z * a[0]
+        group = turns if h == 0 else flips
+        for i in range(len(group)):
+            value = abs(p0 * group[i, 0] + p1 * group[i, 1] + p2 * group[i, 2] + p3 * group[i, 3])
+            best = max(best, value)
+    return best
+
+
+@njit(cache=True, inline="always")
+def _dot_modulo(a, b, turns, flips):  # type: ignore[no-untyped-def]
+    """|cos(angle / 2)| between a and the nearest equivalent of b; no operations listed: those of the cube."""
+    if len(turns) == 0:
+        return _dot_cubic(a, b)
+    return _dot_listed(a, b, turns, flips)
+
+
 @njit(cache=True, inline="always")
 def _angle(dot):  # type: ignore[no-untyped-def]
     return 2.0 * _DEG * math.acos(min(dot, 1.0))
 
 
 @njit(parallel=True, cache=True)
-def _weights(poses, start, column, sigma, out):  # type: ignore[no-untyped-def]
+def _weights(poses, start, column, sigma, turns, flips, out):  # type: ignore[no-untyped-def]
     for i in prange(len(poses)):
         for k in range(start[i], start[i + 1]):
-            angle = _angle(_dot_modulo(poses[i], poses[column[k]])) / sigma
+            angle = _angle(_dot_modulo(poses[i], poses[column[k]], turns, flips)) / sigma
             out[k] = math.exp(-0.5 * angle * angle)
 
 
 def transition_weights(
-    poses: Floats, start: NDArray[np.int64], column: NDArray[np.int32], sigma_deg: float
+    poses: Floats, start: NDArray[np.int64], column: NDArray[np.int32], sigma_deg: float, symmetry: Symmetry = CUBE
 ) -> NDArray[np.float32]:
-    """Gaussian transition weights modulo 48 between poses (g, 4), for pairs in compressed rows."""
+    """Gaussian transition weights modulo `symmetry` between poses (g, 4), for pairs in compressed rows."""
     out = np.empty(len(column), np.float32)
-    _weights(poses, start, column, sigma_deg, out)
+    _weights(poses, start, column, sigma_deg, *symmetry.listed, out)
     return out
 
 
 @njit(parallel=True, cache=True)
-def _transitions_modulo(poses, sigma, floor):  # type: ignore[no-untyped-def]
-    """(t - 1, k, k) log transition from candidate i of frame t to candidate j of frame t + 1, modulo 48."""
+def _transitions_modulo(poses, sigma, floor, turns, flips):  # type: ignore[no-untyped-def]
+    """(t - 1, k, k) log transition from candidate i of frame t to candidate j of frame t + 1, modulo a point group."""
     steps, k = poses.shape[0] - 1, poses.shape[1]
     out = np.empty((steps, k, k), np.float32)
     for t in prange(steps):
         for i in range(k):
             for j in range(k):
-                angle = _angle(_dot_modulo(poses[t, i], poses[t + 1, j])) / sigma
+                angle = _angle(_dot_modulo(poses[t, i], poses[t + 1, j], turns, flips)) / sigma
                 out[t, i, j] = max(-0.5 * angle * angle, floor)
     return out
 
@@ -187,10 +215,15 @@ def tempered(score: NDArray[np.floating], exponent: float, clip: float = 130.0) 
 
 
 def posterior_modulo(
-    poses: Floats, score: Floats, sigma_deg: float, exponent: float = 0.3, jump: float = 1e-7
+    poses: Floats,
+    score: Floats,
+    sigma_deg: float,
+    exponent: float = 0.3,
+    jump: float = 1e-7,
+    symmetry: Symmetry = CUBE,
 ) -> Floats:
-    """Forward-backward probabilities (t, k) of candidates (t, k, 4) modulo the 48 equivalents."""
-    factors = _transitions_modulo(np.ascontiguousarray(poses), sigma_deg, math.log(jump))
+    """Forward-backward probabilities (t, k) of candidates (t, k, 4) modulo the equivalents of `symmetry`."""
+    factors = _transitions_modulo(np.ascontiguousarray(poses), sigma_deg, math.log(jump), *symmetry.listed)
     _exponentiate(factors)
     return np.asarray(_posterior(tempered(score, exponent, 200.0), factors))
 
@@ -203,8 +236,9 @@ def path_modulo(
     exponent: float = 0.3,
     floor: float = -25.0,
     anchor: Floats | None = None,
+    symmetry: Symmetry = CUBE,
 ) -> tuple[Floats, NDArray[np.int64]]:
-    """Most probable path modulo 48, unwrapped into one continuous branch.
+    """Most probable path modulo the equivalents of `symmetry`, unwrapped into one continuous branch.
 
     Viterbi over candidates (t, k, 4), then each pose replaced by the equivalent nearest to its predecessor.
     Returns poses (t, 4) and the candidate chosen in each frame (t,). `anchor` is the pose before the first frame.
@@ -213,10 +247,11 @@ def path_modulo(
     if anchor is not None:
         poses = np.concatenate([np.repeat(anchor[None, None], poses.shape[1], axis=1), poses])
         emission = np.concatenate([np.zeros((1, emission.shape[1])), emission])
-    chosen = _viterbi(emission, _transitions_modulo(np.ascontiguousarray(poses), sigma_deg, floor))
+    transitions = _transitions_modulo(np.ascontiguousarray(poses), sigma_deg, floor, *symmetry.listed)
+    chosen = _viterbi(emission, transitions)
     path = poses[np.arange(len(poses)), chosen].copy()
     for t in range(1, len(path)):
-        path[t] = nearest_equivalent(path[t - 1], path[t])
+        path[t] = symmetry.nearest(path[t - 1], path[t])
     return (path, chosen) if anchor is None else (path[1:], chosen[1:])
 
 
@@ -286,7 +321,7 @@ def decode(
 
 
 @njit(parallel=True, cache=True)
-def _distinct(poses, keep, cosine):  # type: ignore[no-untyped-def]
+def _distinct(poses, keep, cosine, turns, flips):  # type: ignore[no-untyped-def]
     out = np.zeros((poses.shape[0], keep), np.int64)
     for t in prange(poses.shape[0]):
         found = 1
@@ -295,7 +330,7 @@ def _distinct(poses, keep, cosine):  # type: ignore[no-untyped-def]
                 break
             near = False
             for j in range(found):
-                if _dot_modulo(poses[t, out[t, j]], poses[t, k]) > cosine:
+                if _dot_modulo(poses[t, out[t, j]], poses[t, k], turns, flips) > cosine:
                     near = True
             if not near:
                 out[t, found] = k
@@ -303,11 +338,12 @@ def _distinct(poses, keep, cosine):  # type: ignore[no-untyped-def]
     return out
 
 
-def distinct_modulo(poses: Floats, keep: int, apart_deg: float = 4.0) -> NDArray[np.int64]:
-    """Indices (t, keep) of the first candidates that differ, modulo 48, by more than `apart_deg`; padded with the
-    first.
+def distinct_modulo(poses: Floats, keep: int, apart_deg: float = 4.0, symmetry: Symmetry = CUBE) -> NDArray[np.int64]:
+    """Indices (t, keep) of the first candidates that differ, modulo `symmetry`, by more than `apart_deg`; padded with
+    the first.
     """
-    return np.asarray(_distinct(np.ascontiguousarray(poses), keep, math.cos(math.radians(apart_deg / 2))))
+    cosine = math.cos(math.radians(apart_deg / 2))
+    return np.asarray(_distinct(np.ascontiguousarray(poses), keep, cosine, *symmetry.listed))
 
 
 def step_per_axis_deg(path: Floats) -> float:

@@ -8,7 +8,6 @@ transform of each are a fraction of a millisecond per frame.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,11 +85,7 @@ def vacant_sites(atoms: Floats, neighbour: float, kind: Kind = FCC) -> Floats:
 
     `neighbour` is the nearest-neighbour distance, in the unit of the atoms.
     """
-    steps = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
-    steps = steps[kind.has(steps) & steps.any(axis=1)]
-    square = (steps**2).sum(axis=1)
-    steps = steps[square == square.min()] * neighbour / np.sqrt(square.min())
-    places = (atoms[:, None] + steps).reshape(-1, 3)
+    places = (atoms[:, None] + kind.bonds * neighbour).reshape(-1, 3)
     places = places[cKDTree(atoms).query(places)[0] > 0.7 * neighbour]
     found = []
     open_ = np.ones(len(places), np.bool_)

@@ -1,13 +1,15 @@
 """Whether two reconstructions of the same crystal agree: their atoms and their poses, in one of the lattice's gauges.
 
 Every reconstruction lays the axes of its lattice along x, y and z, which leaves 48 ways to lay one upon the other: the
-24 rotations of the cube, in either hand. A twin may be laid along either of its grains: 48 x 4 ways more.
+24 rotations of the cube, in either hand. A twin may be laid along either of its grains: 48 x 4 ways more. Decahedra and
+icosahedra have the operations of their own point groups.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from scipy.spatial import cKDTree
 
 from .kinds import FCC, Kind
 from .rotations import C2Z, CUBIC, angle_deg, conjugate, multiply, normalise, to_matrix
+from .symmetry import CUBE
 
 Floats = NDArray[np.float64]
 SAME_ATOM_A = 0.6
@@ -43,6 +46,13 @@ def _twin_gauges() -> Floats:
 GAUGES: Floats = np.concatenate([_cubic_gauges(), _twin_gauges()])  # (240, 3, 3), the 48 of the cube first
 
 
+@lru_cache
+def gauges_of(kind: Kind) -> Floats:
+    """Ways (g, 3, 3) in which two reconstructions of a crystal of this kind may lie to each other."""
+    symmetry = kind.symmetry
+    return GAUGES if symmetry is CUBE else np.concatenate([to_matrix(symmetry.turns), -to_matrix(symmetry.flips)])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Agreement:
     """How well two lists of atoms agree.
@@ -51,7 +61,7 @@ class Agreement:
     ----------
     f1 : 2 x pairs within 0.6 A / (atoms of both), under the best gauge. gap : f1 minus that under the second best.
     rms_A : of the pairs. turn, shift_A : ``first = turn @ second + shift_A``; turn (3, 3) is improper for other hands.
-    gauge : number of the best gauge in GAUGES, -1 without any.
+    gauge : number of the best gauge in `gauges_of` the kind, -1 without any.
     ranked : numbers of the best gauges, best first.
     """
 
@@ -64,23 +74,26 @@ class Agreement:
     ranked: tuple[int, ...]
 
 
-def compare_atoms(first_A: Floats, second_A: Floats, gauges: tuple[int, ...] | None = None) -> Agreement:
+def compare_atoms(
+    first_A: Floats, second_A: Floats, gauges: tuple[int, ...] | None = None, kind: Kind = FCC
+) -> Agreement:
     """Lay the atoms of one map upon those of another.
 
     Parameters
     ----------
     first_A, second_A : (n, 3) and (m, 3) positions in A, both about their centroids, lattice along the axes.
-    gauges : numbers of those to try; all by default.
+    gauges : numbers of those to try; all by default. kind : of crystal, which decides what they are.
     """
-    tried = tuple(range(len(GAUGES))) if gauges is None else gauges
+    ways = gauges_of(kind)
+    tried = tuple(range(len(ways))) if gauges is None else gauges
     if min(len(first_A), len(second_A)) < 4:
         return Agreement(0.0, 0.0, np.nan, np.eye(3), np.zeros(3), -1, ())
     tree = cKDTree(first_A)
-    rough = [(*_best_shift(tree, second_A @ GAUGES[g].T), g) for g in tried]
+    rough = [(*_best_shift(tree, second_A @ ways[g].T), g) for g in tried]
     rough.sort(key=lambda item: -item[0])
     fitted = []
     for _, shift, g in rough[:FINALISTS]:
-        turn, moved = _rigid(tree, second_A, GAUGES[g], shift)
+        turn, moved = _rigid(tree, second_A, ways[g], shift)
         f1, rms = _score(tree, second_A @ turn.T + moved)
         fitted.append((f1, rms, turn, moved, g))
     fitted.sort(key=lambda item: -item[0])

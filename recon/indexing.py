@@ -1,4 +1,4 @@
-"""The lattice stage: every frame indexed modulo 48 on an O_h-symmetrised map that sharpens round by round.
+"""The lattice stage: every frame indexed modulo its lattice's symmetry, on a symmetrised map that sharpens by rounds.
 
 The symmetrised map has full coverage whatever the trajectory, so no frame is favoured by what others happened to
 measure.
@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 from .chain import distinct_modulo, posterior_modulo
 from .lattice import LEAST_SHELL, LatticeIndexer, PoseGrid, grid_posterior, shift_grid, top_poses
 from .maps import Accumulator
-from .volume import Grid, as_kernel_volume, masked, shell_sum, shell_values, shell_voxels, symmetrise
+from .symmetry import CUBE, Symmetry
+from .volume import (
+    Grid,
+    as_kernel_volume,
+    masked,
+    shell_sum,
+    shell_values,
+    shell_voxels,
+    symmetrise,
+    symmetrise_by,
+)  # fmt: skip
 from .whitened import Whitened
 
 Floats = NDArray[np.float64]
@@ -44,6 +54,11 @@ class LatticeModel:
     indexer: LatticeIndexer
     grid: Grid
 
+    @property
+    def symmetry(self) -> Symmetry:
+        """Of the volume and of the poses that are searched."""
+        return self.indexer.grid.symmetry
+
 
 def lattice_model(
     volume: Any,
@@ -54,7 +69,7 @@ def lattice_model(
     scale: float = 1.0,
     least_shell: float = LEAST_SHELL,
 ) -> LatticeModel:
-    """Prepare an O_h-symmetric volume for indexing; `scale` < 1 softens an unsure contrast."""
+    """Prepare a volume with the symmetry of `poses` for indexing; `scale` < 1 softens an unsure contrast."""
     shifts = shift_grid(2.5, 1.25)
     indexer = LatticeIndexer(
         volume * np.float32(scale), poses, data.plane, data.weight, band_k, shifts, data.shift_sd_px, data.device,
@@ -77,12 +92,14 @@ def exchanged(
     )  # fmt: skip
     return _ranked(
         np.concatenate([found.poses, poses], axis=1), np.concatenate([found.shifts, shifts], axis=1),
-        np.concatenate([found.score, score], axis=1), sigma_deg, found.poses.shape[1],
+        np.concatenate([found.score, score], axis=1), sigma_deg, found.poses.shape[1], model.symmetry,
     )  # fmt: skip
 
 
-def _ranked(poses: Floats, shifts: Floats, score: Floats, sigma_deg: float, keep: int) -> Candidates:
-    probability = posterior_modulo(poses, score, sigma_deg)
+def _ranked(
+    poses: Floats, shifts: Floats, score: Floats, sigma_deg: float, keep: int, symmetry: Symmetry
+) -> Candidates:
+    probability = posterior_modulo(poses, score, sigma_deg, symmetry=symmetry)
     # ties of vanishing probability are ordered by likelihood
     order = np.lexsort((-score, -probability), axis=1)[:, :keep]
     return Candidates(_take(poses, order), _take(shifts, order), _take(score, order), _take(probability, order))
@@ -93,7 +110,8 @@ def grid_candidates(model: LatticeModel, data: Whitened, frames: NDArray[np.int6
     score, which = model.indexer.score(data.coefficients[frames[0] : frames[-1] + 1])
     probability = grid_posterior(score, model.indexer.grid)
     poses, shifts = top_poses(probability, which, model.indexer, GRID_POSES)
-    apart = distinct_modulo(poses, GRID_CANDIDATES, GRID_APART_DEG)  # neighbours on the grid climb to the same pose
+    # neighbours on the grid climb to the same pose
+    apart = distinct_modulo(poses, GRID_CANDIDATES, GRID_APART_DEG, model.symmetry)
     flat = np.zeros(apart.shape)
     return Candidates(_take(poses, apart), _take(shifts.astype(np.float64), apart), flat, flat)
 
@@ -116,15 +134,17 @@ def local_candidates(
     keep: int = 12,
     rounds: int = 8,
 ) -> Candidates:
-    """Refine candidates and those of the neighbouring frames in the lattice band; rank them by the chain modulo 48."""
+    """Refine candidates and those of the neighbouring frames in the lattice band; rank them by the chain."""
     poses = np.concatenate([start.poses, neighbours_of(start.poses, neighbours)], axis=1)
     shifts = np.concatenate([start.shifts, neighbours_of(start.shifts, neighbours)], axis=1)
     poses, shifts, score = data.refine(model.kernel, frames, poses, shifts, model.grid.k_max, rounds=rounds, band=True)
-    return _ranked(poses, shifts, score, sigma_deg, keep)
+    return _ranked(poses, shifts, score, sigma_deg, keep, model.symmetry)
 
 
-def symmetrised_volume(data: Whitened, frames: NDArray[np.int64], found: Candidates, grid: Grid) -> Any:
-    """O_h-symmetrised map of the lattice band from the weighted candidates of every frame."""
+def symmetrised_volume(
+    data: Whitened, frames: NDArray[np.int64], found: Candidates, grid: Grid, symmetry: Symmetry = CUBE
+) -> Any:
+    """Symmetrised map of the lattice band from the weighted candidates of every frame."""
     device = data.device
     share = found.probability[:, :INSERTED]
     share = np.where(share > 0.03, share, 0.0)
@@ -136,11 +156,15 @@ def symmetrised_volume(data: Whitened, frames: NDArray[np.int64], found: Candida
         share[row, column], band=True,
     )  # fmt: skip
     numerator, denominator = accumulator.sums(0)
-    numerator, denominator = symmetrise(numerator.real), symmetrise(denominator)
+    if symmetry is CUBE:
+        numerator, denominator = symmetrise(numerator.real), symmetrise(denominator)
+    else:
+        numerator, denominator = (symmetrise_by(symmetry.operations, s, device) for s in (numerator, denominator))
     mean = shell_sum(denominator, grid, device) / np.maximum(shell_voxels(grid), 1)
     level = shell_values(0.02 * mean + 1e-6 * mean.max(), grid, device)
     volume = masked((numerator / (denominator + level)).astype(np.complex64), grid, device)
-    return volume.real.astype(np.complex64)  # O_h contains the inversion: the transform is real
+    # with an inversion centre the transform is real
+    return volume.real.astype(np.complex64) if symmetry.centred else volume
 
 
 def index_lattice(
@@ -163,7 +187,7 @@ def index_lattice(
     start = grid_candidates(model, data, frames)
     found = local_candidates(model, data, frames, start, max(sigma_deg, 3.0), neighbours=2)
     for _ in range(rounds):
-        volume = symmetrised_volume(data, frames, found, grid)
+        volume = symmetrised_volume(data, frames, found, grid, poses.symmetry)
         model = LatticeModel(volume, as_kernel_volume(volume, data.device), model.indexer, grid)
         found = local_candidates(model, data, frames, found, sigma_deg, neighbours=2)
     return found, lattice_model(model.volume, grid, data, poses, band_k, least_shell=SHARP_SHELL)

@@ -1,26 +1,32 @@
-"""Kinds of lattices that frames are indexed on, and what differs between them: face-centred and body-centred cubic.
+"""Kinds of crystals that frames are indexed on, and how they differ: cubic lattices, and fcc twinned many times.
 
-Both have one atom on every lattice point and the symmetry of the cube, so that all that is said of its 48 equivalents
-holds for either. With atoms equally far apart, the first reflection of both, (111) and (110), lies at the same place:
-the bands and limits of body-centred crystals are those of the fcc lattice with the same distance of neighbours.
+Face-centred and body-centred cubic lattices have one atom on every lattice point and the symmetry of the cube. With
+atoms equally far apart, the first reflection of both, (111) and (110), lies at the same place: the bands and limits of
+body-centred crystals are those of the fcc lattice with the same distance of neighbours. Decahedra and icosahedra are
+made of fcc grains; their constant is that of an fcc lattice with the same distance of neighbours.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from .clusters import decahedron, icosahedron
+from .symmetry import CUBE, DECAHEDRAL, ICOSAHEDRAL, Symmetry
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Kind:
-    """A cubic lattice with an atom on every lattice point; lengths in lattice constants.
+    """A cubic lattice with an atom on every lattice point, or fcc grains about one point; lengths in constants.
 
     Attributes
     ----------
@@ -34,6 +40,8 @@ class Kind:
     farthest : square of the longest lattice vector by which a site may be mistaken for another.
     metals : lattice constants at room temperature, A (CRC Handbook of Chemistry and Physics).
     search_A : lattice constants tried when nothing is known.
+    symmetry : its point group. cluster : of what is no lattice the atoms within a radius, in nearest-neighbour
+        distances; `period` then is the one vector that repeats it, or zero.
     """
 
     name: str
@@ -46,6 +54,12 @@ class Kind:
     farthest: float
     metals: dict[str, float]
     search_A: tuple[float, float]
+    symmetry: Symmetry = CUBE
+    cluster: Callable[[float], Floats] | None = None
+    period: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def __repr__(self) -> str:
+        return self.name
 
     def has(self, half_steps: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of (..., 3) points, in half lattice constants, are lattice points."""
@@ -57,12 +71,33 @@ class Kind:
         """Lattice vectors (n, 3) up to `farthest`, zero first."""
         return _vectors(self)
 
+    @property
+    def bonds(self) -> Floats:
+        """Directions (n, 3) in which neighbours may lie, unit vectors."""
+        return _bonds(self)
+
 
 @lru_cache
 def _vectors(kind: Kind) -> Floats:
+    if kind.cluster is not None:
+        along = np.array([0.0, -1.0, 1.0])[:, None] * np.array(kind.period)
+        return along if along.any() else along[:1]
     steps = np.array(list(itertools.product(range(-2, 3), repeat=3)))
     found = [tuple(v) for v in steps[kind.has(steps)] / 2 if v @ v <= kind.farthest]
     return np.array(sorted(found, key=lambda v: (sum(x * x for x in v), v)))
+
+
+@lru_cache
+def _bonds(kind: Kind) -> Floats:
+    if kind.cluster is None:
+        steps = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
+        steps = steps[kind.has(steps) & steps.any(axis=1)]
+        square = (steps**2).sum(axis=1)
+        return np.asarray(steps[square == square.min()] / np.sqrt(square.min()))
+    atoms = kind.cluster(2.6)
+    pairs = cKDTree(atoms).query_pairs(1.2, output_type="ndarray")
+    bonds = atoms[np.concatenate([pairs[:, 0], pairs[:, 1]])] - atoms[np.concatenate([pairs[:, 1], pairs[:, 0]])]
+    return np.unique(np.round(bonds / np.linalg.norm(bonds, axis=1)[:, None], 6), axis=0)
 
 
 FCC = Kind(
@@ -93,11 +128,14 @@ BCC = Kind(
     search_A=(2.75, 3.45),
 )
 KINDS = (FCC, BCC)
+DECAHEDRON = replace(FCC, name="decahedral", symmetry=DECAHEDRAL, cluster=decahedron, period=(0.0, 0.0, math.sqrt(0.5)))
+ICOSAHEDRON = replace(FCC, name="icosahedral", symmetry=ICOSAHEDRAL, cluster=icosahedron)
+CLUSTERS = (DECAHEDRON, ICOSAHEDRON)  # tried where no lattice explains the frames well
 
 
 @dataclass(frozen=True, slots=True)
 class Lattice:
-    """A kind of lattice and its constant in A."""
+    """A kind of lattice, or of crystal made of fcc grains, and its constant in A."""
 
     kind: Kind
     constant_A: float
@@ -114,6 +152,8 @@ class Lattice:
 
     def ball(self, diameter_A: float) -> Floats:
         """Atoms (n, 3) of a ball centred on one of them, A."""
+        if self.kind.cluster is not None:
+            return self.kind.cluster(diameter_A / 2 / self.neighbour_A) * self.neighbour_A
         reach = math.ceil(diameter_A / self.constant_A) + 1
         index = np.arange(-2 * reach, 2 * reach + 1)
         half_steps = np.stack(np.meshgrid(index, index, index, indexing="ij"), axis=-1).reshape(-1, 3)

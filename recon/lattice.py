@@ -1,8 +1,8 @@
 """A lattice as first model: template, and indexing of every frame on a pose grid.
 
-The image of a centrosymmetric lattice has a real transform and repeats 48 times over SO(3); both are used: only the
-real part of the moved-back coefficients enters, and only one 48th of the poses is scored, as one matrix product per
-batch.
+The image of a cubic lattice has a real transform and repeats 48 times over SO(3); both are used: only the real part of
+the moved-back coefficients enters, and only one 48th of the poses is scored, as one matrix product per batch. Other
+ideal crystals repeat as often as their point group says; without an inversion centre both parts enter.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from .chain import transition_weights
 from .device import Device
 from .geometry import HalfPlane
 from .kinds import Lattice
-from .rotations import equivalents, fundamental_zone_grid, to_matrix
+from .rotations import fundamental_zone_grid, to_matrix
+from .symmetry import CUBE, Symmetry
 from .volume import PAD, Grid, as_kernel_volume, radius_grid
 
 Floats = NDArray[np.float64]
@@ -42,13 +43,17 @@ def band(scale_A: float, box_A: float, k_max: int) -> tuple[float, float]:
 
 
 def lattice_volume(lattice: Lattice, diameter_A: float, grid: Grid, pixel_size_A: float, device: Device) -> Any:
-    """Fourier volume (half grid, complex64) of a ball of Gaussian atoms, ready for slicing, real-valued by symmetry."""
+    """Fourier volume (half grid, complex64) of a ball of Gaussian atoms, ready for slicing, real-valued if it has an
+    inversion centre.
+    """
     atoms = lattice.ball(diameter_A) / pixel_size_A
     k = np.arange(grid.half + 1) / PAD
     # trilinear slicing attenuates by sinc^2 of the position: atoms are weighted up by it
     boost = (np.sinc(atoms / (PAD * grid.box_px)) ** 2).prod(axis=1)
-    # the ball has all mirror planes: cosines only, and one octant is enough
-    z, y, x = (np.cos(2 * np.pi / grid.box_px * np.outer(k, atoms[:, axis])).astype(np.float32) for axis in (2, 1, 0))
+    # the ball has all mirror planes, or all but that across x: cosines only along y and z, and one octant is enough
+    z, y, x = (2 * np.pi / grid.box_px * np.outer(k, atoms[:, axis]) for axis in (2, 1, 0))
+    z, y = np.cos(z).astype(np.float32), np.cos(y).astype(np.float32)
+    x = np.cos(x).astype(np.float32) if lattice.kind.symmetry.centred else np.exp(-1j * x).astype(np.complex64)
     zy = (z[:, None, :] * (y / boost.astype(np.float32))[None, :, :]).reshape(-1, len(atoms))
     octant = (zy @ x.T).reshape((len(k),) * 3)
     mirror = np.abs(np.arange(-grid.half, grid.half + 1))
@@ -100,7 +105,7 @@ def shift_grid(reach_px: float, step_px: float) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PoseGrid:
-    """Poses of the fundamental zone and, in compressed rows, their neighbours modulo 48 with a Gaussian weight."""
+    """Poses of the fundamental zone and, in compressed rows, their neighbours modulo `symmetry`, Gaussian weights."""
 
     poses: Floats  # (g, 4)
     matrices: NDArray[np.float32]  # (g, 3, 3)
@@ -108,13 +113,23 @@ class PoseGrid:
     neighbour: NDArray[np.int32]
     weight: NDArray[np.float32]
     sigma_deg: float
+    symmetry: Symmetry = CUBE
 
 
-def pose_grid(spacing_deg: float, sigma_deg: float) -> PoseGrid:
+def search_grid(spacing_deg: float, symmetry: Symmetry) -> PoseGrid:
+    """Poses alone, for a search without continuity."""
+    poses = fundamental_zone_grid(spacing_deg, symmetry.turns, symmetry.flips)
+    none = np.zeros(0, np.int32)
+    return PoseGrid(
+        poses, to_matrix(poses).astype(np.float32), np.zeros(1, np.int64), none, none.astype(np.float32), 0.0, symmetry
+    )
+
+
+def pose_grid(spacing_deg: float, sigma_deg: float, symmetry: Symmetry = CUBE) -> PoseGrid:
     """Build the pose grid; `sigma_deg` is the rotation per frame (rms per axis) of the chain on it."""
-    poses = fundamental_zone_grid(spacing_deg)
-    images = equivalents(poses).reshape(-1, 4)
-    owner = np.repeat(np.arange(len(poses)), 48)
+    poses = fundamental_zone_grid(spacing_deg, symmetry.turns, symmetry.flips)
+    images = symmetry.equivalents(poses).reshape(-1, 4)
+    owner = np.repeat(np.arange(len(poses)), symmetry.order)
     tree = cKDTree(np.concatenate([images, -images]))
     reach = 2 * math.sin(math.radians(3.2 * sigma_deg) / 4)
     found = tree.query_ball_point(poses, reach, workers=-1, return_sorted=True)
@@ -122,8 +137,8 @@ def pose_grid(spacing_deg: float, sigma_deg: float) -> PoseGrid:
     column = owner[np.fromiter(itertools.chain.from_iterable(found), np.int64, start[-1]) % len(images)].astype(
         np.int32
     )
-    weight = transition_weights(poses, start, column, sigma_deg)
-    return PoseGrid(poses, to_matrix(poses).astype(np.float32), start, column, weight, sigma_deg)
+    weight = transition_weights(poses, start, column, sigma_deg, symmetry)
+    return PoseGrid(poses, to_matrix(poses).astype(np.float32), start, column, weight, sigma_deg, symmetry)
 
 
 @njit(parallel=True, cache=True, fastmath=True)
@@ -148,7 +163,7 @@ def _informative(power: Floats, radius: NDArray[np.float32], least: float) -> ND
 
 
 class LatticeIndexer:
-    """Scores frames against all poses of a grid for one centrosymmetric, O_h-symmetric model."""
+    """Scores frames against all poses of a grid for one model with the grid's symmetry."""
 
     def __init__(
         self,
@@ -164,8 +179,9 @@ class LatticeIndexer:
         stretch: float = 1.0,
         least_shell: float = LEAST_SHELL,
     ) -> None:
-        """`volume`, half grid, complex with a real transform; `band_k` radii used; `shift_sd_px` prior of the shift;
-        `stretch` > 1 enlarges the model in real space; shells below `least_shell` of the strongest are left out.
+        """`volume`, half grid, complex, with an inversion centre real-valued; `band_k` radii used; `shift_sd_px` prior
+        of the shift; `stretch` > 1 enlarges the model in real space; shells below `least_shell` of the strongest are
+        left out.
         """
         self.grid, self.plane, self.shifts, self.device = grid, plane, shifts, device
         first, last = plane.count(band_k[0]), plane.count(band_k[1])
@@ -173,14 +189,17 @@ class LatticeIndexer:
             as_kernel_volume(volume, device), PAD * stretch, device.asarray(grid.matrices),
             device.asarray(plane.kx[first:last]), device.asarray(plane.ky[first:last]), last - first,
         )  # fmt: skip
-        model = slices[:, :, 0]  # the imaginary part is zero by symmetry
-        power = device.to_host((model**2).mean(axis=0)) * weight[first:last]
+        # with an inversion centre the imaginary part is zero
+        parts = [slices[:, :, part] for part in range(1 if grid.symmetry.centred else 2)]
+        power = device.to_host(sum((model**2).mean(axis=0) for model in parts)) * weight[first:last]
         chosen = _informative(power, plane.radius[first:last], least_shell)
         self.columns = device.asarray(first + chosen)
-        self.model = device.xp.ascontiguousarray(model[:, device.asarray(chosen)])
+        self.model = device.xp.ascontiguousarray(
+            device.xp.concatenate([model[:, device.asarray(chosen)] for model in parts], axis=1)
+        )
         kx, ky = plane.kx[first:last][chosen], plane.ky[first:last][chosen]
         self.weight = device.asarray(weight[first:last][chosen])
-        self.energy = (self.model**2) @ self.weight
+        self.energy = (self.model**2) @ device.xp.concatenate([self.weight] * len(parts))
         angle = 2 * np.pi / plane.box_px * (shifts @ np.stack([kx, ky]).astype(np.float32))
         self.cosine = device.asarray(np.cos(angle).astype(np.float32))
         self.sine = device.asarray(np.sin(angle).astype(np.float32))
@@ -192,6 +211,9 @@ class LatticeIndexer:
         real = coefficients[:, self.columns, 0] * self.weight
         imaginary = coefficients[:, self.columns, 1] * self.weight
         moved = real[:, None, :] * self.cosine - imaginary[:, None, :] * self.sine
+        if not self.grid.symmetry.centred:
+            other = real[:, None, :] * self.sine + imaginary[:, None, :] * self.cosine
+            moved = self.device.xp.concatenate([moved, other], axis=2)
         return moved.reshape(-1, moved.shape[2]) @ self.model.T
 
     def score(self, coefficients: Any, batch: int = 25) -> tuple[NDArray[np.float32], NDArray[np.int8]]:

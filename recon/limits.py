@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .kinds import FCC, Lattice
+from .kinds import BCC, Lattice
 
 # 1/A for a lattice constant of 3.97 A; they scale with the reciprocal lattice.
 INDEX, DECIDE, DECIDE_GRID = 0.873, 0.757, 0.815
@@ -50,9 +50,10 @@ def limits(box_px: int, pixel_size_A: float, lattice_constant_A: float) -> Limit
 def followed(now: Limits, lattice: Lattice, box_A: float) -> Limits:
     """Limits for the lattice that was found, within those that coefficients are kept for.
 
-    Those of fcc crystals stay as they are. Body-centred metals have smaller constants and farther reflections.
+    Those of fcc crystals, twinned or not, stay as they are. Body-centred metals have smaller constants and farther
+    reflections.
     """
-    return now if lattice.kind is FCC else _radii(lattice.scale_A, box_A, now.largest)
+    return _radii(lattice.scale_A, box_A, now.largest) if lattice.kind is BCC else now
 
 
 def _radii(lattice_constant_A: float, box_A: float, most: int) -> Limits:

@@ -33,7 +33,7 @@ from .lens import Lens
 from .limits import Limits, followed
 from .output import Published, pose_rows, publish
 from .place import whereabouts
-from .recognition import LatticeFit, recognise_lattice
+from .recognition import LEAST_SHELLS, Boxes, LatticeFit, recognise_lattice
 from .records import NoiseSpectrum, Observation, PoseRow
 from .redecision import FOLDS, redecide
 from .refinement import refine_halves, scoring_map, solve
@@ -47,7 +47,6 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 FIRST_STEP_DEG = 2.7  # rotation per frame assumed until it has been measured
 LEAST_STEP_DEG = 0.2
-LEAST_SHELLS = 3  # with power above the noise, to fit an amplitude and a B-factor to
 NO_LATTICE = 2.0  # standard errors by which a lattice constant must win to be tried
 NO_CRYSTAL = 15.0  # log-likelihood per frame, against maps without it, that a crystal must reach; pure noise gave 5
 LEAST_USED = 0.2  # share of frames of the first map whose pose must be sure
@@ -141,7 +140,7 @@ class Mapper:
         self._ledger = Ledger(data, Grid(self.plane.box_px, self.limits.final), self.buffer.capacity)
         with self.clock("bootstrap"):
             spacing = float(np.clip(GRID_SPACING_DEG * 25 / self.diameter_A, 2.2, 3.6))
-            poses = lattice.pose_grid(spacing, CHAIN_SIGMA_DEG)
+            poses = lattice.pose_grid(spacing, CHAIN_SIGMA_DEG, self.lattice.kind.symmetry)
             ball = lattice.lattice_volume(self.lattice, self.diameter_A, grid, self.pixel_size_A, self.device)
             excess = excess_profile(self.device.to_host(self._coefficients(rows)), self.plane, weight)
             if (excess[round(low) : int(high) + 1] > 0).sum() < LEAST_SHELLS:
@@ -181,13 +180,12 @@ class Mapper:
         known, grid = self.options.lattice, Grid(self.plane.box_px, self.limits.index)
         if known is not None and len(self.lens.signs_tried) == 1:
             return LatticeFit(known, math.inf, 1)
-        found = recognise_lattice(
-            self._coefficients(rows), self.plane, weight, self.diameter_A, self.pixel_size_A, grid,
-            lattice.pose_grid(4.2, 3.0), self.device, search_ranges(self.options.element, known), self.lens.signs_tried,
-        )  # fmt: skip
+        mine = self._coefficients(rows)
+        boxes = Boxes(mine, self.plane, weight, self.diameter_A, self.pixel_size_A, grid, self.device)
+        found = recognise_lattice(boxes, search_ranges(self.options.element, known), self.lens.signs_tried)
         if found.sharpness < NO_LATTICE and known is None:
-            raise NoLatticeError("no fcc or bcc lattice stands out of the noise")
-        return found if known is None else found._replace(lattice=known)
+            raise NoLatticeError("no lattice of a known kind stands out of the noise")
+        return found if known is None else found._replace(lattice=replace(found.lattice, constant_A=known.constant_A))
 
     # ---------------------------------------------------------------- streaming
 
@@ -219,11 +217,12 @@ class Mapper:
             found = exchanged(model, data, rows, found, self.step_deg, rounds=4)
             self.buffer.remember(rows, found)
         with self.clock("score"):
-            path, chosen = path_modulo(found.poses, found.score, self.step_deg, anchor=self.buffer.poses[rows[0] - 1])
+            before, same = self.buffer.poses[rows[0] - 1], model.symmetry
+            path, chosen = path_modulo(found.poses, found.score, self.step_deg, anchor=before, symmetry=same)
             poses = np.concatenate([path[:, None], found.poses], axis=1)
             seen = np.concatenate([found.shifts[np.arange(count), chosen][:, None], found.shifts], axis=1)
             probability = np.concatenate([np.ones((count, 1)), found.probability], axis=1)
-            listed = branches.shortlist(poses, seen, probability, branches.CANDIDATES)
+            listed = branches.shortlist(poses, seen, probability, branches.CANDIDATES, same)
             self._window.append(
                 branches.score_branches(data, self._filled, rows, listed, self._centre, self.limits.score, self._site)
             )
@@ -316,7 +315,7 @@ class Mapper:
             grid = Grid(box_px, self.limits.refine_grid)
             path = refine_halves(
                 self._data, ledger.sums, rows, buffer.number[rows], buffer.path(rows), self._lattice_map(grid), grid,
-                self.limits.refine, self._band, twinned=self.twinned,
+                self.limits.refine, self._band, operations=self._site.operations,
             )  # fmt: skip
             buffer.accept(rows, path)
             buffer.refined[rows] = True
@@ -332,7 +331,7 @@ class Mapper:
         with self.clock("scoring map"):
             grid = Grid(box_px, self.limits.score_grid)
             self._filled, self._centre = scoring_map(
-                ledger.sums, self._lattice_map(grid), grid, self._band, twinned=self.twinned
+                ledger.sums, self._lattice_map(grid), grid, self._band, operations=self._site.operations
             )
 
     def _forget(self, count: int) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .device import Device, resident
 from .kernels import passes
+from .symmetry import Operations
 from .volume import (
     Grid,
     complete,
@@ -24,7 +25,7 @@ from .volume import (
     shell_values,
     shell_voxels,
     symmetrise,
-    symmetrise_about_111,
+    symmetrise_by,
     within,
 )
 
@@ -132,9 +133,9 @@ def filled_map(
     with_halves: bool = False,
     with_joint: bool = True,
     asymmetry: NDArray[np.float64] | None = None,
-    twinned: bool = False,
+    operations: Operations | None = None,
 ) -> FilledMap:
-    """Maps in which unmeasured Fourier voxels hold the map's own symmetrisation, O_h or that of a twin about [111].
+    """Maps in which unmeasured Fourier voxels hold the map's own symmetrisation, of the cube or of a twinned crystal.
 
     A map of a few hundred views has holes; in them a right pose scores nothing while a wrong one that falls on measured
     lattice spots scores much. With ``V = (A + lambda Vs) / (W + lambda)``, Vs the symmetrisation about the lattice
@@ -146,8 +147,9 @@ def filled_map(
     first, second : (numerator, denominator) of the two halves, Friedel-completed.
     centre_px : (x, y, z) of the lattice centre in pixels from the map centre.
     asymmetry : asymmetric power per shell, when it is known from a larger set of frames.
+    operations : of the symmetrisation; all of the cube if not given.
     """
-    weight, symmetric = _symmetrised(first, second, grid, centre_px, device, twinned=twinned)
+    weight, symmetric = _symmetrised(first, second, grid, centre_px, device, operations)
     if asymmetry is None:
         asymmetry = asymmetric_power(first, second, centre_px, symmetric, grid, device)
     prior = shell_values(PRIOR_WEIGHT / asymmetry, grid, device)
@@ -172,13 +174,18 @@ def filled_map(
 
 
 def _symmetrised(
-    first: Sums, second: Sums, grid: Grid, centre_px: NDArray[np.float64], device: Device, *, twinned: bool
+    first: Sums,
+    second: Sums,
+    grid: Grid,
+    centre_px: NDArray[np.float64],
+    device: Device,
+    operations: Operations | None,
 ) -> tuple[Any, Any]:
     """Weight of both halves together, and their mean over the symmetry about `centre_px`."""
-    if twinned:
+    if operations is not None:
         weight = first[1] + second[1]
         total = (first[0] + second[0]) * phase_ramp(grid, centre_px, device)
-        symmetric, around = symmetrise_about_111(total, device), symmetrise_about_111(weight, device)
+        symmetric, around = (symmetrise_by(operations, array, device) for array in (total, weight))
     else:  # the real part of the sums about the lattice centre: O_h contains the inversion
         if device.xp is np:
             even, weight = np.empty(first[1].shape, np.float32), np.empty(first[1].shape, np.float32)

@@ -74,7 +74,7 @@ def publish(
 ) -> Published:
     """Trace atoms and move everything to their centroid; `elements`, lightest first, are those of an alloy."""
     neighbour_A = lattice.neighbour_A
-    apart_A = lattice.constant_A / np.sqrt(2)  # along the axes neighbours are half a constant apart, fcc or bcc
+    apart_A = lattice.constant_A / np.sqrt(2)  # along the axes neighbours are half a constant apart or more
     maps = solved.joint, solved.half1, solved.half2
     steps = (lambda v: find_peaks(v, pixel_size_A, apart_A), *2 * (lambda v: Smooth.of(v, pixel_size_A),))
     peaks, half1, half2 = device.each(lambda _, i: steps[i](maps[i]), range(3))

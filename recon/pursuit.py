@@ -20,7 +20,7 @@ from .branches import CHAIN_WIDENING, Path, explained, jumps, lattice_position
 from .claims import Evidence, Reading
 from .indexing import Candidates
 from .place import spread_px
-from .rotations import GROUP_ORDER, angle_deg, equivalents, multiply, to_matrix
+from .rotations import angle_deg, multiply, to_matrix
 from .site import FIRST, Site
 from .whitened import Whitened
 
@@ -113,7 +113,8 @@ class Scene:
 
     def near(self, row: int, own: Path, pose: Floats, place: Floats) -> tuple[Floats, Floats]:
         """Poses (NEAREST + 1, 4) of a frame that its lattice allows near `pose`, the last `pose` itself; and shifts."""
-        listed = equivalents(np.concatenate([own.poses[row : row + 1], self.candidates.poses[row]]))
+        symmetry = self.site.kind.symmetry
+        listed = symmetry.equivalents(np.concatenate([own.poses[row : row + 1], self.candidates.poses[row]]))
         first = lattice_position(own.poses[row], own.shifts[row], self.centre_px)
         seen = np.concatenate([first[None], self.candidates.shifts[row]])
         middle = place - self.origin_px[row]
@@ -121,7 +122,7 @@ class Scene:
         away = angle_deg(np.stack(turned), pose).reshape(-1)
         nearest = np.argsort(away)[:NEAREST]
         nearest = nearest[away[nearest] < REACH * self.sigma_deg]
-        grain, candidate, branch = np.unravel_index(nearest, (len(turned), len(listed), GROUP_ORDER))
+        grain, candidate, branch = np.unravel_index(nearest, (len(turned), len(listed), symmetry.order))
         poses = np.repeat(pose[None], NEAREST + 1, axis=0)
         shifts = np.repeat((middle + to_matrix(pose)[:2] @ self.site.offset_px)[None], NEAREST + 1, axis=0)
         for g, which in enumerate(self.site.grains):

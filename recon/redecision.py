@@ -74,14 +74,14 @@ class Redecision:
     margin: float  # of the path before, see `weakest_margin`
 
 
-def weakest_margin(score: Floats) -> float:
+def weakest_margin(score: Floats, order: int = GROUP_ORDER) -> float:
     """Log-likelihood per frame by which a branch beats its best alternative, where in time that is least.
 
     Parameters
     ----------
-    score : (t, states), the first of them the 48 branches of the path itself.
+    score : (t, states), the first `order` of them the branches of the path itself.
     """
-    lead = np.clip(score[:, :1] - score[:, 1:GROUP_ORDER], -CLIPPED, CLIPPED)
+    lead = np.clip(score[:, :1] - score[:, 1:order], -CLIPPED, CLIPPED)
     stretches = np.array_split(lead, max(1, len(lead) // STRETCH_FRAMES))
     return min(float(stretch.mean(axis=0).min()) for stretch in stretches)
 
@@ -140,11 +140,11 @@ def redecide(
 
     total = device.each(summed, (0, 1))
     rough = rough_map(total[0][0] + total[1][0], total[0][1] + total[1][1], grid, device)
-    twinned = len(site.grains) > 1
+    same = site.operations
     centre = find_centre(
-        rough, lattice_real, grid, band_k[0] * 0.85, band_k[1], device, TWIN_REACH_PX if twinned else None
+        rough, lattice_real, grid, band_k[0] * 0.85, band_k[1], device, None if same is None else TWIN_REACH_PX
     )
-    filled = filled_map(total[0], total[1], grid, centre, device, twinned=twinned)
+    filled = filled_map(total[0], total[1], grid, centre, device, operations=same)
     whole = as_kernel_volume(filled.joint, device)
 
     first = lattice_position(path.poses, path.shifts, centre)[:, None]
@@ -153,12 +153,13 @@ def redecide(
         np.concatenate([first, candidates.shifts], axis=1),
         np.concatenate([np.ones((len(frames), 1)), candidates.probability], axis=1),
         keep,
+        site.kind.symmetry,
     )
     add_midpoints(data, whole, frames, path, chosen, centre, k_score)
 
     def solve(halves: list[Sums], device: Device = device) -> Any:
         known = filled.asymmetry
-        joint = filled_map(halves[0], halves[1], grid, centre, device, asymmetry=known, twinned=twinned).joint
+        joint = filled_map(halves[0], halves[1], grid, centre, device, asymmetry=known, operations=same).joint
         return as_kernel_volume(joint, device)
 
     def without(device: Device, f: int) -> Any:
@@ -178,7 +179,7 @@ def redecide(
         int(fresh.used.sum()),
         float(fresh.score.mean()),
         float(np.median(fresh.score)),
-        weakest_margin(states.score),
+        weakest_margin(states.score, site.kind.symmetry.order),
     )
     return _refined(data, whole, frames, path, fresh, k_score, everything=polish), numbers, centre
 

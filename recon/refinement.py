@@ -11,6 +11,7 @@ from .branches import TWIN_REACH_PX, Path, find_centre, half_of
 from .device import Device
 from .maps import Accumulator, SolvedMap, Sums, filled_map, rough_map, solve_halves
 from .rotations import angle_deg
+from .symmetry import Operations
 from .volume import Grid, as_kernel_volume
 from .whitened import Whitened
 
@@ -26,11 +27,11 @@ def _lattice_centre(
     band_k: tuple[float, float],
     device: Device,
     *,
-    twinned: bool,
+    operations: Operations | None,
 ) -> Floats:
     """Where the lattice centre of the joint map is, (x, y, z) in pixels."""
     rough = rough_map(first[0] + second[0], first[1] + second[1], grid, device)
-    reach = TWIN_REACH_PX if twinned else None
+    reach = None if operations is None else TWIN_REACH_PX
     return find_centre(rough, device.asarray(lattice_real), grid, band_k[0] * 0.85, band_k[1], device, reach)
 
 
@@ -45,7 +46,7 @@ def refine_halves(
     radii: tuple[float, ...],
     band_k: tuple[float, float],
     *,
-    twinned: bool = False,
+    operations: Operations | None = None,
 ) -> Path:
     """Refine poses against the filled map of their own half, so that the halves stay independent.
 
@@ -57,8 +58,8 @@ def refine_halves(
     """
     device = data.device
     first, second = sums.halves(grid)
-    centre = _lattice_centre(first, second, lattice_real, grid, band_k, device, twinned=twinned)
-    filled = filled_map(first, second, grid, centre, device, with_halves=True, with_joint=False, twinned=twinned)
+    centre = _lattice_centre(first, second, lattice_real, grid, band_k, device, operations=operations)
+    filled = filled_map(first, second, grid, centre, device, with_halves=True, with_joint=False, operations=operations)
     if filled.halves is None:
         raise AssertionError("filled_map was asked for halves")
     poses, shifts, score = path.poses.copy(), path.shifts.copy(), path.score.copy()
@@ -78,13 +79,13 @@ def scoring_map(
     grid: Grid,
     band_k: tuple[float, float],
     *,
-    twinned: bool = False,
+    operations: Operations | None = None,
 ) -> tuple[NDArray[np.float32], Floats]:
     """The filled map of two halves in kernel layout, and its lattice centre (x, y, z) in pixels."""
     device = sums.device
     first, second = sums.halves(grid)
-    centre = _lattice_centre(first, second, lattice_real, grid, band_k, device, twinned=twinned)
-    filled = filled_map(first, second, grid, centre, device, twinned=twinned)
+    centre = _lattice_centre(first, second, lattice_real, grid, band_k, device, operations=operations)
+    filled = filled_map(first, second, grid, centre, device, operations=operations)
     return as_kernel_volume(filled.joint, device), centre
 
 

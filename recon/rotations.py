@@ -123,14 +123,15 @@ def _cubic_group() -> FloatArray:
 CUBIC: FloatArray = _cubic_group()  # (24, 4), identity first
 
 
-def equivalents(q: ArrayLike) -> FloatArray:
-    """The 48 poses with the same lattice image: (..., 4) -> (..., 48, 4), the pose itself first.
+def equivalents(q: ArrayLike, turns: FloatArray = CUBIC, flips: FloatArray = CUBIC) -> FloatArray:
+    """Poses with the same lattice image, the pose itself first: (..., 4) -> (..., 48, 4) of a cubic lattice.
 
-    Index ``24 h + c`` is ``C2Z^h q CUBIC[c]``.
+    Of another crystal m `turns` (m, 4) and m `flips`, see `symmetry.Symmetry`: index ``i`` is ``q turns[i]``, ``m + i``
+    is ``C2Z q flips[i]``.
     """
     q = np.asarray(q, np.float64)[..., None, :]
-    turned = multiply(q, CUBIC)
-    return np.concatenate([turned, multiply(C2Z, turned)], axis=-2)
+    turned = multiply(q, turns)
+    return np.concatenate([turned, multiply(C2Z, turned if flips is turns else multiply(q, flips))], axis=-2)
 
 
 def angle_modulo_deg(a: ArrayLike, b: ArrayLike) -> FloatArray:
@@ -149,13 +150,13 @@ def nearest_equivalent(reference: ArrayLike, q: ArrayLike) -> FloatArray:
 _BASE = normalise([0.83, 0.23, 0.31, 0.41])
 
 
-def fundamental_zone_grid(spacing_deg: float) -> FloatArray:
-    """Nearly uniform poses of SO(3) modulo the 48 equivalents, about `spacing_deg` apart: (n, 4)."""
+def fundamental_zone_grid(spacing_deg: float, turns: FloatArray = CUBIC, flips: FloatArray = CUBIC) -> FloatArray:
+    """Nearly uniform poses of SO(3) modulo their `equivalents`, about `spacing_deg` apart: (n, 4)."""
     if spacing_deg <= 0:
         raise ValueError(f"spacing_deg must be positive, got {spacing_deg}")
     count = round(8 * np.pi**2 / math.radians(spacing_deg) ** 3)
-    # the group acts by isometries, so instead of 48 images of every pose, compare it with 48 images of the base point
-    bases = equivalents(_BASE).T
+    # the group acts by isometries, so instead of the images of every pose, compare it with those of the base point
+    bases = equivalents(_BASE, turns, flips).T
     keep = []
     for start in range(0, count, 50_000):
         q = super_fibonacci(count, start, min(start + 50_000, count))

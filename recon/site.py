@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .kinds import FCC, Kind
 from .rotations import to_matrix
+from .symmetry import CUBE, TWIN, Operations
 
 Floats = NDArray[np.float64]
 STEPS = 12  # of the search, per lattice constant
@@ -52,6 +53,13 @@ class Site:
     grain: Grain = FIRST
     grains: tuple[Grain, ...] = (FIRST,)
     kind: Kind = FCC
+
+    @property
+    def operations(self) -> Operations | None:
+        """The point group of an ideal crystal like this one; None for that of the cube."""
+        if len(self.grains) > 1:
+            return TWIN
+        return None if self.kind.symmetry is CUBE else self.kind.symmetry.operations
 
     @property
     def vectors_px(self) -> Floats:

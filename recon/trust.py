@@ -96,7 +96,7 @@ def compare_accounts(
     neighbour_A : nearest-neighbour distance.
     gauges : those to try, all by default. kind : of the lattice.
     """
-    found = compare_atoms(mine.atoms_A, other.atoms_A, gauges)
+    found = compare_atoms(mine.atoms_A, other.atoms_A, gauges, kind)
     if found.gauge < 0:
         return replace(known, agreement=0.0, gap=0.0), found
     laid = other.atoms_A @ found.turn.T + found.shift_A
@@ -129,7 +129,8 @@ def no_lattice(numbers: Trust, limits: Thresholds | None = None) -> str:
     if numbers.unseen_share is None or numbers.unseen_share > limits.unseen_share:
         return ""
     return (
-        "not described by an fcc or bcc lattice, nor by one with a twin plane: no map of it can be trusted "
+        "not described by an fcc or bcc lattice, with a twin plane or without, nor by a decahedron or an icosahedron: "
+        "no map of it can be trusted "
         f"(atoms have {100 * numbers.packing:.0f} % of the neighbours they should have)"
     )
 

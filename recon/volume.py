@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .device import Device, resident
 from .geometry import VOLUME_MASK_EDGE, VOLUME_MASK_RADIUS, fast_length, raised_cosine
 from .kernels import passes
+from .symmetry import Operations
 
 PAD = 2
 FINE = 16  # steps per shell at which a profile is spread over the grid
@@ -128,15 +129,48 @@ def symmetrise(array: Any) -> Any:
     return out
 
 
-def symmetrise_about_111(array: Any, device: Device) -> Any:
-    """Mean over C3v about [111] (the axis and mirror planes that a twin of two fcc grains has): the six permutations of
-    the axes, of a volume or of weights on the half grid.
+def symmetrise_by(operations: Operations, array: Any, device: Device) -> Any:
+    """Mean over operations of a volume or of weights on the half grid; exact for those that permute the axes, by
+    trilinear interpolation for the others.
     """
+    half = array.shape[0] // 2
     whole = _whole(array, device.xp)
-    total = whole.copy()
-    for axes in list(itertools.permutations(range(3)))[1:]:
-        total += whole.transpose(axes)
-    return total[:, :, array.shape[0] // 2 :] / np.float32(6)
+    total = device.xp.zeros_like(whole)
+    for operation in operations.permutations[:, ::-1, ::-1]:  # arrays are [z, y, x]
+        axes = np.abs(operation).argmax(axis=1)
+        mirrored = tuple(slice(None, None, int(operation[row, axis])) for row, axis in enumerate(axes))
+        total += whole.transpose(axes)[mirrored]
+    total /= np.float32(len(operations.permutations))
+    mean = total[:, :, half:].copy()
+    if len(operations.turns) == 0:
+        return mean
+    for turn in operations.turns:
+        if device.xp is np:
+            passes.add_turned(total, turn, mean)
+        else:
+            mean += _rotated(total, turn, device)
+    return mean / np.float32(1 + len(operations.turns))
+
+
+def _rotated(whole: Any, turn: NDArray[np.float32], device: Device) -> Any:
+    """``F(turn k)`` on the half grid from the whole one, as `passes.add_turned`, in array arithmetic."""
+    xp, half = device.xp, whole.shape[0] // 2
+    axis = xp.arange(-half, half + 1, dtype=np.float32)
+    z, y, x = xp.meshgrid(axis, axis, axis[half:], indexing="ij")
+    place = [row[0] * x + row[1] * y + row[2] * z + half for row in turn.tolist()][::-1]
+    low = [xp.floor(p).astype(np.int32) for p in place]
+    inside = xp.ones(x.shape, bool)
+    for first in low:
+        inside &= (first >= 0) & (first < whole.shape[0] - 1)
+    low = [xp.where(inside, first, 0) for first in low]
+    share = [p - first for p, first in zip(place, low, strict=True)]
+    out = xp.zeros(x.shape, whole.dtype)
+    for corner in itertools.product((0, 1), repeat=3):
+        weight = inside.astype(np.float32)
+        for part, step in zip(share, corner, strict=True):
+            weight *= part if step else 1 - part
+        out += weight * whole[tuple(first + step for first, step in zip(low, corner, strict=True))]
+    return out
 
 
 def phase_ramp(grid: Grid, shift_px: NDArray[np.float64], device: Device) -> Any:

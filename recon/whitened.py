@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .device import Device, resident
 from .geometry import HalfPlane
 from .maps import Accumulator
-from .rotations import GROUP_ORDER, from_matrix, to_matrix
+from .rotations import from_matrix, to_matrix
 from .volume import PAD
 
 Floats = NDArray[np.float64]
@@ -54,16 +54,26 @@ class Whitened:
         return kx, ky, band_weight if band else weight
 
     def score_branches(
-        self, volume: Any, frames: NDArray[np.int64], poses: Floats, starts: Floats, k_max: float
+        self,
+        volume: Any,
+        frames: NDArray[np.int64],
+        poses: Floats,
+        starts: Floats,
+        k_max: float,
+        *,
+        centred: bool = True,
     ) -> tuple[Floats, Floats]:
-        """Log-likelihoods (t, k, 48) and best shifts (t, k, 48, 2) of all equivalents (t, k, 48, 4) on a kernel volume.
+        """Log-likelihoods (t, k, b) and best shifts (t, k, b, 2) of all equivalents (t, k, b, 4) on a kernel volume.
 
-        `poses` and `starts` (t, k, 48, 2) are in the order of `rotations.equivalents`.
+        `poses` and `starts` (t, k, b, 2) are in the order of `rotations.equivalents`; `centred`: the second half of
+        them is the first one after half a turn about the beam, and one slice serves both.
         """
+        if not centred:
+            return self._score_alone(volume, frames, poses, starts, k_max)
         device = self.device
         kx, ky, weight = self._arrays(band=False)
-        t, k = poses.shape[:2]
-        half = GROUP_ORDER // 2
+        t, k, order = poses.shape[:3]
+        half = order // 2
         matrices = to_matrix(poses[:, :, :half]).astype(np.float32).reshape(t, k * half, 3, 3)
         pairs = starts.reshape(t, k, 2, half, 2).swapaxes(2, 3).reshape(t, k * half, 2, 2)
         given = device.up(frames, matrices, np.ascontiguousarray(pairs, np.float32))
@@ -73,8 +83,16 @@ class Whitened:
         score, shift = device.down(*found)
         score = score.astype(np.float64).reshape(t, k, half, 2).swapaxes(2, 3)
         shift = shift.astype(np.float64).reshape(t, k, half, 2, 2).swapaxes(2, 3)
-        shift = shift.reshape(t, k, GROUP_ORDER, 2)
-        return score.reshape(t, k, GROUP_ORDER) - self._penalty(shift), shift
+        shift = shift.reshape(t, k, order, 2)
+        return score.reshape(t, k, order) - self._penalty(shift), shift
+
+    def _score_alone(
+        self, volume: Any, frames: NDArray[np.int64], poses: Floats, starts: Floats, k_max: float
+    ) -> tuple[Floats, Floats]:
+        """`score_branches` of poses that have nothing to do with each other: one of every pair scored counts."""
+        pairs = np.concatenate([poses, poses], axis=2), np.concatenate([starts, starts], axis=2)
+        score, shift = self.score_branches(volume, frames, *pairs, k_max)
+        return score[:, :, : poses.shape[2]], shift[:, :, : poses.shape[2]]
 
     def refine(
         self,

@@ -28,6 +28,35 @@ def whole(half_grid: Any, out: Any) -> None:
 
 
 @_pass
+def add_turned(volume: Any, matrix: Any, total: Any) -> None:
+    """Add ``F(matrix k)``, trilinear, to `total` on the half grid; `volume` on the whole one, zero outside.
+
+    `matrix` (3, 3) float32 acts on (x, y, z).
+    """
+    edge, half = volume.shape[0], volume.shape[0] // 2
+    for iz in range(edge):
+        for iy in range(edge):
+            for ix in range(half + 1):
+                kx, ky, kz = np.float32(ix), np.float32(iy - half), np.float32(iz - half)
+                x = matrix[0, 0] * kx + matrix[0, 1] * ky + matrix[0, 2] * kz + half
+                y = matrix[1, 0] * kx + matrix[1, 1] * ky + matrix[1, 2] * kz + half
+                z = matrix[2, 0] * kx + matrix[2, 1] * ky + matrix[2, 2] * kz + half
+                x0, y0, z0 = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
+                if min(x0, y0, z0) < 0 or max(x0, y0, z0) >= edge - 1:
+                    continue
+                u, v, w = np.float32(x - x0), np.float32(y - y0), np.float32(z - z0)
+                a, b, c = np.float32(1) - u, np.float32(1) - v, np.float32(1) - w
+                here, above = volume[z0], volume[z0 + 1]
+                low = b * (a * here[y0, x0] + u * here[y0, x0 + 1]) + v * (
+                    a * here[y0 + 1, x0] + u * here[y0 + 1, x0 + 1]
+                )
+                high = b * (a * above[y0, x0] + u * above[y0, x0 + 1]) + v * (
+                    a * above[y0 + 1, x0] + u * above[y0 + 1, x0 + 1]
+                )
+                total[iz, iy, ix] += c * low + w * high
+
+
+@_pass
 def shell_sums(values: Any, shell: Any, length: int) -> Any:
     """(length,) float64 sums over the whole grid of a real array."""
     total = np.zeros(length)

@@ -22,10 +22,11 @@ from truth_study import commit, known
 from tumble.recon.device import cpu
 from tumble.recon.geometry import half_plane
 from tumble.recon.kinds import FCC, USUAL, search_ranges
-from tumble.recon.lattice import pose_grid
+from tumble.recon.lattice import search_grid
 from tumble.recon.limits import limits
-from tumble.recon.recognition import LATTICE_FRAMES, constants, recognise_lattice
+from tumble.recon.recognition import LATTICE_FRAMES, SPACING_DEG, Boxes, constants, recognise_lattice
 from tumble.recon.spectra import box_coefficients, noise_weights
+from tumble.recon.symmetry import CUBE
 from tumble.recon.volume import Grid
 
 CRYSTALS = (
@@ -41,16 +42,15 @@ def searched(case: Case) -> dict[str, Any]:
     movie = film(ingredients(case))
     box_px = movie.noise.power.shape[0]
     radii = limits(box_px, case.pixel_size_A, USUAL.scale_A)
-    plane, grid, poses = half_plane(box_px, radii.largest), Grid(box_px, radii.index), pose_grid(4.2, 3.0)
+    plane, grid, poses = half_plane(box_px, radii.largest), Grid(box_px, radii.index), search_grid(SPACING_DEG, CUBE)
     data = box_coefficients(np.stack([o.box for o in movie.observations]), plane, cpu())
-    common = (
-        data, plane, noise_weights(movie.noise, plane), movie.diameter_A, case.pixel_size_A, grid, poses, cpu()
-    )  # fmt: skip
+    weight = noise_weights(movie.noise, plane)
+    boxes = Boxes(data, plane, weight, movie.diameter_A, case.pixel_size_A, grid, cpu())
     start = time.process_time()
-    found = recognise_lattice(*common, search_ranges(None), (1, -1))
+    found = recognise_lattice(boxes, search_ranges(None), (1, -1))
     spent = time.process_time() - start
     start = time.process_time()
-    alone = None if case.seed or case.crystal != "Pt" else constants(*common, FCC.search_A, (1, -1))
+    alone = None if case.seed or case.crystal != "Pt" else constants(boxes, poses, FCC.search_A, (1, -1))
     return {
         "kind": found.lattice.kind.name, "constant_A": found.lattice.constant_A, "sharpness": found.sharpness,
         "sign": found.sign, "cpu_s": spent, "fcc_cpu_s": time.process_time() - start if alone else None,

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tumble.recon.chain import (
-    _dot_modulo,
+    _dot_cubic,
+    _dot_listed,
     decode,
     distinct_modulo,
     path_modulo,
@@ -26,6 +27,7 @@ from tumble.recon.rotations import (
     random_rotations,
     to_matrix,
 )
+from tumble.recon.symmetry import CUBE
 
 FRAMES, STATES = 5, 4
 
@@ -84,8 +86,9 @@ def test_closed_form_against_all_48() -> None:
     b[100:200] = near(equivalents(a[100:200])[np.arange(100), rng.integers(0, 48, 100)], 20.0, rng)
     for p, q in zip(a, b, strict=True):
         direct = np.abs(equivalents(q) @ p).max()
-        assert _dot_modulo(p, q) == pytest.approx(direct, abs=1e-12)
-        assert _dot_modulo(-p, q) == pytest.approx(direct, abs=1e-12)
+        assert _dot_cubic(p, q) == pytest.approx(direct, abs=1e-12)
+        assert _dot_listed(p, q, CUBE.turns, CUBE.flips) == pytest.approx(direct, abs=1e-12)
+        assert _dot_cubic(-p, q) == pytest.approx(direct, abs=1e-12)
 
 
 def test_transition_weights_are_gaussian_in_the_angle() -> None:

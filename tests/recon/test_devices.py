@@ -10,9 +10,10 @@ import pytest
 
 from tumble.recon.device import Device, resident
 from tumble.recon.geometry import half_plane
-from tumble.recon.lattice import pose_grid
+from tumble.recon.kinds import DECAHEDRON, FCC, Kind
+from tumble.recon.lattice import search_grid
 from tumble.recon.particle import ParticleReconstruction, ReconstructionOptions
-from tumble.recon.recognition import constants
+from tumble.recon.recognition import Boxes, constants
 from tumble.recon.spectra import box_coefficients, noise_weights
 from tumble.recon.volume import Grid
 
@@ -81,21 +82,25 @@ def watched(particle: ParticleReconstruction, strict: ModuleType) -> list[Any]:
     return batches
 
 
-def test_lattice_constant_is_the_same_on_a_device(strict: ModuleType, bright: Any, device: Device) -> None:
+@pytest.mark.parametrize("kind", [FCC, DECAHEDRON])
+def test_lattice_constant_is_the_same_on_a_device(strict: ModuleType, bright: Any, device: Device, kind: Kind) -> None:
     box_px = bright.noise.power.shape[0]
     plane = half_plane(box_px, 24)
     weight, boxes = noise_weights(bright.noise, plane), np.stack([o.box for o in bright.observations[::30]])
     there, here = (
         constants(
-            box_coefficients(boxes, plane, d),
-            plane,
-            weight,
-            bright.diameter_A,
-            bright.pixel_size_A,
-            Grid(box_px, 22),
-            pose_grid(6.0, 3.0),
-            d,
+            Boxes(
+                box_coefficients(boxes, plane, d),
+                plane,
+                weight,
+                bright.diameter_A,
+                bright.pixel_size_A,
+                Grid(box_px, 22),
+                d,
+            ),
+            search_grid(6.0 if kind is FCC else 9.0, kind.symmetry),
             (3.9, 4.0),
+            kind=kind,
         )[0]
         for d in (strict.device(), device)
     )

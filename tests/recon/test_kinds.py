@@ -13,12 +13,13 @@ from tumble.recon.compare import lattice_rms_A, packing, vacuum_share
 from tumble.recon.device import Device
 from tumble.recon.geometry import half_plane
 from tumble.recon.kinds import BCC, FCC, KINDS, USUAL, Kind, Lattice, guess_element, known_lattice, search_ranges
-from tumble.recon.lattice import PoseGrid, band, pose_grid
+from tumble.recon.lattice import PoseGrid, band, search_grid
 from tumble.recon.limits import followed, limits
-from tumble.recon.recognition import constants, recognise_lattice
+from tumble.recon.recognition import Boxes, constants, recognise_lattice
 from tumble.recon.rotations import CUBIC, to_matrix
 from tumble.recon.site import Site
 from tumble.recon.spectra import box_coefficients, noise_weights
+from tumble.recon.symmetry import CUBE
 from tumble.recon.volume import Grid
 
 IRON = Lattice(BCC, 2.866)
@@ -113,7 +114,7 @@ def test_vacant_places_beside_bcc_atoms(iron: np.ndarray) -> None:
 
 @pytest.fixture(scope="module")
 def poses() -> PoseGrid:
-    return pose_grid(5.0, 3.0)
+    return search_grid(5.0, CUBE)
 
 
 @pytest.mark.parametrize(("kind", "constant_A"), [(BCC, 2.866), (BCC, 3.303), (FCC, 3.924)])
@@ -124,15 +125,14 @@ def test_the_kind_and_its_constant_are_recognised(
     movie = synthetic.movie(20, contrast=15.0, atoms_A=atoms, seed=6)
     plane = half_plane(BOX, 30)
     coefficients = box_coefficients(np.stack([o.box for o in movie.observations]), plane, device)
-    common = (
-        coefficients, plane, noise_weights(movie.noise, plane), movie.diameter_A, PIXEL_A, Grid(BOX, 23), poses, device
-    )  # fmt: skip
+    weight, grid = noise_weights(movie.noise, plane), Grid(BOX, 23)
+    boxes = Boxes(coefficients, plane, weight, movie.diameter_A, PIXEL_A, grid, device)
     ranges = tuple((k, (constant_A * w * 0.96, constant_A * w * 1.05)) for k, w in _equally_far(kind))
-    found = recognise_lattice(*common, ranges)
+    found = recognise_lattice(boxes, ranges, spacing_deg=5.0)
     assert found.lattice.kind is kind
     assert found.lattice.constant_A == pytest.approx(constant_A, rel=6e-3)
     if kind is FCC:  # nothing about fcc crystals is changed by what else is tried
-        alone, *_ = constants(*common, ranges[0][1])
+        alone, *_ = constants(boxes, poses, ranges[0][1])
         assert alone.lattice == found.lattice
         assert alone.sharpness == found.sharpness
 

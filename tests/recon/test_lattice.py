@@ -20,7 +20,7 @@ from tumble.recon.lattice import (
     shift_grid,
     top_poses,
 )
-from tumble.recon.recognition import constants
+from tumble.recon.recognition import Boxes, constants
 from tumble.recon.rotations import (
     angle_modulo_deg,
     equivalents,
@@ -253,10 +253,9 @@ def test_lattice_constant_within_half_a_per_cent(synthetic, device: Device, fine
     movie = synthetic.movie(24, contrast=15.0, lattice_constant_A=true_A, seed=6)
     plane = half_plane(BOX, 23)
     coefficients = box_coefficients(np.stack([o.box for o in movie.observations]), plane, device)
-    found, *_ = constants(
-        coefficients, plane, noise_weights(movie.noise, plane), movie.diameter_A, PIXEL_A, Grid(BOX, 23),
-        fine_grid, device, (true_A * 0.93, true_A * 1.06),
-    )  # fmt: skip
+    weight, grid = noise_weights(movie.noise, plane), Grid(BOX, 23)
+    boxes = Boxes(coefficients, plane, weight, movie.diameter_A, PIXEL_A, grid, device)
+    found, *_ = constants(boxes, fine_grid, (true_A * 0.93, true_A * 1.06))
     assert found.lattice.constant_A == pytest.approx(true_A, rel=5e-3)
     assert found.sharpness > 5
 
@@ -265,10 +264,9 @@ def test_noise_has_no_lattice_constant(synthetic, device: Device, fine_grid) -> 
     movie = synthetic.movie(24, contrast=0.0, seed=7)
     plane = half_plane(BOX, 23)
     coefficients = box_coefficients(np.stack([o.box for o in movie.observations]), plane, device)
-    found, *_ = constants(
-        coefficients, plane, noise_weights(movie.noise, plane), movie.diameter_A, PIXEL_A, Grid(BOX, 23),
-        fine_grid, device, (3.7, 4.2),
-    )  # fmt: skip
+    weight, grid = noise_weights(movie.noise, plane), Grid(BOX, 23)
+    boxes = Boxes(coefficients, plane, weight, movie.diameter_A, PIXEL_A, grid, device)
+    found, *_ = constants(boxes, fine_grid, (3.7, 4.2))
     assert found.sharpness < 3
 
 

@@ -10,10 +10,11 @@ import pytest
 
 from tumble.recon.device import Device
 from tumble.recon.geometry import half_plane
-from tumble.recon.lattice import pose_grid
+from tumble.recon.lattice import search_grid
 from tumble.recon.lens import AMPLITUDE_CONTRAST, Lens
-from tumble.recon.recognition import constants
+from tumble.recon.recognition import Boxes, constants
 from tumble.recon.spectra import box_coefficients, noise_weights
+from tumble.recon.symmetry import CUBE
 from tumble.recon.volume import Grid
 from tumble.stream.simulator.optics import Optics, contrast_transfer
 
@@ -62,9 +63,10 @@ def test_the_lattice_tells_bright_from_dark(synthetic: ModuleType, device: Devic
     movie = synthetic.movie(24, contrast=12.0, step_deg=20.0, seed=6)
     boxes = sign * np.stack([o.box for o in movie.observations])
     plane = half_plane(BOX, 23)
-    found, *_ = constants(
+    sample = Boxes(
         box_coefficients(boxes, plane, device), plane, noise_weights(movie.noise, plane), movie.diameter_A, PIXEL_A,
-        Grid(BOX, 23), pose_grid(4.2, 3.0), device, (3.85, 4.05), (1, -1),
+        Grid(BOX, 23), device,
     )  # fmt: skip
+    found, *_ = constants(sample, search_grid(4.2, CUBE), (3.85, 4.05), (1, -1))
     assert found.sign == sign
     assert found.lattice.constant_A == pytest.approx(3.95, rel=5e-3)

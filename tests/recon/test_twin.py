@@ -22,8 +22,9 @@ from tumble.recon.rotations import (
     to_matrix,
 )
 from tumble.recon.site import FIRST, Grain, Site
+from tumble.recon.symmetry import TWIN
 from tumble.recon.twin import TURN, twin_path
-from tumble.recon.volume import Grid, as_kernel_volume, symmetrise_about_111
+from tumble.recon.volume import Grid, as_kernel_volume, symmetrise_by
 
 FRAMES, SIGMA_DEG = 200, 2.5
 LATTICE_PX = 11.0
@@ -124,7 +125,7 @@ def test_symmetry_of_a_twin(device: Device) -> None:
     grid = Grid(64, 5)
     whole = rng.normal(size=(grid.edge,) * 3) + 1j * rng.normal(size=(grid.edge,) * 3)
     whole = (whole + whole[::-1, ::-1, ::-1].conj()).astype(np.complex64)
-    found = symmetrise_about_111(whole[:, :, grid.half :], device)
+    found = symmetrise_by(TWIN, whole[:, :, grid.half :], device)
     again = as_kernel_volume(found, device).view(np.complex64)[..., 0]
     for axes in ((1, 2, 0), (2, 0, 1), (1, 0, 2), (0, 2, 1), (2, 1, 0)):
         np.testing.assert_allclose(again.transpose(axes), again, atol=1e-5)
