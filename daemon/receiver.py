@@ -45,6 +45,7 @@ NO_POSE = (math.nan,) * 4
 LATE = "after the end of the series"
 UNREADABLE = "cannot be read back from disk"
 NO_PIXEL_SIZE = "pixel size unknown"
+TOO_LARGE = "too large for the shared memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,8 +269,9 @@ class _Receiver:
         if not reception.scaled:
             reception.rejected[NO_PIXEL_SIZE] += 1
             return
-        if reception.geometry is None:
-            self._carve(reception, frame)
+        if reception.geometry is None and not self._carve(reception, frame):
+            reception.rejected[TOO_LARGE] += 1
+            return
         if reception.geometry != (frame.shape, frame.dtype.newbyteorder("=")):
             reception.rejected["wrong size"] += 1
             return
@@ -286,11 +288,19 @@ class _Receiver:
         if len(self._pending) >= BATCH:
             self._flush()
 
-    def _carve(self, reception: Reception, frame: EncodedFrame) -> None:
+    def _carve(self, reception: Reception, frame: EncodedFrame) -> bool:
+        """Cut the ring for frames like this one. False: they do not fit, and all that can be done is to record them."""
         dtype = frame.dtype.newbyteorder("=")
-        self._free = self._ring.cut(*frame.shape, dtype)
+        try:
+            self._free = self._ring.cut(*frame.shape, dtype)
+        except TumbleError as error:
+            if not self._plan.record:
+                raise
+            reception.keeper.warn_once(str(error))
+            return False
         reception.geometry = (frame.shape, dtype)
         self._announce.send(("geometry", frame.shape, dtype.str))
+        return True
 
     def _slot_is_free(self, reception: Reception) -> bool:
         """Whether there is a slot. It is waited for while that costs no frame: always, or while the queue has room."""

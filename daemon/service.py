@@ -19,6 +19,7 @@ from .orders import Orders
 from .particles import particle_name
 from .parts import Parts
 from .pipeline import Pipeline
+from .receiver import TOO_LARGE
 from .reporter import Reporter
 from .stops import StopRequests
 
@@ -280,6 +281,8 @@ class Service:
                 if entry.failure
             ]
         self.failures += [f"{count} frames are not in the recording: {reason}" for reason, count in self._unrecorded()]
+        if too_large := self._intake.books(self.frames).rejected.get(TOO_LARGE):
+            self.failures.append(f"{too_large} frames were recorded only: they are {TOO_LARGE} (stream.ring_MiB)")
         if self.over and (later := self._intake.books(self.frames).later):
             self.failures.append(f"{later} frames of the next series were received and not analysed")
         books = self._reporter.stream()

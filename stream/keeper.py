@@ -237,6 +237,11 @@ class Keeper:
                 self.recorded = 0
             self._warn(f"the recording has ended: {error}")
 
+    def warn_once(self, words: str) -> None:
+        """A line for the operator that is only worth saying once."""
+        if printable(words, _LONGEST_WARNING) not in self.warnings:
+            self._warn(words)
+
     def _warn(self, words: str) -> None:
         if len(self.warnings) < _MOST_WARNINGS:
             self.warnings.append(printable(words, _LONGEST_WARNING))

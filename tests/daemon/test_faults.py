@@ -76,6 +76,21 @@ def test_a_wrong_size_in_the_start_costs_no_frame(series, publish, run_service):
     assert (last.stream.frame_width_px, last.stream.frame_height_px, last.stream.recorded) == (16, 16, 60)
 
 
+def test_frames_that_are_too_large_are_recorded_all_the_same(series, publish, run_service):
+    with publish(series(12, size=512)) as uri:
+        run = run_service(uri, record=True, ring_MiB=0.05)
+    assert run.code == 1, run.text
+    assert "a frame of 512 x 512 uint16 (0.5 MiB) does not fit twice" in run.text
+    assert "12 frames were recorded only: they are too large for the shared memory (stream.ring_MiB)" in run.text
+    assert "received 12 = used 0 + rejected 12 (too large for the shared memory 12)" in run.text
+    with open_recording(run.folder / "frames.h5") as recording:
+        assert len(recording) == 12
+    with publish(series(12, size=512)) as uri:  # nothing is left to do
+        run = run_service(uri, folder="other", ring_MiB=0.05)
+    assert run.code == 1, run.text
+    assert "raise stream.ring_MiB" in run.text
+
+
 def test_a_full_disk_stops_the_timeline_and_not_the_run(series, publish, run_service, monkeypatch):
     monkeypatch.setattr(reporter_module, "TIMELINE_EVERY_S", 0.0)
     lines = []
