@@ -70,7 +70,9 @@ def lock(folder: Path) -> BinaryIO:
         try:
             file = (folder / LOCK).open("ab")
         except OSError as error:
-            raise TumbleError(f"cannot write to {folder}: {error.strerror or error}") from None
+            raise TumbleError(
+                f"cannot record into {folder}: {error.strerror or error}; choose another folder"
+            ) from None
         if _locked(file):
             return file
         file.close()

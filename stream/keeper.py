@@ -235,7 +235,9 @@ class Keeper:
             if isinstance(error, RecordingGoneError):
                 self.unrecorded[REMOVED] += self.recorded
                 self.recorded = 0
-            self._warn(f"the recording has ended: {error}")
+            self._warn(
+                f"the recording has ended: {error}; later frames are not in it: mend that and begin a new series"
+            )
 
     def warn_once(self, words: str) -> None:
         """A line for the operator that is only worth saying once."""

@@ -151,7 +151,8 @@ class SeriesTracker:
             height, width = self._shape or frame.shape
             self.warn(
                 f"frame {frame.index} of series {frame.series_id} is {frame.shape[1]} x {frame.shape[0]} "
-                f"{frame.dtype}, but the series is {width} x {height} {self._dtype}: such frames are rejected"
+                f"{frame.dtype}, but the series is {width} x {height} {self._dtype}: such frames are "
+                "rejected; for another form begin another series"
             )
         return "shape or type changed within the series"
 

@@ -221,7 +221,7 @@ def test_file_systems_without_locks_keep_nobody_out(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", none)
     lock(tmp_path).close()
     (tmp_path / "file").write_text("")
-    with pytest.raises(TumbleError, match="cannot write to "):
+    with pytest.raises(TumbleError, match="cannot record into "):
         lock(tmp_path / "file")
 
 
