@@ -30,7 +30,7 @@ DOUBTFUL = 4.0  # standard deviations of the rotation per frame and axis: one tr
 UNSURE = 3  # frames in a row whose pose is not sure: the path may have been lost there
 MOST_EDGES = 20  # looked at in one round; a path with more of them is not yet one path
 LONGEST = 100  # frames that are followed over an edge
-EDGE = 10  # frames beside an edge of which one must be sure, to begin from
+EDGE = 10  # frames beside an edge of which one must be sure, to begin from; the nearest may be wrong already
 REACH = 6.0  # standard deviations of the rotation per frame within which a frame is looked for
 NEAREST = 12  # lattice poses looked at in each frame
 ROUNDS = 6  # of refinement
@@ -63,6 +63,7 @@ class _Front:
     """The way over one edge: rows still to come, the pose and the place (px in the field) of the last one."""
 
     ahead: Iterator[int]
+    edge: int
     pose: Floats
     place: Floats
     may_lose: float = 0.0  # share of the likelihood that was there
@@ -70,7 +71,8 @@ class _Front:
     found: list[_Found] = field(default_factory=list)
     gain: float = 0.0  # of all that was found
     least: float = HOPELESS
-    rejoined: int = 0  # frames in a row that have the pose that was there
+    crossed: bool = False
+    rejoined: int = 0  # frames in a row, beyond the edge, that have the pose that was there
 
     def __post_init__(self) -> None:
         self.row = next(self.ahead, -1)
@@ -80,7 +82,8 @@ class _Front:
         self.found.append(found)
         self.pose, self.place = found.pose, place
         self.gain += found.gain
-        self.rejoined = self.rejoined + 1 if found.same else 0
+        self.crossed = self.crossed or found.row == self.edge
+        self.rejoined = self.rejoined + 1 if found.same and self.crossed else 0
         self.least -= self.may_lose * max(found.score - found.gain, 0.0)
         over = self.rejoined == REJOINED or self.gain < self.least
         self.row = -1 if over else next(self.ahead, -1)
@@ -146,19 +149,20 @@ def doubtful(path: Path, sigma_deg: float) -> list[int]:
     return found[np.argsort(-beside, kind="stable")[:MOST_EDGES]].tolist()
 
 
-def edges(path: Path, rows: list[int], longest: int = LONGEST) -> list[tuple[int, range]]:
-    """Where to follow from and to: at both sides of doubtful rows, a sure frame and the frames from there over it, up
-    to `longest` beyond.
+def edges(path: Path, rows: list[int], longest: int = LONGEST) -> list[tuple[int, int, range]]:
+    """Where to follow from, over what, and to: at both sides of doubtful rows a sure frame, the first frame beyond, and
+    the frames from there up to `longest` beyond it. The nearest sure frame is begun from, and the farthest one: a wrong
+    turn may have been taken before it shows.
     """
-    starts: dict[tuple[int, int], range] = {}
+    starts: dict[tuple[int, int], tuple[int, range]] = {}
     for row in rows:
         before = [other for other in range(max(row - EDGE, 0), row) if path.used[other]]
         after = [other for other in range(row, min(row + EDGE, len(path.poses))) if path.used[other]]
-        if before:
-            starts[before[-1], 1] = range(before[-1] + 1, min(row + longest, len(path.poses)))
-        if after:
-            starts[after[0], -1] = range(after[0] - 1, max(row - longest, 0) - 1, -1)
-    return [(row, ahead) for (row, _), ahead in starts.items()]
+        for start in before[:1] + before[-1:]:
+            starts.setdefault((start, 1), (row, range(start + 1, min(row + longest, len(path.poses)))))
+        for start in after[-1:] + after[:1]:
+            starts.setdefault((start, -1), (row - 1, range(start - 1, max(row - longest, 0) - 1, -1)))
+    return [(start, row, ahead) for (start, _), (row, ahead) in starts.items()]
 
 
 def pursue(path: Path, scene: Scene, evidence: Evidence) -> Path:
@@ -199,12 +203,12 @@ def _accept(path: Path, front: _Front, gains: Floats, least: int = 1) -> list[in
     return [found.row for found in kept]
 
 
-def _followed(path: Path, scene: Scene, starts: list[tuple[int, range]], may_lose: float) -> list[_Front]:
+def _followed(path: Path, scene: Scene, starts: list[tuple[int, int, range]], may_lose: float) -> list[_Front]:
     """The ways over edges, each to its end."""
     every = np.arange(len(path.poses))
     place = scene.place(every, path.poses, path.shifts)
     motion_px = spread_px(np.diff(place[path.used], axis=0))
-    fronts = [_Front(iter(ahead), path.poses[row], place[row], may_lose) for row, ahead in starts]
+    fronts = [_Front(iter(ahead), edge, path.poses[row], place[row], may_lose) for row, edge, ahead in starts]
     while active := [front for front in fronts if front.row >= 0]:
         folds = [int(scene.fold[front.row]) for front in active]
         for fold in sorted(set(folds)):

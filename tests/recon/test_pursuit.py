@@ -98,6 +98,14 @@ def test_there_are_not_more_edges_than_can_be_followed(told):
     everywhere = astray(path, slice(1, None, 2))
     rows = doubtful(everywhere, STEP_DEG)
     assert len(rows) == MOST_EDGES
-    assert len(edges(everywhere, rows)) <= 2 * MOST_EDGES
+    assert len(edges(everywhere, rows)) <= 4 * MOST_EDGES
     nothing = replace(everywhere, used=np.zeros(FRAMES, np.bool_))
     assert edges(nothing, rows) == []
+
+
+def test_it_is_begun_from_the_nearest_and_from_the_farthest_sure_frame(told):
+    path, _ = told
+    begun = edges(path, [50], 30)
+    assert [start for start, _, _ in begun] == [40, 49, 59, 50]
+    assert [edge for _, edge, _ in begun] == [50, 50, 49, 49]
+    assert [(ahead[0], ahead[-1]) for _, _, ahead in begun] == [(41, FRAMES - 1), (50, FRAMES - 1), (58, 20), (49, 20)]
