@@ -129,9 +129,16 @@ def _start_in(path: Path) -> SeriesStart | None:
                 number_of_images=None if announced is None else int(announced),
             )
     except (RecordingError, OSError, RuntimeError, KeyError):  # h5py's words for a file that was hardly begun
-        number = sum(1 for _ in path.parent.glob("frames.unreadable*.h5"))
-        path.rename(path.with_name(f"frames.unreadable{f'-{number + 1}' if number else ''}.h5"))
+        _put_aside(path)
         return None
+
+
+def _put_aside(path: Path) -> None:
+    aside, number = path.with_name("frames.unreadable.h5"), 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"frames.unreadable-{number}.h5")
+    path.rename(aside)
 
 
 def journal(folder: Path) -> tuple[tuple[int, Order], ...]:

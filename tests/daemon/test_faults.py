@@ -185,12 +185,14 @@ def test_many_series_that_wait_take_no_files_and_lose_no_frame(series, publish, 
 
 
 def test_what_cannot_be_read_is_put_aside_and_never_overwritten(tmp_path):
-    for content in (b"one", b"two", b"three"):
+    for content in (b"one", b"two", b"three", b"four"):
         (tmp_path / "frames.h5").write_bytes(content)
         assert recorded_start(tmp_path) is None
+        if content == b"three":
+            (tmp_path / "frames.unreadable.h5").unlink()
     kept = {path.name: path.read_bytes() for path in tmp_path.glob("*.h5")}
     assert kept == {
-        "frames.unreadable.h5": b"one",
+        "frames.unreadable.h5": b"four",
         "frames.unreadable-2.h5": b"two",
         "frames.unreadable-3.h5": b"three",
     }
