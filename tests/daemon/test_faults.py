@@ -236,6 +236,33 @@ def test_a_checkpoint_without_a_folder_stops_nothing(tmp_path):
     assert checkpoints.returning(1) is None
 
 
+KEEPS = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from tumble.daemon.checkpoints import Checkpoints, Course
+
+checkpoints, course = Checkpoints(Path(sys.argv[1]), "this one", every_s=0.0), Course()
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+for count, size, limit in ((1, 1000, soft), (2, 500_000, 1_000_000), (3, 500_000, soft)):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    checkpoints._next_s.clear()
+    course.count = count
+    checkpoints.keep(1, {"map": np.random.default_rng(0).random(size)}, course, 0, {})
+    kept = checkpoints.returning(1).kept
+    print(kept.count, checkpoints.load(kept, {})["map"].size, *(path.name for path in kept.path.parent.iterdir()))
+"""
+
+
+def test_a_disk_that_becomes_full_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "-c", KEEPS, tmp_path], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert ran.stdout.splitlines() == ["1 1000 checkpoint.h5", "1 1000 checkpoint.h5", "3 500000 checkpoint.h5"], (
+        ran.stderr
+    )
+
+
 def test_tables_of_the_stream_that_leave_no_pixel_are_not_used():
     shape = (6, 8)
     for values in (np.zeros(shape), np.full(shape, np.nan), np.full(shape, -1.0)):
