@@ -21,6 +21,7 @@ from .chain import path_modulo
 from .indexing import Candidates
 from .kinds import Lattice
 from .redecision import Redecision
+from .rotations import angle_deg
 from .site import Site
 from .symmetry import CUBE
 from .twin import TURN, twin_path
@@ -28,6 +29,7 @@ from .twin import TURN, twin_path
 Floats = NDArray[np.float64]
 CONSISTENT = 0.05  # share of frames that a first re-decision may change while the path is taken for one branch
 PARTS = ((0.0, 0.5), (0.5, 1.0), (0.25, 0.75))  # of the frames; a wrong turn in one of them is not in another
+SETTING_DEG = 1.0  # from all poses of one setting of a lattice: a frame shows the other one
 ROUNDS = 3  # of re-decision, before beginnings are compared
 
 
@@ -43,8 +45,8 @@ class Decided:
 
 def first_path(found: Candidates, step_deg: float, lattice: Lattice, pixel_size_A: float) -> tuple[Path, Site]:
     """One continuous branch, and the lattice site it is counted from; through both grains of a twinned crystal."""
-    poses, chosen = path_modulo(found.poses, found.score, step_deg, symmetry=lattice.kind.symmetry)
     lattice_px, kind = lattice.constant_A / pixel_size_A, lattice.kind
+    poses, chosen = path_modulo(found.poses, found.score, step_deg, symmetry=kind.alike)
     each = np.arange(len(chosen))
     shifts, score = found.shifts[each, chosen], found.score[each, chosen]
     twin = twin_path(found, step_deg) if kind.symmetry is CUBE else None
@@ -55,8 +57,12 @@ def first_path(found: Candidates, step_deg: float, lattice: Lattice, pixel_size_
             own = twin.second == bool(g)
             shifts[own] = site.placed(poses[own], shifts[own], grain)
     else:
-        site = Site.find(poses, shifts, lattice_px, kind=kind)
-        shifts = site.nearest(poses, shifts)
+        other = (
+            angle_deg(kind.symmetry.equivalents(found.poses[each, chosen]), poses[:, None]).min(axis=1) > SETTING_DEG
+        )
+        site = Site.find(poses[~other], shifts[~other], lattice_px, kind=kind)
+        for mine, grain in zip((~other, other), site.grains, strict=False):
+            shifts[mine] = site.placed(poses[mine], shifts[mine], grain)
     return Path(poses, shifts, score, np.ones(len(each), np.bool_)), site
 
 

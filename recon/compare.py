@@ -49,7 +49,7 @@ GAUGES: Floats = np.concatenate([_cubic_gauges(), _twin_gauges()])  # (240, 3, 3
 @lru_cache
 def gauges_of(kind: Kind) -> Floats:
     """Ways (g, 3, 3) in which two reconstructions of a crystal of this kind may lie to each other."""
-    symmetry = kind.symmetry
+    symmetry = kind.alike
     return GAUGES if symmetry is CUBE else np.concatenate([to_matrix(symmetry.turns), -to_matrix(symmetry.flips)])
 
 

@@ -176,18 +176,20 @@ def index_lattice(
     band_k: tuple[float, float],
     sigma_deg: float,
     *,
+    symmetry: Symmetry = CUBE,
     rounds: int = 3,
     template_scale: float = 0.6,
 ) -> tuple[Candidates, LatticeModel]:
     """Index frames from scratch: template on the grid, then `rounds` of local refinement and symmetrised maps.
 
-    `template_scale` softens the model energy of the ideal ball, which is not the particle's shape.
+    `symmetry` : of the template about its centre; shifted it may look alike in more `poses`. `template_scale` softens
+    the model energy of the ideal ball, which is not the particle's shape.
     """
     model = lattice_model(template, grid, data, poses, band_k, template_scale)
     start = grid_candidates(model, data, frames)
     found = local_candidates(model, data, frames, start, max(sigma_deg, 3.0), neighbours=2)
     for _ in range(rounds):
-        volume = symmetrised_volume(data, frames, found, grid, poses.symmetry)
+        volume = symmetrised_volume(data, frames, found, grid, symmetry)
         model = LatticeModel(volume, as_kernel_volume(volume, data.device), model.indexer, grid)
         found = local_candidates(model, data, frames, found, sigma_deg, neighbours=2)
     return found, lattice_model(model.volume, grid, data, poses, band_k, least_shell=SHARP_SHELL)
@@ -201,6 +203,7 @@ def contrast_sign(
     poses: PoseGrid,
     band_k: tuple[float, float],
     sigma_deg: float,
+    symmetry: Symmetry = CUBE,
 ) -> int:
     """Whether atoms are bright (1) or dark (-1): the sign of the template on which frames are indexed better.
 
@@ -208,7 +211,9 @@ def contrast_sign(
     at 25 e/A^2 30 +- 2 units of log-likelihood per frame where that found 0.3 +- 1.1.
     """
     bright, dark = (
-        index_lattice(data, frames, template * np.float32(sign), grid, poses, band_k, sigma_deg)[0].score[:, 0].mean()
+        index_lattice(data, frames, template * np.float32(sign), grid, poses, band_k, sigma_deg, symmetry=symmetry)[0]
+        .score[:, 0]
+        .mean()
         for sign in (1, -1)
     )
     return 1 if bright >= dark else -1

@@ -11,22 +11,22 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from .clusters import decahedron, icosahedron
-from .symmetry import CUBE, DECAHEDRAL, ICOSAHEDRAL, Symmetry
+from .clusters import HEXAGONAL_AXES, decahedron, hexagonal, icosahedron
+from .symmetry import CUBE, DECAHEDRAL, HEXAGONAL, ICOSAHEDRAL, RHOMBOHEDRAL, Symmetry
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Kind:
-    """A cubic lattice with an atom on every lattice point, or fcc grains about one point; lengths in constants.
+    """A cubic lattice with an atom on every lattice point, or what `cluster` makes; lengths in constants.
 
     Attributes
     ----------
@@ -40,8 +40,10 @@ class Kind:
     farthest : square of the longest lattice vector by which a site may be mistaken for another.
     metals : lattice constants at room temperature, A (CRC Handbook of Chemistry and Physics).
     search_A : lattice constants tried when nothing is known.
-    symmetry : its point group. cluster : of what is no lattice the atoms within a radius, in nearest-neighbour
-        distances; `period` then is the one vector that repeats it, or zero.
+    symmetry : its point group. cluster : of what is no cubic lattice the atoms within a radius, in nearest-neighbour
+        distances, and `periods` (n, 3) that repeat it.
+    mates : further settings in which the same crystal is seen: how each is turned (quaternion), and a vector from a
+        site of the first to one of its own. shifted : the point group of an image that may be shifted, with mates.
     """
 
     name: str
@@ -56,7 +58,9 @@ class Kind:
     search_A: tuple[float, float]
     symmetry: Symmetry = CUBE
     cluster: Callable[[float], Floats] | None = None
-    period: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    periods: Floats = field(default_factory=lambda: np.zeros((0, 3)))
+    mates: tuple[tuple[Floats, Floats], ...] = ()
+    shifted: Symmetry | None = None
 
     def __repr__(self) -> str:
         return self.name
@@ -72,6 +76,11 @@ class Kind:
         return _vectors(self)
 
     @property
+    def alike(self) -> Symmetry:
+        """Poses that give the same image of its ideal crystal, shifted or not."""
+        return self.shifted or self.symmetry
+
+    @property
     def bonds(self) -> Floats:
         """Directions (n, 3) in which neighbours may lie, unit vectors."""
         return _bonds(self)
@@ -80,11 +89,14 @@ class Kind:
 @lru_cache
 def _vectors(kind: Kind) -> Floats:
     if kind.cluster is not None:
-        along = np.array([0.0, -1.0, 1.0])[:, None] * np.array(kind.period)
-        return along if along.any() else along[:1]
+        steps = np.array(list(itertools.product(range(-2, 3), repeat=len(kind.periods))))
+        found = steps @ kind.periods
+        square = (found**2).sum(axis=1)
+        order = np.argsort(square, kind="stable")
+        return np.asarray(found[order[square[order] <= kind.farthest]]).reshape(-1, 3)
     steps = np.array(list(itertools.product(range(-2, 3), repeat=3)))
-    found = [tuple(v) for v in steps[kind.has(steps)] / 2 if v @ v <= kind.farthest]
-    return np.array(sorted(found, key=lambda v: (sum(x * x for x in v), v)))
+    short = [tuple(v) for v in steps[kind.has(steps)] / 2 if v @ v <= kind.farthest]
+    return np.array(sorted(short, key=lambda v: (sum(x * x for x in v), v)))
 
 
 @lru_cache
@@ -128,9 +140,31 @@ BCC = Kind(
     search_A=(2.75, 3.45),
 )
 KINDS = (FCC, BCC)
-DECAHEDRON = replace(FCC, name="decahedral", symmetry=DECAHEDRAL, cluster=decahedron, period=(0.0, 0.0, math.sqrt(0.5)))
+DECAHEDRON = replace(
+    FCC, name="decahedral", symmetry=DECAHEDRAL, cluster=decahedron, periods=np.array([[0.0, 0.0, math.sqrt(0.5)]])
+)
 ICOSAHEDRON = replace(FCC, name="icosahedral", symmetry=ICOSAHEDRAL, cluster=icosahedron)
-CLUSTERS = (DECAHEDRON, ICOSAHEDRON)  # tried where no lattice explains the frames well
+HCP = Kind(
+    name="hcp",
+    sites=(),
+    widening=math.sqrt(2),
+    neighbours=12,
+    per_neighbour=1.0,
+    reach=1.0,
+    surface_bonds=16.8,
+    farthest=3.7,
+    metals={
+        "Co": 2.507, "Ru": 2.706, "Os": 2.734, "Tc": 2.735, "Re": 2.761, "Ti": 2.951, "Mg": 3.209,
+        "Zr": 3.232,
+    },
+    search_A=(2.44, 3.3),
+    symmetry=RHOMBOHEDRAL,
+    cluster=hexagonal,
+    periods=HEXAGONAL_AXES,
+    mates=((np.array([0.0, 1.0, 1.0, 1.0]) / math.sqrt(3), HEXAGONAL_AXES[2] / 2),),
+    shifted=HEXAGONAL,
+)  # fmt: skip
+CLUSTERS = (DECAHEDRON, ICOSAHEDRON, HCP)  # tried where no cubic lattice explains the frames well
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +200,7 @@ USUAL = Lattice(FCC, 3.97)  # what sizes are chosen for until a lattice has been
 
 def known_lattice(constant_A: float, element: str | None = None) -> Lattice:
     """The lattice that a known constant, A, is most likely one of: that of the element, else what metals have."""
-    for kind in KINDS:
+    for kind in (*KINDS, HCP):
         if element in kind.metals:
             return Lattice(kind, constant_A)
     low, high = BCC.search_A
@@ -177,7 +211,7 @@ def search_ranges(element: str | None, known: Lattice | None = None) -> tuple[tu
     """Kinds to try and their lattice constants in A: the one known, 5 per cent about that of the element, or all."""
     if known is not None:
         return ((known.kind, (known.constant_A, known.constant_A)),)
-    for kind in KINDS:
+    for kind in (*KINDS, HCP):
         if element in kind.metals:
             start = kind.metals[element or ""]
             return ((kind, (start * 0.95, start * 1.05)),)

@@ -47,21 +47,32 @@ def lattice_volume(lattice: Lattice, diameter_A: float, grid: Grid, pixel_size_A
     inversion centre.
     """
     atoms = lattice.ball(diameter_A) / pixel_size_A
-    k = np.arange(grid.half + 1) / PAD
     # trilinear slicing attenuates by sinc^2 of the position: atoms are weighted up by it
-    boost = (np.sinc(atoms / (PAD * grid.box_px)) ** 2).prod(axis=1)
-    # the ball has all mirror planes, or all but that across x: cosines only along y and z, and one octant is enough
-    z, y, x = (2 * np.pi / grid.box_px * np.outer(k, atoms[:, axis]) for axis in (2, 1, 0))
-    z, y = np.cos(z).astype(np.float32), np.cos(y).astype(np.float32)
-    x = np.cos(x).astype(np.float32) if lattice.kind.symmetry.centred else np.exp(-1j * x).astype(np.complex64)
-    zy = (z[:, None, :] * (y / boost.astype(np.float32))[None, :, :]).reshape(-1, len(atoms))
-    octant = (zy @ x.T).reshape((len(k),) * 3)
-    mirror = np.abs(np.arange(-grid.half, grid.half + 1))
+    boost = (np.sinc(atoms / (PAD * grid.box_px)) ** 2).prod(axis=1).astype(np.float32)
+    made = _mirrored_sum if lattice.kind.symmetry is CUBE else _sum
+    volume = made(2 * np.pi / grid.box_px * atoms, boost, grid.half)
     radius2 = (radius_grid(grid) / (grid.box_px * pixel_size_A)) ** 2
-    volume = octant[np.ix_(mirror, mirror, np.arange(grid.half + 1))] * np.exp(
-        -2 * np.pi**2 * ATOM_SIGMA_A**2 * radius2
-    )
+    volume = volume * np.exp(-2 * np.pi**2 * ATOM_SIGMA_A**2 * radius2)
     return device.asarray(volume.astype(np.complex64))
+
+
+def _mirrored_sum(atoms: Floats, boost: NDArray[np.float32], half: int) -> NDArray[np.float32]:
+    """Sum of the waves of atoms that have all mirror planes: cosines only, and one octant is enough."""
+    k = np.arange(half + 1) / PAD
+    z, y, x = (np.cos(np.outer(k, atoms[:, axis])).astype(np.float32) for axis in (2, 1, 0))
+    zy = (z[:, None, :] * (y / boost)[None, :, :]).reshape(-1, len(atoms))
+    octant = (zy @ x.T).reshape((len(k),) * 3)
+    mirror = np.abs(np.arange(-half, half + 1))
+    return octant[np.ix_(mirror, mirror, np.arange(half + 1))]
+
+
+def _sum(atoms: Floats, boost: NDArray[np.float32], half: int) -> NDArray[np.complex64]:
+    """Sum of the waves of any atoms (n, 3), in radians per cycle, one plane after the other."""
+    k = np.arange(-half, half + 1) / PAD
+    z, y, x = (np.exp(-1j * np.outer(k, atoms[:, axis])).astype(np.complex64) for axis in (2, 1, 0))
+    x = np.ascontiguousarray(x[half:].T)
+    y = y / boost
+    return np.stack([(y * plane) @ x for plane in z])
 
 
 def match_contrast(

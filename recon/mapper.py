@@ -140,7 +140,7 @@ class Mapper:
         self._ledger = Ledger(data, Grid(self.plane.box_px, self.limits.final), self.buffer.capacity)
         with self.clock("bootstrap"):
             spacing = float(np.clip(GRID_SPACING_DEG * 25 / self.diameter_A, 2.2, 3.6))
-            poses = lattice.pose_grid(spacing, CHAIN_SIGMA_DEG, self.lattice.kind.symmetry)
+            poses = lattice.pose_grid(spacing, CHAIN_SIGMA_DEG, self.lattice.kind.alike)
             ball = lattice.lattice_volume(self.lattice, self.diameter_A, grid, self.pixel_size_A, self.device)
             excess = excess_profile(self.device.to_host(self._coefficients(rows)), self.plane, weight)
             if (excess[round(low) : int(high) + 1] > 0).sum() < LEAST_SHELLS:
@@ -149,14 +149,15 @@ class Mapper:
                 ball, excess, self.plane, grid, self.pixel_size_A, self._band, poses.poses[::40], self.device
             )
             how = template, grid, poses, self._band, self.step_deg
-            sign = fit.sign if fit.lead > SURE_SIGN else contrast_sign(data, rows[:SIGN_FRAMES], *how)
+            own = self.lattice.kind.symmetry
+            sign = fit.sign if fit.lead > SURE_SIGN else contrast_sign(data, rows[:SIGN_FRAMES], *how, own)
             self.lens = self.lens.of_sign(sign)
             self._coefficients(rows)[...] *= sign
-            found, self._model = index_lattice(data, rows, *how)
+            found, self._model = index_lattice(data, rows, *how, symmetry=own)
         self.buffer.remember(rows, found)
         path, site = first_path(found, self.step_deg, self.lattice, self.pixel_size_A)
         self.step_deg = max(step_per_axis_deg(path.poses), LEAST_STEP_DEG)
-        if len(site.grains) > 1 and len(rows) < twin_frames:
+        if site.twinned and len(rows) < twin_frames:
             raise TwinnedError
         with self.clock("re-decide"):
             path, self._site = best_beginning(path, site, partial(self._decide, thorough=True))
@@ -171,7 +172,7 @@ class Mapper:
     @property
     def twinned(self) -> bool:
         """Whether two grains explain the first frames."""
-        return len(self._site.grains) > 1
+        return self._site.twinned
 
     def _coefficients(self, rows: Rows) -> Any:
         return self.buffer.coefficients[rows[0] : rows[-1] + 1]
@@ -217,10 +218,10 @@ class Mapper:
             found = exchanged(model, data, rows, found, self.step_deg, rounds=4)
             self.buffer.remember(rows, found)
         with self.clock("score"):
-            before, same = self.buffer.poses[rows[0] - 1], model.symmetry
-            path, chosen = path_modulo(found.poses, found.score, self.step_deg, anchor=before, symmetry=same)
-            poses = np.concatenate([path[:, None], found.poses], axis=1)
-            seen = np.concatenate([found.shifts[np.arange(count), chosen][:, None], found.shifts], axis=1)
+            before, same, each = self.buffer.poses[rows[0] - 1], model.symmetry, np.arange(count)
+            chosen = path_modulo(found.poses, found.score, self.step_deg, anchor=before, symmetry=same)[1]
+            poses = np.concatenate([found.poses[each, chosen][:, None], found.poses], axis=1)
+            seen = np.concatenate([found.shifts[each, chosen][:, None], found.shifts], axis=1)
             probability = np.concatenate([np.ones((count, 1)), found.probability], axis=1)
             listed = branches.shortlist(poses, seen, probability, branches.CANDIDATES, same)
             self._window.append(
@@ -281,11 +282,11 @@ class Mapper:
         """One round of re-decision of everything buffered, from `path`."""
         buffer, rows, grid = self.buffer, self.buffer.rows, Grid(self.plane.box_px, self.limits.score_grid)
         around, site = whereabouts(path, site, buffer.origin_px[rows], buffer.number[rows])
-        twinned = len(site.grains) > 1
+        grains = len(site.grains) > 1
         decided = redecide(
             self._data, rows, buffer.number[rows], path, buffer.recall(), self._lattice_map(grid), grid,
             self.limits.score, self._band, self.step_deg, site,
-            keep=branches.CANDIDATES if (turn == 0 and thorough) or twinned else 2,
+            keep=branches.CANDIDATES if (turn == 0 and thorough) or grains else 2,
             folds=FOLDS if thorough or len(rows) < FEW_FRAMES else 2, polish=thorough, base=self._ledger.left,
             around=around, origin_px=buffer.origin_px[rows],
         )  # fmt: skip

@@ -24,7 +24,6 @@ from .geometry import HalfPlane
 from .kinds import CLUSTERS, FCC, Kind, Lattice
 from .lattice import LatticeIndexer, PoseGrid, band, lattice_volume, match_contrast, search_grid, shift_grid
 from .spectra import excess_profile
-from .symmetry import CUBE
 from .volume import Grid
 
 Floats = NDArray[np.float64]
@@ -198,7 +197,7 @@ def recognise_lattice(
     the contrast of the measured power, so that the farther reflections count for what they are, and the likelihood of
     all frames decides; it has one unit, whatever the lattice and its band. Poses are tried `spacing_deg` apart.
     """
-    poses = search_grid(spacing_deg, CUBE)
+    poses = search_grid(spacing_deg, ranges[0][0].alike)
     sample = boxes.about(LATTICE_FRAMES)
     every = max(1, len(sample.coefficients) // FEW)
     found = constants(sample, poses, ranges[0][1], signs, ranges[0][0])
@@ -224,8 +223,11 @@ def _of_grains(
         return best
     most *= CLUSTER_LEAD
     for kind in CLUSTERS:
-        grid = search_grid(spacing_deg, kind.symmetry)
-        found = constants(sample.about(FEW), grid, ranges[FCC], signs, kind, GLANCE_STEP_A)[0]
+        of_fcc = kind.search_A == FCC.search_A
+        if not of_fcc and ranges[FCC] != FCC.search_A:
+            continue  # the metal is known, or its constant
+        grid, search_A = search_grid(spacing_deg, kind.alike), ranges[FCC] if of_fcc else kind.search_A
+        found = constants(sample.about(FEW), grid, search_A, signs, kind, GLANCE_STEP_A)[0]
         score, sign = explained(found, sample, grid, signs)
         if score > most:
             best, most = found._replace(sign=sign), score

@@ -248,7 +248,7 @@ class ParticleStatus:
     tilts: dict[str, float] = field(
         default_factory=dict
     )  # of a tilt series: see `tilt_series.TiltReconstruction.geometry`
-    lattice: str | None = None  # its kind: "fcc", "bcc", "decahedral", "icosahedral"
+    lattice: str | None = None  # its kind: "fcc", "bcc", "hcp", "decahedral", "icosahedral"
     twinned: bool = False  # two grains of it that share a (111) plane
 
 

@@ -153,7 +153,7 @@ def redecide(
         np.concatenate([first, candidates.shifts], axis=1),
         np.concatenate([np.ones((len(frames), 1)), candidates.probability], axis=1),
         keep,
-        site.kind.symmetry,
+        site.kind.alike,
     )
     add_midpoints(data, whole, frames, path, chosen, centre, k_score)
 
@@ -179,7 +179,7 @@ def redecide(
         int(fresh.used.sum()),
         float(fresh.score.mean()),
         float(np.median(fresh.score)),
-        weakest_margin(states.score, site.kind.symmetry.order),
+        weakest_margin(states.score, site.kind.symmetry.order * (1 + len(site.kind.mates))),
     )
     return _refined(data, whole, frames, path, fresh, k_score, everything=polish), numbers, centre
 

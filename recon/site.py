@@ -27,8 +27,8 @@ SAMPLE = 400  # frames that are enough for the search
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grain:
-    """A lattice of the crystal: how it is turned in the body (quaternion), and a vector from a site of the first grain
-    to one of its own, px.
+    """A lattice of the crystal, or a setting of it: how it is turned in the body (quaternion), and a vector from a site
+    of the first grain to one of its own, px.
     """
 
     turn: Floats
@@ -57,9 +57,14 @@ class Site:
     @property
     def operations(self) -> Operations | None:
         """The point group of an ideal crystal like this one; None for that of the cube."""
-        if len(self.grains) > 1:
-            return TWIN
-        return None if self.kind.symmetry is CUBE else self.kind.symmetry.operations
+        if self.kind.symmetry is not CUBE:
+            return self.kind.symmetry.operations
+        return TWIN if self.twinned else None
+
+    @property
+    def twinned(self) -> bool:
+        """Whether there are more grains than its kind has settings."""
+        return len(self.grains) > 1 + len(self.kind.mates)
 
     @property
     def vectors_px(self) -> Floats:
@@ -86,7 +91,9 @@ class Site:
         away = ((trials[:, None] + start.vectors_px) ** 2).sum(axis=2)
         trials = trials[away[:, 0] <= away.min(axis=1) + 1e-9]  # one of those that differ by a lattice vector
         cost = [replace(start, offset_px=trial).misfit(poses[::every], shifts[::every]) for trial in trials]
-        return replace(start, offset_px=trials[int(np.argmin(cost))]).refined(poses, shifts)
+        found = replace(start, offset_px=trials[int(np.argmin(cost))]).refined(poses, shifts)
+        settings = (Grain(turn, offset * lattice_px) for turn, offset in kind.mates)
+        return replace(found, grains=(FIRST, *settings)) if grain is FIRST else found
 
     @classmethod
     def find_twinned(

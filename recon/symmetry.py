@@ -124,6 +124,22 @@ TWIN = Operations(
     np.array([np.eye(3, dtype=np.int64)[list(axes)] for axes in itertools.permutations((2, 1, 0))]),
     np.zeros((0, 3, 3), np.float32),
 )
+
+
+def _hexagonal() -> Symmetry:
+    """D6h: the sixfold axis is [111]."""
+    turns = _closed(np.stack([_about((1, 1, 1), 60.0), _about((1, -1, 0), 180.0)]))
+    return Symmetry(turns, turns, _operations(turns, turns, _about((1, 1, 1), 180.0)[None]))
+
+
+def _rhombohedral() -> Symmetry:
+    """D3d: the threefold axis is [111]."""
+    turns = _closed(np.stack([_about((1, 1, 1), 120.0), _about((1, -1, 0), 180.0)]))
+    return Symmetry(turns, turns, _operations(turns, turns, np.zeros((0, 4))))
+
+
 CUBE = Symmetry(CUBIC, CUBIC, _operations(CUBIC, CUBIC, np.zeros((0, 4))))
 DECAHEDRAL = _decahedral()
 ICOSAHEDRAL = _icosahedral()
+RHOMBOHEDRAL = _rhombohedral()
+HEXAGONAL = _hexagonal()

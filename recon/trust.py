@@ -129,7 +129,7 @@ def no_lattice(numbers: Trust, limits: Thresholds | None = None) -> str:
     if numbers.unseen_share is None or numbers.unseen_share > limits.unseen_share:
         return ""
     return (
-        "not described by an fcc or bcc lattice, with a twin plane or without, nor by a decahedron or an icosahedron: "
+        "not described by an fcc, bcc or hcp lattice, with a twin plane or without, nor as decahedron or icosahedron: "
         "no map of it can be trusted "
         f"(atoms have {100 * numbers.packing:.0f} % of the neighbours they should have)"
     )

@@ -48,7 +48,8 @@ def test_lattice_vectors_have_the_symmetry_of_the_cube(kind: Kind) -> None:
 
 def test_what_is_known_narrows_the_search() -> None:
     assert search_ranges(None) == ((FCC, (3.45, 4.25)), (BCC, (2.75, 3.45)))
-    assert [kind.name for kind, _ in search_ranges("Ru")] == ["fcc", "bcc"]  # neither: its atoms may still be in one
+    assert [kind.name for kind, _ in search_ranges("Ru")] == ["hcp"]
+    assert [kind.name for kind, _ in search_ranges("U")] == ["fcc", "bcc"]  # neither: its atoms may still be in one
     (pt,), (fe,) = search_ranges("Pt"), search_ranges("Fe")
     assert pt == (FCC, (pytest.approx(3.728, abs=1e-3), pytest.approx(4.120, abs=1e-3)))
     assert fe == (BCC, (pytest.approx(2.723, abs=1e-3), pytest.approx(3.009, abs=1e-3)))

@@ -10,16 +10,16 @@ import pytest
 from scipy.spatial import cKDTree
 
 from tumble.recon.chain import distinct_modulo, path_modulo, posterior_modulo, transition_weights
-from tumble.recon.clusters import decahedron, icosahedron
+from tumble.recon.clusters import decahedron, hexagonal, icosahedron
 from tumble.recon.device import Device
-from tumble.recon.kinds import CLUSTERS, DECAHEDRON, FCC, ICOSAHEDRON, Kind, Lattice
+from tumble.recon.kinds import CLUSTERS, DECAHEDRON, FCC, HCP, ICOSAHEDRON, Kind, Lattice
 from tumble.recon.lattice import lattice_volume
 from tumble.recon.rotations import angle_deg, fundamental_zone_grid, multiply, random_rotations, to_matrix
-from tumble.recon.symmetry import CUBE, DECAHEDRAL, ICOSAHEDRAL, Symmetry
+from tumble.recon.symmetry import CUBE, DECAHEDRAL, HEXAGONAL, ICOSAHEDRAL, RHOMBOHEDRAL, Symmetry
 from tumble.recon.volume import Grid, _rotated, _whole, passes, symmetrise, symmetrise_by
 
-GROUPS = (CUBE, DECAHEDRAL, ICOSAHEDRAL)
-NAMES = ("cube", "decahedron", "icosahedron")
+GROUPS = (CUBE, DECAHEDRAL, ICOSAHEDRAL, RHOMBOHEDRAL, HEXAGONAL)
+NAMES = ("cube", "decahedron", "icosahedron", "rhombohedron", "hexagon")
 groups = pytest.mark.parametrize("symmetry", GROUPS, ids=NAMES)
 clusters = pytest.mark.parametrize("kind", CLUSTERS, ids=repr)
 
@@ -37,7 +37,7 @@ def test_products_of_operations_are_operations(symmetry: Symmetry) -> None:
     assert np.abs(np.triu(np.abs(proper @ proper.T), 1)).max() < 1 - 1e-3  # each of them once
 
 
-@pytest.mark.parametrize(("symmetry", "order"), [(CUBE, 48), (DECAHEDRAL, 20), (ICOSAHEDRAL, 120)], ids=NAMES)
+@pytest.mark.parametrize(("symmetry", "order"), list(zip(GROUPS, (48, 20, 120, 12, 24), strict=True)), ids=NAMES)
 def test_orders_of_the_groups(symmetry: Symmetry, order: int) -> None:
     assert symmetry.order == order
     operations = symmetry.operations
@@ -54,9 +54,9 @@ def test_permutations_and_turns_make_the_whole_group(symmetry: Symmetry) -> None
     assert len(np.unique(np.round(made, 4), axis=0)) == symmetry.order
 
 
-@pytest.mark.parametrize(("cluster", "symmetry"), [(decahedron, DECAHEDRAL), (icosahedron, ICOSAHEDRAL)], ids=NAMES[1:])
-def test_clusters_have_the_symmetry_of_their_kind(cluster, symmetry: Symmetry) -> None:  # type: ignore[no-untyped-def]
-    atoms = cluster(3.6)
+@clusters
+def test_clusters_have_the_symmetry_of_their_kind(kind: Kind) -> None:
+    atoms, symmetry = Lattice(kind, kind.widening).ball(7.2), kind.symmetry
     tree = cKDTree(atoms)
     for turn, flip in zip(symmetry.turns, symmetry.flips, strict=True):
         assert tree.query(atoms @ to_matrix(turn).T)[0].max() < 1e-6
@@ -77,19 +77,30 @@ def test_shells_of_a_mackay_icosahedron() -> None:
 
 @clusters
 def test_atoms_inside_a_cluster_have_twelve_neighbours_at_one_distance_on_average(kind: Kind) -> None:
-    atoms = Lattice(kind, 4.08).ball(28.0)
+    lattice = Lattice(kind, 4.08 / kind.widening)
+    atoms, neighbour_A = lattice.ball(28.0), lattice.neighbour_A
     inner = np.linalg.norm(atoms, axis=1) < 10.0
     distance = cKDTree(atoms).query(atoms, k=14)[0][inner]
-    assert distance[:, 1:13].mean() == pytest.approx(4.08 / math.sqrt(2), rel=5e-3)
+    assert distance[:, 1:13].mean() == pytest.approx(neighbour_A, rel=0.011)
     assert distance[:, 1:13].max() < 1.06 * distance[:, 1:13].min()
-    assert distance[:, 13].min() > 1.3 * 4.08 / math.sqrt(2)
+    assert distance[:, 13].min() > 1.3 * neighbour_A
 
 
 def test_a_decahedron_repeats_along_its_axis_and_an_icosahedron_never() -> None:
     assert ICOSAHEDRON.vectors.tolist() == [[0.0, 0.0, 0.0]]
-    atoms, tree = decahedron(2.0), cKDTree(decahedron(4.0))
-    for vector in DECAHEDRON.vectors * math.sqrt(2):  # in nearest-neighbour distances
-        assert tree.query(atoms + vector)[0].max() < 1e-9
+    for kind, cluster, count in ((DECAHEDRON, decahedron, 3), (HCP, hexagonal, 27)):
+        atoms, tree = cluster(2.0), cKDTree(cluster(5.0))
+        assert len(kind.vectors) == count
+        for vector in kind.vectors * math.sqrt(2) / kind.widening:  # in nearest-neighbour distances
+            assert tree.query(atoms + vector)[0].max() < 1e-9
+
+
+def test_a_hexagonal_crystal_is_the_same_in_its_other_setting() -> None:
+    atoms, tree = hexagonal(2.5), cKDTree(hexagonal(5.0))
+    ((turn, offset),) = HCP.mates
+    assert tree.query(atoms @ to_matrix(turn).T + offset * math.sqrt(2) / HCP.widening)[0].max() < 1e-9
+    assert tree.query(atoms @ to_matrix(turn).T)[0].max() > 0.5  # about another point
+    assert np.abs(HCP.symmetry.turns @ turn).max() < 0.99  # and none of its own turns
 
 
 @clusters
@@ -103,10 +114,10 @@ def test_bonds_point_to_neighbours(kind: Kind) -> None:
 # ---------------------------------------------------------------- images and volumes
 
 
-@groups
-def test_equivalent_poses_have_the_same_image(synthetic: ModuleType, symmetry: Symmetry) -> None:
-    kind = {CUBE.order: FCC, DECAHEDRAL.order: DECAHEDRON, ICOSAHEDRAL.order: ICOSAHEDRON}[symmetry.order]
-    atoms = Lattice(kind, 4.0).ball(17.0) / 0.5
+@pytest.mark.parametrize("kind", [FCC, *CLUSTERS], ids=repr)
+def test_equivalent_poses_have_the_same_image(synthetic: ModuleType, kind: Kind) -> None:
+    symmetry = kind.symmetry
+    atoms = Lattice(kind, 4.0 / kind.widening).ball(17.0) / 0.5
     pose = random_rotations(1, np.random.default_rng(4))[0]
     first, *others = (
         synthetic.project(atoms, q, np.zeros(2), 48, 1.0, 2.0)
@@ -119,7 +130,7 @@ def test_equivalent_poses_have_the_same_image(synthetic: ModuleType, symmetry: S
 @clusters
 def test_the_volume_of_a_cluster_is_symmetric(kind: Kind, device: Device) -> None:
     grid = Grid(64, 20)
-    volume = lattice_volume(Lattice(kind, 4.08), 17.0, grid, 0.42, device)
+    volume = lattice_volume(Lattice(kind, 4.08 / kind.widening), 17.0, grid, 0.42, device)
     assert kind.symmetry.centred == bool(np.abs(volume.imag).max() < 1e-5 * np.abs(volume).max())
     mean = symmetrise_by(kind.symmetry.operations, volume, device)
     assert np.linalg.norm(mean - volume) < 0.06 * np.linalg.norm(volume)  # trilinear interpolation

@@ -86,7 +86,7 @@ def test_no_atoms(pair: tuple[Account, Account]) -> None:
         ({"agreement": 0.9}, "90 % of the atoms"),
         ({"gap": 0.0, "second_margin": 0.1}, "same from several sides"),
         ({"gap": 0.0, "second_margin": None}, "same from several sides"),
-        ({"packing": 0.8}, "not described by an fcc or bcc lattice"),
+        ({"packing": 0.8}, "not described by an fcc, bcc or hcp lattice"),
         ({"pose_agreement": 0.5}, "50 % of the frames"),
         ({"upheld": 0.9}, "90 % of the time"),
         ({"upheld": None}, "no second map has seen enough"),

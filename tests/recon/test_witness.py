@@ -147,7 +147,7 @@ def test_what_has_no_lattice_is_said_with_the_first_map(crystal: np.ndarray) -> 
     main.advance(frames(0, FIRST))
     assert not witness.work(main, lambda: NOISE)  # type: ignore[arg-type]
     assert witness.trust.trusted is False
-    assert "not described by an fcc or bcc lattice" in witness.trust.reasons[0]
+    assert "not described by an fcc, bcc or hcp lattice" in witness.trust.reasons[0]
 
 
 def test_another_crystal_is_refused_and_a_larger_witness_called(crystal: np.ndarray, synthetic: ModuleType) -> None:
