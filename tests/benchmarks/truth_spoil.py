@@ -35,10 +35,10 @@ def _blocks(length: int) -> Forcing:
     return lambda number: (number // length) % 2 == 1
 
 
-def spoilings(seed: int, draw: int) -> tuple[Spoiling, ...]:
-    """Six ways for each seed and draw; branches below 24 are rotations of the cube, those from 24 on mirror-related."""
-    rng = np.random.default_rng([seed, 31 + draw])
-    turns, mirrors = rng.permutation(np.arange(1, 24)), 24 + rng.permutation(24)
+def spoilings(seed: int, draw: int, order: int) -> tuple[Spoiling, ...]:
+    """Six ways for each seed and draw; the first half of the `order` branches are rotations, the others mirrored."""
+    rng, half = np.random.default_rng([seed, 31 + draw]), order // 2
+    turns, mirrors = rng.permutation(np.arange(1, half)), half + rng.permutation(half)
     starts = rng.integers(FIRST, FRAMES - 150, 3)
     first, second, third = (int(start) for start in starts)
     block = (25, 50, 100)[(seed + draw) % 3]
@@ -77,7 +77,8 @@ def spoilt(
     kept = [(m, m.buffer.poses[m.buffer.rows].copy(), m.buffer.shifts[m.buffer.rows].copy()) for m in (first, second)]
     centres = [m._centre.copy() for m in (first, second)]
     touched = [False, False]
-    for spoiling in (*spoilings(seed, 0), *spoilings(seed, 1)):
+    order = first._site.kind.symmetry.order
+    for spoiling in (*spoilings(seed, 0, order), *spoilings(seed, 1, order)):
         involved = (True, spoiling.both)
         for n, (mapper, poses, shifts) in enumerate(kept):
             if involved[n] or touched[n]:

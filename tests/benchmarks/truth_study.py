@@ -2,7 +2,7 @@
 
     python tests/benchmarks/truth_study.py table --out table.jsonl [--only Pt-twin ...] [--hours 3]
     python tests/benchmarks/truth_study.py trust --out trust.jsonl [--seeds 100] [--hours 1]
-    python tests/benchmarks/truth_study.py spoil --out spoil.jsonl [--seeds 17]
+    python tests/benchmarks/truth_study.py spoil --out spoil.jsonl [--seeds 17] [--grains]
     python tests/benchmarks/truth_study.py print table.jsonl trust.jsonl
 
 `table` reconstructs simulated crystals (`truth_cases.py`) at doses, speeds and lengths; `trust` makes runs go wrong
@@ -18,7 +18,7 @@ import importlib.util
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +29,7 @@ from truth_cases import Case, Movie, film, ingredients
 from truth_frames import disputed
 from truth_print import print_table, print_trust
 from truth_spoil import spoilt
-from truth_ways import FIRST, WAYS, ForcedMapper, forced, right
+from truth_ways import FIRST, WAYS, ForcedMapper, Spoilt, forced, right, right_grains
 
 from tumble.recon.branches import half_of
 from tumble.recon.compare import lattice_rms_A
@@ -209,7 +209,7 @@ def both(particle: ParticleReconstruction, made: list[ForcedMapper]) -> tuple[Fo
     return first, made[-1]
 
 
-def run_spoilt(seeds: range, out: Path, hours: float, every: int) -> None:
+def run_spoilt(seeds: range, out: Path, hours: float, every: int, make: Callable[[int], Spoilt]) -> None:
     """Right runs, one in `every` of single crystals spoilt in twelve ways afterwards; what the rule says of them."""
     scorer, done, version = scoring(), known(out), commit()
     until = time.monotonic() + 3600 * hours
@@ -217,7 +217,7 @@ def run_spoilt(seeds: range, out: Path, hours: float, every: int) -> None:
         if f"right {seed}" in done or time.monotonic() > until:
             continue
         start = time.process_time()
-        case, movie = (run := right(seed)).case, run.movie
+        case, movie = (run := make(seed)).case, run.movie
         with forced(None, None) as made:
             particle, rows, live = follow(movie, ReconstructionOptions(bootstrap_frames=FIRST))
         common = {
@@ -277,6 +277,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=ROUNDS)
     parser.add_argument("--first", type=int, default=0, help="seed to begin with")
     parser.add_argument("--hours", type=float, default=3.0)
+    parser.add_argument("--grains", action="store_true", help="spoil: decahedra, icosahedra, hexagonal crystals")
     parser.add_argument("--every", type=int, default=1, help="spoil: one seed of so many is spoilt")
     arguments = parser.parse_args()
     if arguments.what == "print":
@@ -292,7 +293,8 @@ def main() -> None:
         parser.error("--out FILE.jsonl keeps the results")
     seeds = range(arguments.first, arguments.first + arguments.seeds)
     if arguments.what == "spoil":
-        run_spoilt(seeds, arguments.out, arguments.hours, arguments.every)
+        make = right_grains if arguments.grains else right
+        run_spoilt(seeds, arguments.out, arguments.hours, arguments.every, make)
         return
     runs = table_runs(arguments.only) if arguments.what == "table" else trust_runs(seeds, arguments.only)
     run(runs, arguments.out, arguments.hours, ceiling=arguments.what == "table")

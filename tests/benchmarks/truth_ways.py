@@ -14,7 +14,7 @@ from truth_cases import Case, Movie, about_one_axis, film, ingredients, make_cry
 
 from tumble.recon import branches, particle
 from tumble.recon.mapper import Mapper
-from tumble.recon.rotations import C2Z, CUBIC, GROUP_ORDER, conjugate, equivalents, multiply
+from tumble.recon.rotations import C2Z, conjugate, multiply
 
 Frames = NDArray[np.int64]
 Forcing = Callable[[Frames], NDArray[np.bool_]]
@@ -23,13 +23,14 @@ RIGHT_CRYSTALS = ("Pt", "Au", "Pd", "Ag", "FePt", "Pt-strained", "Pt-twin")
 RIGHT_DOSES = (80.0, 60.0, 80.0, 40.0, 80.0)
 RIGHT_STEPS = (2.5, 3.0, 4.0)
 RIGHT_ATOMS = (160, 200, 160, 240)
+GRAINED = ("Au-decahedron", "Au-icosahedron", "Ru-hcp")
 ATOMS, TWIN_ATOMS = 160, 260  # a twin needs a piece of both grains
 TWIN_FRAMES = 1000  # of a twin: 600 for its first map, 400 for the witness
 
 
 @dataclass(frozen=True)
 class Wrong:
-    """Frames that are put on another branch after every decision; `branch` counts as `rotations.equivalents` does."""
+    """Frames that are put on another branch after every decision; `branch` counts as `Symmetry.equivalents` does."""
 
     frames: Forcing
     branch: int
@@ -44,11 +45,13 @@ class ForcedMapper(Mapper):
         buffer, branch = self.buffer, self.wrong.branch  # type: ignore[union-attr]
         poses, shifts = buffer.poses[rows], buffer.shifts[rows]
         seen = branches.lattice_position(poses, shifts, self._centre)
+        symmetry = self._site.kind.symmetry
+        half = symmetry.order // 2
         if undo:  # the inverse of equivalents(q)[branch]
-            back = multiply(C2Z, poses) if branch >= GROUP_ORDER // 2 else poses
-            turned = multiply(back, conjugate(CUBIC[branch % (GROUP_ORDER // 2)]))
+            back = multiply(C2Z, poses) if branch >= half else poses
+            turned = multiply(back, conjugate((symmetry.turns if branch < half else symmetry.flips)[branch % half]))
         else:
-            turned = equivalents(poses)[:, branch]
+            turned = symmetry.equivalents(poses)[:, branch]
         buffer.poses[rows] = turned
         buffer.shifts[rows] = seen - branches.lattice_position(turned, np.zeros_like(seen), self._centre)
 
@@ -117,6 +120,15 @@ def right(seed: int) -> Spoilt:
     twin = crystal == "Pt-twin"
     atoms, frames = (TWIN_ATOMS, TWIN_FRAMES) if twin else (RIGHT_ATOMS[seed % 4], FRAMES)
     case = _case(seed, crystal, atoms, frames, dose=RIGHT_DOSES[seed % 5], step_deg=RIGHT_STEPS[seed % 3])
+    return Spoilt(case, film(ingredients(case)))
+
+
+def right_grains(seed: int) -> Spoilt:
+    """Nothing wrong: crystals that are no cubic lattice, doses and speeds take turns."""
+    case = _case(
+        seed, GRAINED[seed % 3], (200, 240)[seed % 2], dose=(80.0, 60.0, 40.0)[seed // 3 % 3],
+        step_deg=RIGHT_STEPS[seed // 2 % 3],
+    )  # fmt: skip
     return Spoilt(case, film(ingredients(case)))
 
 
