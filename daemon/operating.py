@@ -15,6 +15,7 @@ from pathlib import Path
 from .orders import Order, Orders
 from .particles import particle_name
 from .pipeline import Pipeline
+from .session import append
 from .stops import StopRequests
 
 JOURNAL = "operator.jsonl"
@@ -98,8 +99,8 @@ class Operator:
         words = f"{order.kind} {order.text}".strip()
         line = json.dumps({"after_frame": self._last, "time": time, "order": words, "who": order.who})
         try:
-            with self._journal.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            with self._journal.open("ab", buffering=0) as file:
+                append(file, line.encode() + b"\n")
         except OSError as error:
             self._say(
                 f"cannot write to {self._journal} ({error.strerror or error}): {words!r} is not repeated after a crash"

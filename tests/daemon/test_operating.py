@@ -105,6 +105,18 @@ def test_orders_are_written_down_with_their_frame(tmp_path):
     assert "mark (anna): beam moved" in said
 
 
+def test_a_journal_that_cannot_be_written_ends_nothing(tmp_path):
+    said = []
+    orders = Orders()
+    operator = Operator(orders, StopRequests(), said.append, tmp_path / "gone")
+    orders.put(Order("mark", "beam moved", who="anna"))
+    operator.listen()
+    operator.act(None)
+    assert operator.mark.startswith("beam moved")
+    assert said[0].endswith("'mark beam moved' is not repeated after a crash")
+    assert said[1] == "mark (anna): beam moved"
+
+
 def test_a_running_daemon_takes_orders_over_its_socket(series, publish, tmp_path):
     folder = tmp_path / "session"
     with publish(series(100_000, end=False)) as uri:
