@@ -49,7 +49,7 @@ class Reporter:
     ----------
     phase : WAITING, RUNNING, FINISHING, DONE or FAILED.
     start, pipeline, operator : set when they are known.
-    fresh : `time.monotonic` when the newest frames were taken over.
+    fresh : `time.monotonic` when the newest frame that was analysed had come.
     """
 
     def __init__(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -228,10 +227,10 @@ class Service:
     def _take(self, batch: Batch) -> None:
         if self._pipeline is None:
             raise TumbleError("frames came before their size")
-        self._reporter.fresh = time.monotonic()
         for frame, arrived_s in self._intake.frames(batch):
             if self._operator.admits(frame.index, self._pipeline):
                 self._pipeline.step(frame, arrived_s)
+            self._reporter.fresh = arrived_s
             self._between()
 
     def _listen(self) -> None:

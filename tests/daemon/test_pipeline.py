@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from tumble.daemon.dispatch import Dispatcher
 from tumble.daemon.particles import ParticleEntry
 from tumble.daemon.pipeline import Pipeline
+from tumble.daemon.service import Service
 from tumble.recon.records import TrackedParticle
 from tumble.stream.frame import Frame
 
@@ -168,3 +171,15 @@ def test_frames_that_come_in_bursts_are_not_told_again_and_again():
         entry.applied = 10 if second % 4 == 3 else 4
         said.append(entry.lag_news(190.0 + second))
     assert [words for words in said if words] == ["P001 is 90 s behind: 6 frames wait for the reconstruction"]
+
+
+def test_the_lag_is_the_age_of_the_newest_frame_and_not_the_time_since_the_last_step():
+    service = SimpleNamespace(
+        _pipeline=SimpleNamespace(step=lambda *_: None),
+        _operator=SimpleNamespace(admits=lambda *_: True),
+        _intake=SimpleNamespace(frames=lambda _: iter([(SimpleNamespace(index=n), 100.0 + n) for n in range(3)])),
+        _reporter=SimpleNamespace(fresh=0.0),
+        _between=lambda: None,
+    )
+    Service._take(service, None)
+    assert service._reporter.fresh == 102.0
