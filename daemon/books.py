@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from ..recon.records import ParticleStatus
 from .snapshot import StreamHealth
@@ -104,6 +105,13 @@ class IntakeBooks:
         """Zero when the receiver's books are right."""
         left = self.handed_over + sum(self.rejected.values()) + sum(self.dropped.values()) + self.queue
         return self.received - left
+
+    def plain(self) -> dict[str, Any]:
+        """The fields by name, nothing copied: the receiver posts them with each frame when frames come one by one."""
+        return {name: getattr(self, name) for name in _INTAKE_FIELDS}
+
+
+_INTAKE_FIELDS = tuple(entry.name for entry in fields(IntakeBooks))
 
 
 def combine(intake: IntakeBooks, frames: FrameBooks) -> StreamHealth:

@@ -14,7 +14,7 @@ import signal
 import struct
 import time
 from collections import deque
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -340,9 +340,9 @@ class _Receiver:
         if now or clock - self._posted > 0.2:
             self._posted = clock
             if self._series:
-                self._ring.post(asdict(self._books()))
+                self._ring.post(self._books().plain())
             elif not self._begun:  # what comes may be nothing that begins a series, and the operator has to hear of it
-                self._ring.post(asdict(self._idle_books()))
+                self._ring.post(self._idle_books().plain())
 
     def _books(self) -> IntakeBooks:
         """The books of the series that is handed over."""

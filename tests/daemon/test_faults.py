@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from dataclasses import asdict, replace
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 
@@ -282,6 +282,8 @@ def test_as_much_as_a_series_may_leave_for_the_operator_fits_into_the_mailbox():
     for number in range(20):
         tracker.warn(f"{number}" + "\N{SNOWMAN}" * 5000)
     ring = FrameRing.create(1.0)
-    ring.post(asdict(IntakeBooks(warnings=(*tracker.warnings, *["\N{SNOWMAN}" * 1000] * 8))))
-    assert len(ring.read()["warnings"]) == 24
+    books = IntakeBooks(2, 7, warnings=(*tracker.warnings, *["\N{SNOWMAN}" * 1000] * 8))
+    ring.post(books.plain())
+    back = IntakeBooks(**ring.read())
+    assert (back.series, back.received, len(back.warnings)) == (2, 7, 24)
     ring.close()
