@@ -8,8 +8,9 @@ Conventions. `volume` is the oversampled 3D Fourier transform of a real map: ``(
 real/imaginary]``, s odd, zero frequency at ``[half, half, half]``, `pad` grid steps per cycle per box. The image of
 pose R has the coefficient ``volume(R^T k)`` at ``k = (kx, ky, 0)`` (projection-slice theorem), times ``exp(-i step
 k.s)`` for a particle shifted by s pixels, ``step = 2 pi / box_px``. `rotation` is R, (3, 3) float32. `coefficients`
-``(n, 2)`` float32 are those of one box, `weight` ``(n,)`` the inverse noise power. The log-likelihood, against no
-particle at all, is ``sum_j weight_j (2 Re(conj(F_j) M_j) - |M_j|^2)`` over a half plane.
+``(n, 2)`` float32 are those of one box, `weight` ``(n,)`` the inverse noise power. Volume and coefficients come flat:
+the compiler makes vectors of loops whose strides it knows. The log-likelihood, against no particle at all, is
+``sum_j weight_j (2 Re(conj(F_j) M_j) - |M_j|^2)`` over a half plane.
 """
 
 from __future__ import annotations
@@ -53,52 +54,41 @@ def build(jit: Callable[[Any], Any], team: Team, interpolation: Any = None) -> S
     first, stride, total, meet, add = team.first, team.stride, team.total, team.meet, team.add
 
     @jit
-    def interpolate(volume, x, y, z):
+    def interpolate(volume, half, x, y, z):
         """Trilinear value at grid position (x, y, z); returns (real, imaginary)."""
-        ix, iy, iz = np.uint32(x), np.uint32(y), np.uint32(z)
-        fx, fy, fz = np.float32(x - ix), np.float32(y - iy), np.float32(z - iz)
+        ix, iy, iz = np.int32(x), np.int32(y), np.int32(z)
+        fx, fy, fz = x - np.float32(ix), y - np.float32(iy), z - np.float32(iz)
         one = np.float32(1)
         gx, gy, gz = one - fx, one - fy, one - fz
-        jx, jy, jz = ix + np.uint32(1), iy + np.uint32(1), iz + np.uint32(1)
+        row = np.int32(2 * (2 * half + 1))
+        layer = np.int32(2 * half + 1) * row
+        p = np.uint32(iz * layer + iy * row + np.int32(2) * ix)
+        q, r = p + np.uint32(row), p + np.uint32(layer)
+        s = q + np.uint32(layer)
         a, b, c, d = gz * gy, gz * fy, fz * gy, fz * fy
-        real = gx * (
-            a * volume[iz, iy, ix, 0]
-            + b * volume[iz, jy, ix, 0]
-            + c * volume[jz, iy, ix, 0]
-            + d * volume[jz, jy, ix, 0]
-        ) + fx * (
-            a * volume[iz, iy, jx, 0]
-            + b * volume[iz, jy, jx, 0]
-            + c * volume[jz, iy, jx, 0]
-            + d * volume[jz, jy, jx, 0]
+        real = gx * (a * volume[p] + b * volume[q] + c * volume[r] + d * volume[s]) + fx * (
+            a * volume[p + 2] + b * volume[q + 2] + c * volume[r + 2] + d * volume[s + 2]
         )
-        imaginary = gx * (
-            a * volume[iz, iy, ix, 1]
-            + b * volume[iz, jy, ix, 1]
-            + c * volume[jz, iy, ix, 1]
-            + d * volume[jz, jy, ix, 1]
-        ) + fx * (
-            a * volume[iz, iy, jx, 1]
-            + b * volume[iz, jy, jx, 1]
-            + c * volume[jz, iy, jx, 1]
-            + d * volume[jz, jy, jx, 1]
+        imaginary = gx * (a * volume[p + 1] + b * volume[q + 1] + c * volume[r + 1] + d * volume[s + 1]) + fx * (
+            a * volume[p + 3] + b * volume[q + 3] + c * volume[r + 3] + d * volume[s + 3]
         )
         return real, imaginary
 
     interpolated = interpolation or interpolate
 
     @jit
-    def interpolate_gradient(volume, x, y, z, part):
-        """Value and derivatives along x, y, z (per grid step) of part 0 (real) or 1 (imaginary)."""
-        ix, iy, iz = np.uint32(x), np.uint32(y), np.uint32(z)
-        fx, fy, fz = np.float32(x - ix), np.float32(y - iy), np.float32(z - iz)
-        one = np.float32(1)
+    def interpolate_gradient(volume, place, row, layer, fx, fy, fz):
+        """Value and derivatives along x, y, z (per grid step) of the real part at `place`, or the imaginary one after
+        it.
+        """
+        one, next_x = np.float32(1), np.uint32(2)
         gx, gy, gz = one - fx, one - fy, one - fz
-        jx, jy, jz = ix + np.uint32(1), iy + np.uint32(1), iz + np.uint32(1)
-        v000, v001 = volume[iz, iy, ix, part], volume[iz, iy, jx, part]
-        v010, v011 = volume[iz, jy, ix, part], volume[iz, jy, jx, part]
-        v100, v101 = volume[jz, iy, ix, part], volume[jz, iy, jx, part]
-        v110, v111 = volume[jz, jy, ix, part], volume[jz, jy, jx, part]
+        next_y, next_z = place + row, place + layer
+        next_both = next_y + layer
+        v000, v001 = volume[place], volume[place + next_x]
+        v010, v011 = volume[next_y], volume[next_y + next_x]
+        v100, v101 = volume[next_z], volume[next_z + next_x]
+        v110, v111 = volume[next_both], volume[next_both + next_x]
         low = gy * (gx * v000 + fx * v001) + fy * (gx * v010 + fx * v011)
         high = gy * (gx * v100 + fx * v101) + fy * (gx * v110 + fx * v111)
         dx = gz * (gy * (v001 - v000) + fy * (v011 - v010)) + fz * (gy * (v101 - v100) + fy * (v111 - v110))
@@ -106,16 +96,28 @@ def build(jit: Callable[[Any], Any], team: Team, interpolation: Any = None) -> S
         return gz * low + fz * high, dx, dy, high - low
 
     @jit
-    def phase_table(table, limit, angle):
-        """table[i] = exp(i angle (i - limit)) for i = 0..2 limit, as (2 limit + 1, 2) float32."""
-        meet()  # the last table may still be in use
-        begin, turn = angle * np.float64(first() - limit), angle * np.float64(stride())
-        cosine, sine = math.cos(begin), math.sin(begin)
-        turn_cosine, turn_sine = math.cos(turn), math.sin(turn)  # from one entry of this thread to its next
-        for i in range(first(), 2 * limit + 1, stride()):
-            table[i, 0], table[i, 1] = cosine, sine
-            cosine, sine = cosine * turn_cosine - sine * turn_sine, cosine * turn_sine + sine * turn_cosine
+    def phase_tables(tables, limit, angle_x, angle_y):
+        """Cosines of ``angle_x (i - limit)``, i = 0..2 limit, then sines, then both of `angle_y`: flat, float32."""
+        meet()  # the last tables may still be in use
+        length = 2 * limit + 1
+        for axis in range(2):
+            angle = angle_y if axis else angle_x
+            begin, turn = angle * np.float64(first() - limit), angle * np.float64(stride())
+            cosine, sine = math.cos(begin), math.sin(begin)
+            turn_cosine, turn_sine = math.cos(turn), math.sin(turn)  # from one entry of this thread to its next
+            for i in range(first(), length, stride()):
+                tables[2 * axis * length + i], tables[(2 * axis + 1) * length + i] = cosine, sine
+                cosine, sine = cosine * turn_cosine - sine * turn_sine, cosine * turn_sine + sine * turn_cosine
         meet()
+
+    @jit
+    def phase(tables, limit, kx, ky):
+        """Cosine and sine at a coefficient."""
+        length = np.uint32(2 * limit + 1)
+        x, y = np.uint32(np.int32(kx) + np.int32(limit)), np.uint32(np.int32(ky) + np.int32(limit)) + length + length
+        cosine = tables[x] * tables[y] - tables[x + length] * tables[y + length]
+        sine = tables[x] * tables[y + length] + tables[x + length] * tables[y]
+        return cosine, sine
 
     @jit
     def cross_terms(volume, half, pad, rotation, coefficients, kx, ky, weight, count, cross, turned):
@@ -131,31 +133,28 @@ def build(jit: Callable[[Any], Any], team: Team, interpolation: Any = None) -> S
         for j in range(first(), count, stride()):
             u, v = np.float32(kx[j]), np.float32(ky[j])
             real, imaginary = interpolated(
-                volume, ax * u + bx * v + centre, ay * u + by * v + centre, az * u + bz * v + centre
+                volume, half, ax * u + bx * v + centre, ay * u + by * v + centre, az * u + bz * v + centre
             )
             w = weight[j]
-            fr, fi = w * coefficients[j, 0], w * coefficients[j, 1]
+            fr, fi = w * coefficients[2 * j], w * coefficients[2 * j + 1]
             a, b, c, d = fr * real, fi * imaginary, fr * imaginary, fi * real
-            cross[j, 0] = a + b
-            cross[j, 1] = c - d
-            turned[j, 0] = a - b
-            turned[j, 1] = -c - d
+            cross[2 * j] = a + b
+            cross[2 * j + 1] = c - d
+            turned[2 * j] = a - b
+            turned[2 * j + 1] = -c - d
             energy += w * (real * real + imaginary * imaginary)
         return total(energy)
 
     @jit
-    def shift_newton(cross, kx, ky, count, limit, step, shift_x, shift_y, longest, table_x, table_y):
+    def shift_newton(cross, kx, ky, count, limit, step, shift_x, shift_y, longest, tables):
         """One Newton step of the shift, at most `longest` pixels; returns (x, y, predicted value)."""
-        phase_table(table_x, limit, -step * shift_x)
-        phase_table(table_y, limit, -step * shift_y)
+        phase_tables(tables, limit, -step * shift_x, -step * shift_y)
         value = gx = gy = hxx = hxy = hyy = np.float32(0)
         for j in range(first(), count, stride()):
-            u, v = kx[j] + limit, ky[j] + limit
-            cosine = table_x[u, 0] * table_y[v, 0] - table_x[u, 1] * table_y[v, 1]
-            sine = table_x[u, 0] * table_y[v, 1] + table_x[u, 1] * table_y[v, 0]
-            real = cross[j, 0] * cosine - cross[j, 1] * sine
-            imaginary = cross[j, 0] * sine + cross[j, 1] * cosine
-            a, b = np.float32(step * kx[j]), np.float32(step * ky[j])
+            cosine, sine = phase(tables, limit, kx[j], ky[j])
+            real = cross[2 * j] * cosine - cross[2 * j + 1] * sine
+            imaginary = cross[2 * j] * sine + cross[2 * j + 1] * cosine
+            a, b = step * np.float32(kx[j]), step * np.float32(ky[j])
             value += real
             gx += a * imaginary
             gy += b * imaginary
@@ -176,11 +175,11 @@ def build(jit: Callable[[Any], Any], team: Team, interpolation: Any = None) -> S
         return shift_x + dx, shift_y + dy, value
 
     @jit
-    def best_shift(cross, kx, ky, count, limit, step, start, table_x, table_y):
+    def best_shift(cross, kx, ky, count, limit, step, start, tables):
         """Two Newton steps from `start`; returns (Re sum_j cross_j exp(-i step k.s), x, y)."""
         longest = np.float32(0.7)
-        x, y, _ = shift_newton(cross, kx, ky, count, limit, step, start[0], start[1], longest, table_x, table_y)
-        x, y, value = shift_newton(cross, kx, ky, count, limit, step, x, y, longest, table_x, table_y)
+        x, y, _ = shift_newton(cross, kx, ky, count, limit, step, start[0], start[1], longest, tables)
+        x, y, value = shift_newton(cross, kx, ky, count, limit, step, x, y, longest, tables)
         return value, x, y
 
     @jit
@@ -190,49 +189,49 @@ def build(jit: Callable[[Any], Any], team: Team, interpolation: Any = None) -> S
     ):  # fmt: skip
         """Log-likelihoods of a pose and of its half turn about the beam, each maximised over the shift near its start.
 
-        `work` is (2 count + 4 limit + 2, 2) float32 scratch; `score` (2,) and `shift` (2, 2) receive the results.
+        `work` is (4 count + 8 limit + 4,) float32 scratch; `score` (2,) and `shift` (2, 2) receive the results.
         """
-        cross, turned = work[:count], work[count : 2 * count]
-        table_x = work[2 * count : 2 * count + 2 * limit + 1]
-        table_y = work[2 * count + 2 * limit + 1 :]
+        cross, turned, tables = work[: 2 * count], work[2 * count : 4 * count], work[4 * count :]
         energy = cross_terms(volume, half, pad, rotation, coefficients, kx, ky, weight, count, cross, turned)
-        value, x, y = best_shift(cross, kx, ky, count, limit, step, start, table_x, table_y)
+        value, x, y = best_shift(cross, kx, ky, count, limit, step, start, tables)
         score[0], shift[0, 0], shift[0, 1] = 2 * value - energy, x, y
-        value, x, y = best_shift(turned, kx, ky, count, limit, step, turned_start, table_x, table_y)
+        value, x, y = best_shift(turned, kx, ky, count, limit, step, turned_start, tables)
         score[1], shift[1, 0], shift[1, 1] = 2 * value - energy, x, y
 
     @jit
     def normal_equations(
-        volume, half, pad, rotation, coefficients, kx, ky, weight, count, limit, step, shift_x, shift_y, work, normal
+        volume, half, pad, rotation, coefficients, kx, ky, weight, count, limit, step, shift_x, shift_y, tables, normal
     ):
         """Log-likelihood at a pose, and its gradient and Gauss-Newton matrix in the five pose parameters.
 
         `normal` (20,) float32 receives d L / d p and -d2 L / dp dq (upper triangle, row by row), both divided by 2.
         """
-        table_x, table_y = work[: 2 * limit + 1], work[2 * limit + 1 :]
-        phase_table(table_x, limit, step * shift_x)
-        phase_table(table_y, limit, step * shift_y)
+        phase_tables(tables, limit, step * shift_x, step * shift_y)
         r00, r01, r02 = rotation[0, 0], rotation[0, 1], rotation[0, 2]
         r10, r11, r12 = rotation[1, 0], rotation[1, 1], rotation[1, 2]
         r20, r21, r22 = rotation[2, 0], rotation[2, 1], rotation[2, 2]
-        centre, scale = np.float32(half), np.float32(pad)
+        centre, scale, edge = np.float32(half), np.float32(pad), np.int32(2 * half + 1)
+        row = np.int32(2) * edge
+        layer = edge * row
         score = energy = np.float32(0)
         g0 = g1 = g2 = g3 = g4 = np.float32(0)
         h00 = h01 = h02 = h03 = h04 = h11 = h12 = h13 = h14 = np.float32(0)
         h22 = h23 = h24 = h33 = h34 = h44 = np.float32(0)
         for j in range(first(), count, stride()):
             u, v, w = np.float32(kx[j]), np.float32(ky[j]), weight[j]
-            iu, iv = kx[j] + limit, ky[j] + limit
-            cosine = table_x[iu, 0] * table_y[iv, 0] - table_x[iu, 1] * table_y[iv, 1]
-            sine = table_x[iu, 0] * table_y[iv, 1] + table_x[iu, 1] * table_y[iv, 0]
+            cosine, sine = phase(tables, limit, kx[j], ky[j])
             # the box moved back by the shift is compared with the unshifted slice
-            fr = coefficients[j, 0] * cosine - coefficients[j, 1] * sine
-            fi = coefficients[j, 0] * sine + coefficients[j, 1] * cosine
+            fr = coefficients[2 * j] * cosine - coefficients[2 * j + 1] * sine
+            fi = coefficients[2 * j] * sine + coefficients[2 * j + 1] * cosine
             x = scale * (r00 * u + r10 * v) + centre
             y = scale * (r01 * u + r11 * v) + centre
             z = scale * (r02 * u + r12 * v) + centre
-            mr, xr, yr, zr = interpolate_gradient(volume, x, y, z, 0)
-            mi, xi, yi, zi = interpolate_gradient(volume, x, y, z, 1)
+            ix, iy, iz = np.int32(x), np.int32(y), np.int32(z)
+            fx, fy, fz = x - np.float32(ix), y - np.float32(iy), z - np.float32(iz)
+            place = np.uint32(iz * layer + iy * row + np.int32(2) * ix)
+            steps = np.uint32(row), np.uint32(layer)
+            mr, xr, yr, zr = interpolate_gradient(volume, place, *steps, fx, fy, fz)
+            mi, xi, yi, zi = interpolate_gradient(volume, place + np.uint32(1), *steps, fx, fy, fz)
             # gradient turned into the lab frame, then d/d(omega) = (-gz ky, gz kx, gx ky - gy kx)
             lxr, lyr = r00 * xr + r01 * yr + r02 * zr, r10 * xr + r11 * yr + r12 * zr
             lzr = r20 * xr + r21 * yr + r22 * zr
@@ -326,7 +325,7 @@ def build(jit: Callable[[Any], Any], team: Team, interpolation: Any = None) -> S
     ):  # fmt: skip
         """Levenberg-Marquardt on rotation (3) and shift (2), in place; returns the log-likelihood reached.
 
-        `rotation` (3, 3) and `shift` (2,) float32 are updated. Scratch: `tables` (4 limit + 2, 2) float32, `normals`
+        `rotation` (3, 3) and `shift` (2,) float32 are updated. Scratch: `tables` (8 limit + 4,) float32, `normals`
         (2, 20), `matrix` (5, 5) and `delta` (5,) float64, `trial` (3, 3) float32. The team shares `tables`; of the
         rest every thread has its own, and all come to the same values.
         """
@@ -371,24 +370,21 @@ def build(jit: Callable[[Any], Any], team: Team, interpolation: Any = None) -> S
     @jit
     def insert_slice(
         numerator, denominator, half, pad, rotation, coefficients, kx, ky, weight, count, limit, step, shift, share,
-        table_x, table_y,
+        tables,
     ):  # fmt: skip
         """Adjoint of slicing: spread the coefficients of a box, moved back by its shift, over their grid neighbours.
 
         `numerator` (s, s, half + 1, 2) gathers ``share weight F``, `denominator` (s, s, half + 1) ``share weight``: of
         x >= 0, what lies before it as its mate, ``F(-k) = conj(F(k))``.
         """
-        phase_table(table_x, limit, step * shift[0])
-        phase_table(table_y, limit, step * shift[1])
+        phase_tables(tables, limit, step * shift[0], step * shift[1])
         centre = np.float32(half)
         for j in range(first(), count, stride()):
             u, v = np.float32(kx[j]), np.float32(ky[j])
-            iu, iv = kx[j] + limit, ky[j] + limit
-            cosine = table_x[iu, 0] * table_y[iv, 0] - table_x[iu, 1] * table_y[iv, 1]
-            sine = table_x[iu, 0] * table_y[iv, 1] + table_x[iu, 1] * table_y[iv, 0]
+            cosine, sine = phase(tables, limit, kx[j], ky[j])
             w = share * weight[j]
-            real = w * (coefficients[j, 0] * cosine - coefficients[j, 1] * sine)
-            imaginary = w * (coefficients[j, 0] * sine + coefficients[j, 1] * cosine)
+            real = w * (coefficients[2 * j] * cosine - coefficients[2 * j + 1] * sine)
+            imaginary = w * (coefficients[2 * j] * sine + coefficients[2 * j + 1] * cosine)
             x = pad * (rotation[0, 0] * u + rotation[1, 0] * v)
             side = np.float32(1) if x >= 0 else np.float32(-1)
             x, imaginary = side * x, side * imaginary

@@ -63,6 +63,7 @@ def _slice_all(volume, half, pad, rotations, kx, ky, count, out):
             u, v = np.float32(kx[j]), np.float32(ky[j])
             real, imaginary = _interpolate(
                 volume,
+                half,
                 pad * (r[0, 0] * u + r[1, 0] * v) + np.float32(half),
                 pad * (r[0, 1] * u + r[1, 1] * v) + np.float32(half),
                 pad * (r[0, 2] * u + r[1, 2] * v) + np.float32(half),
@@ -74,7 +75,7 @@ def _slice_all(volume, half, pad, rotations, kx, ky, count, out):
 def slice_volume(volume: Floats, pad: float, rotations: Floats, kx: Any, ky: Any, count: int) -> Floats:
     """Central slices of a Fourier volume: (m, count, 2) for (m, 3, 3) rotations."""
     out = np.empty((len(rotations), count, 2), np.float32)
-    _slice_all(volume, volume.shape[0] // 2, np.float32(pad), rotations, kx, ky, count, out)
+    _slice_all(volume.reshape(-1), volume.shape[0] // 2, np.float32(pad), rotations, kx, ky, count, out)
     return out
 
 
@@ -117,11 +118,12 @@ def score_pairs(
     score : (t, k, 2) log-likelihood against no particle. shift : (t, k, 2, 2) pixels.
     """
     limit = int(max(np.abs(kx[:count]).max(), ky[:count].max()))
-    work = np.empty((get_num_threads(), 2 * count + 4 * limit + 2, 2), np.float32)
+    work = np.empty((get_num_threads(), 4 * count + 8 * limit + 4), np.float32)
     score = np.empty((*rotations.shape[:2], 2), np.float32)
     shift = np.empty((*rotations.shape[:2], 2, 2), np.float32)
     _score_all(
-        volume, volume.shape[0] // 2, np.float32(pad), frames, rotations, starts, coefficients, kx, ky, weight, count,
+        volume.reshape(-1), volume.shape[0] // 2, np.float32(pad), frames, rotations, starts,
+        coefficients.reshape(len(coefficients), -1), kx, ky, weight, count,
         limit, np.float32(2 * np.pi / box_px), work, score, shift,
     )  # fmt: skip
     return score, shift
@@ -163,8 +165,9 @@ def refine_poses(
     rotations, shifts = rotations.astype(np.float32), shifts.astype(np.float32)
     score = np.empty(len(frames), np.float32)
     _refine_all(
-        volume, volume.shape[0] // 2, np.float32(pad), frames, rotations, shifts, coefficients, kx, ky, weight, count,
-        limit, np.float32(2 * np.pi / box_px), rounds, np.empty((threads, 4 * limit + 2, 2), np.float32),
+        volume.reshape(-1), volume.shape[0] // 2, np.float32(pad), frames, rotations, shifts,
+        coefficients.reshape(len(coefficients), -1), kx, ky, weight, count,
+        limit, np.float32(2 * np.pi / box_px), rounds, np.empty((threads, 8 * limit + 4), np.float32),
         np.empty((threads, 2, 20)), np.empty((threads, 5, 5)), np.empty((threads, 5)),
         np.empty((threads, 3, 3), np.float32), score,
     )  # fmt: skip
@@ -182,7 +185,7 @@ def _insert_all(
             if target[i] == h:
                 _insert_slice(
                     numerators[h], denominators[h], half, pad, rotations[i], coefficients[frames[i]], kx, ky, weight,
-                    count, limit, step, shifts[i], shares[i], tables[h, 0], tables[h, 1],
+                    count, limit, step, shifts[i], shares[i], tables[h],
                 )  # fmt: skip
 
 
@@ -212,7 +215,7 @@ def insert_poses(
     limit = int(max(np.abs(kx[:count]).max(), ky[:count].max()))
     _insert_all(
         numerators, denominators, target, numerators.shape[1] // 2, np.float32(pad), frames,
-        rotations.astype(np.float32), shifts.astype(np.float32), shares.astype(np.float32), coefficients, kx, ky,
-        weight, count, limit, np.float32(2 * np.pi / box_px), np.empty((len(numerators), 2, 2 * limit + 1, 2),
-        np.float32),
+        rotations.astype(np.float32), shifts.astype(np.float32), shares.astype(np.float32),
+        coefficients.reshape(len(coefficients), -1), kx, ky,
+        weight, count, limit, np.float32(2 * np.pi / box_px), np.empty((len(numerators), 8 * limit + 4), np.float32),
     )  # fmt: skip

@@ -79,6 +79,7 @@ def _slice_all(volume, half, pad, rotations, kx, ky, count, out):
         u, v = np.float32(kx[j]), np.float32(ky[j])
         real, imaginary = _interpolate(
             volume,
+            half,
             pad * (r[0, 0] * u + r[1, 0] * v) + centre,
             pad * (r[0, 1] * u + r[1, 1] * v) + centre,
             pad * (r[0, 2] * u + r[1, 2] * v) + centre,
@@ -134,7 +135,7 @@ def _insert_all(
     for i in range(block, frames.shape[0], cuda.gridDim.x):
         _insert_slice(
             numerators[target[i]], denominators[target[i]], half, pad, rotations[i], coefficients[frames[i]], kx, ky,
-            weight, count, limit, step, shifts[i], shares[i], tables[block, 0], tables[block, 1],
+            weight, count, limit, step, shifts[i], shares[i], tables[block],
         )  # fmt: skip
 
 
@@ -154,7 +155,7 @@ def slice_volume(volume: Any, pad: float, rotations: Any, kx: Any, ky: Any, coun
     xp = array_module(volume)
     out = xp.empty((len(rotations), count, 2), np.float32)
     blocks = _blocks(-(-len(rotations) * count // SLICE_THREADS))
-    arguments = (volume, volume.shape[0] // 2, np.float32(pad), rotations, kx, ky, count, out)
+    arguments = (volume.reshape(-1), volume.shape[0] // 2, np.float32(pad), rotations, kx, ky, count, out)
     launch(_slice_all, blocks, SLICE_THREADS, arguments, (out,))
     return out
 
@@ -175,11 +176,12 @@ def score_pairs(
     """Score k poses of each of t frames, and each pose's half turn about the beam; see `cpu.score_pairs`."""
     xp, limit = array_module(volume), _limit(box_px)
     blocks = _blocks(rotations.shape[0] * rotations.shape[1])
-    work = xp.empty((blocks, 2 * count + 4 * limit + 2, 2), np.float32)
+    work = xp.empty((blocks, 4 * count + 8 * limit + 4), np.float32)
     score = xp.empty((*rotations.shape[:2], 2), np.float32)
     shift = xp.empty((*rotations.shape[:2], 2, 2), np.float32)
     arguments = (
-        volume, volume.shape[0] // 2, np.float32(pad), frames, rotations, starts, coefficients, kx, ky, weight, count,
+        volume.reshape(-1), volume.shape[0] // 2, np.float32(pad), frames, rotations, starts,
+        coefficients.reshape(len(coefficients), -1), kx, ky, weight, count,
         limit, np.float32(2 * np.pi / box_px), work, score, shift,
     )  # fmt: skip
     launch(_score_all, blocks, THREADS, arguments, (score, shift), SHARED_BYTES)
@@ -206,8 +208,9 @@ def refine_poses(
     rotations, shifts = xp.array(rotations, np.float32), xp.array(shifts, np.float32)  # copies: refined in place
     score = xp.empty(len(frames), np.float32)
     arguments = (
-        volume, volume.shape[0] // 2, np.float32(pad), frames, rotations, shifts, coefficients, kx, ky, weight, count,
-        limit, np.float32(2 * np.pi / box_px), rounds, xp.empty((blocks, 4 * limit + 2, 2), np.float32), score,
+        volume.reshape(-1), volume.shape[0] // 2, np.float32(pad), frames, rotations, shifts,
+        coefficients.reshape(len(coefficients), -1), kx, ky, weight, count,
+        limit, np.float32(2 * np.pi / box_px), rounds, xp.empty((blocks, 8 * limit + 4), np.float32), score,
     )  # fmt: skip
     launch(_refine_all, blocks, THREADS, arguments, (rotations, shifts, score), SHARED_BYTES)
     return rotations, shifts, score
@@ -235,8 +238,8 @@ def insert_poses(
     rotations, shifts, shares = (xp.asarray(a, dtype=np.float32) for a in (rotations, shifts, shares))
     arguments = (
         numerators, denominators, target, numerators.shape[1] // 2, np.float32(pad), frames, rotations, shifts, shares,
-        coefficients, kx, ky, weight, count, limit, np.float32(2 * np.pi / box_px),
-        xp.empty((blocks, 2, 2 * limit + 1, 2), np.float32),
+        coefficients.reshape(len(coefficients), -1), kx, ky, weight, count, limit, np.float32(2 * np.pi / box_px),
+        xp.empty((blocks, 8 * limit + 4), np.float32),
     )  # fmt: skip
     launch(_insert_all, blocks, THREADS, arguments, (numerators, denominators), SHARED_BYTES)
 

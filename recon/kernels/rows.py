@@ -53,11 +53,11 @@ def _generate(context, builder, signature, arguments):
 
 
 @njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
-def interpolate(volume, x, y, z):
-    """Trilinear value at grid position (x, y, z); returns (real, imaginary)."""
+def interpolate(volume, half, x, y, z):
+    """Trilinear value at grid position (x, y, z) of a flat volume; returns (real, imaginary)."""
     ix, iy, iz = np.int32(x), np.int32(y), np.int32(z)
-    row = np.int64(2 * volume.shape[2])
-    layer = row * np.int64(volume.shape[1])
+    row = np.int64(2 * (2 * half + 1))
+    layer = row * np.int64(2 * half + 1)
     place = np.int64(iz) * layer + np.int64(iy) * row + np.int64(2) * np.int64(ix)
     fx, fy, fz = x - np.float32(ix), y - np.float32(iy), z - np.float32(iz)
     return _blend(volume, place, row, layer, fx, fy, fz)  # type: ignore[call-arg]  # the compiler gives the context

@@ -40,14 +40,14 @@ def signatures() -> dict[str, tuple[Any, ...]]:
     places, counts, mask = (types.Array(of, 2, "C") for of in (int64, uint16, boolean))
     partial = types.Array(float64, 2, "C")
     projection = (floats(3), floats(3), floats(2), floats(3), floats(3))  # volume, axes, origins, tables, images
-    model = (floats(4), int64, float32)
+    model = (floats(1), int64, float32)
     plane = (short, short, floats(1), int64, int64, float32)  # kx, ky, weight, count, limit, step
     return {
         "_slice_all": (*model, floats(3), short, short, int64, floats(3)),
-        "_score_all": (*model, rows, floats(4), floats(4), floats(3), *plane, floats(3), floats(3), floats(4)),
-        "_refine_all": (*model, rows, floats(3), floats(2), floats(3), *plane, int64, floats(3), floats(1)),
-        "_insert_all": (floats(5), floats(4), rows, int64, float32, rows, floats(3), floats(2), floats(1), floats(3),
-                        *plane, floats(4)),
+        "_score_all": (*model, rows, floats(4), floats(4), floats(2), *plane, floats(2), floats(3), floats(4)),
+        "_refine_all": (*model, rows, floats(3), floats(2), floats(2), *plane, int64, floats(2), floats(1)),
+        "_insert_all": (floats(5), floats(4), rows, int64, float32, rows, floats(3), floats(2), floats(1), floats(2),
+                        *plane, floats(2)),
         "_levels_all": (counts, uint16, places),
         "_correct_all": (counts, floats(2), floats(2), mask, floats(2), partial),
         "_fill_all": (floats(2), rows, rows, places, float64),

@@ -257,9 +257,9 @@ def normal_equations(body: Body, pose: np.ndarray, shift: np.ndarray, box: np.nd
     plane = body.plane
     limit, normal = K_MAX, np.zeros(20)
     value = cpu._bodies.normal_equations(
-        body.volume, body.grid.half, np.float32(PAD), to_matrix(pose).astype(np.float32), packed(box), plane.kx,
-        plane.ky, weight, len(plane.kx), limit, np.float32(2 * np.pi / BOX), np.float32(shift[0]), np.float32(shift[1]),
-        np.empty((4 * limit + 2, 2), np.float32), normal,
+        body.volume.reshape(-1), body.grid.half, np.float32(PAD), to_matrix(pose).astype(np.float32),
+        packed(box).reshape(-1), plane.kx, plane.ky, weight, len(plane.kx), limit, np.float32(2 * np.pi / BOX),
+        np.float32(shift[0]), np.float32(shift[1]), np.empty(8 * limit + 4, np.float32), normal,
     )  # fmt: skip
     matrix = np.zeros((5, 5))
     matrix[np.triu_indices(5)] = normal[5:]
@@ -373,10 +373,10 @@ def test_interpolation_by_rows_is_that_of_the_body() -> None:
 
     @njit
     def both(volume, x, y, z):  # type: ignore[no-untyped-def]
-        return by_rows(volume, x, y, z), body(volume, x, y, z)
+        return by_rows(volume, 3, x, y, z), body(volume, 3, x, y, z)
 
     rng = np.random.default_rng(3)
     volume = rng.normal(size=(7, 7, 7, 2)).astype(np.float32)
     for place in np.concatenate([rng.uniform(0, 6, (200, 3)), np.full((1, 3), 5.0)]).astype(np.float32):
-        ours, theirs = both(volume, *place)
+        ours, theirs = both(volume.reshape(-1), *place)
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6)
