@@ -227,6 +227,7 @@ def _sphere_figure(particle: Particle) -> str:
     caption = (
         f"Mollweide's equal-area projection of the body's directions, axes of the lattice named. {seen} of "
         f"{len(particle.views)} cells were seen. A view and its opposite (Friedel mates) show the same; both are drawn."
+        " A view measures all directions across it: a map is whole long before its crystal was seen from all sides."
     )
     return figure(sphere(particle.views, particle.axes), caption, "Directions it was seen from")
 
