@@ -57,8 +57,7 @@ class SeriesTracker:
     _dtype: np.dtype[Any] | None = None
     _steps: deque[int] = field(default_factory=lambda: deque(maxlen=_STRIDE_SAMPLES))
     _stride_told: int = 0
-    _told_shape: bool = False
-    _told_stale: bool = False
+    _told: set[str] = field(default_factory=set)  # what has been said of the series
     _resumed: bool = False  # frames of the series have been recorded, so that its shape is known
 
     def feed(self, event: WireEvent) -> list[WireEvent]:
@@ -130,6 +129,11 @@ class SeriesTracker:
     def _number_problem(self, frame: EncodedFrame) -> str:
         gap = frame.index - self._next_index
         if gap < 0:
+            self._warn_once(
+                "repeated",
+                f"frame {frame.index} of series {frame.series_id} comes behind frame {self._next_index - 1}: such "
+                "frames are rejected; if the detector was reset, begin another series",
+            )
             return "image number repeated or out of order"
         if gap > _IMPLAUSIBLE_GAP and frame.index != self._doubted + 1:
             self._doubted = frame.index  # the next one in a row confirms it
@@ -146,14 +150,13 @@ class SeriesTracker:
             self._learn(frame)
         if frame.shape == self._shape and frame.dtype == self._dtype:
             return ""
-        if not self._told_shape:
-            self._told_shape = True
-            height, width = self._shape or frame.shape
-            self.warn(
-                f"frame {frame.index} of series {frame.series_id} is {frame.shape[1]} x {frame.shape[0]} "
-                f"{frame.dtype}, but the series is {width} x {height} {self._dtype}: such frames are "
-                "rejected; for another form begin another series"
-            )
+        height, width = self._shape or frame.shape
+        self._warn_once(
+            "shape",
+            f"frame {frame.index} of series {frame.series_id} is {frame.shape[1]} x {frame.shape[0]} "
+            f"{frame.dtype}, but the series is {width} x {height} {self._dtype}: such frames are "
+            "rejected; for another form begin another series",
+        )
         return "shape or type changed within the series"
 
     def _learn(self, frame: EncodedFrame) -> None:
@@ -172,10 +175,11 @@ class SeriesTracker:
         """A frame without a start of its own: we came late, or the start was lost. None: the frame is a stale one."""
         if self.current is not None:
             if frame.series_id < self.current.series_id:
-                self._tell_stale(frame)
+                self._warn_of_stale(frame, self.current)
                 return None
         elif self._ended is not None:
             if frame.series_id < self._ended.series_id:
+                self._warn_of_stale(frame, self._ended)
                 return None
             if frame.series_id == self._ended.series_id:
                 if self._ended_reason != "timeout":
@@ -192,13 +196,18 @@ class SeriesTracker:
         self._next_index = frame.index
         return before
 
-    def _tell_stale(self, frame: EncodedFrame) -> None:
-        if self.current is not None and not self._told_stale:
-            self._told_stale = True
-            self.warn(
-                f"frames of series {frame.series_id} come after series {self.current.series_id} has begun, and are "
-                "rejected: if the detector was switched off, arm it again"
-            )
+    def _warn_once(self, about: str, text: str) -> None:
+        """Say something once in a series."""
+        if about not in self._told:
+            self._told.add(about)
+            self.warn(text)
+
+    def _warn_of_stale(self, frame: EncodedFrame, newest: SeriesStart) -> None:
+        self._warn_once(
+            "stale",
+            f"frames of series {frame.series_id} come after series {newest.series_id} has begun, and are rejected: if "
+            "the detector was switched off, arm it again",
+        )
 
     def _open(self, start: SeriesStart) -> SeriesStart:
         self.current = start
@@ -208,7 +217,8 @@ class SeriesTracker:
         self._dtype = None  # the arrays know better than the header
         self._steps.clear()
         self._stride_told = 0
-        self._told_shape = self._told_stale = self._resumed = False
+        self._resumed = False
+        self._told.clear()
         return start
 
     def _close(self, reason: str) -> list[WireEvent]:

@@ -55,6 +55,8 @@ def test_repeated_and_late_frames_are_rejected():
     tracker = SeriesTracker()
     assert feed(tracker, start(), frame(0), frame(3), frame(3), frame(1)) == ["s1", "f1:0", "f1:3"]
     assert tracker.rejected == {"image number repeated or out of order": 2}
+    (words,) = tracker.warnings
+    assert "frame 3 of series 1 comes behind frame 3: such frames are rejected" in words
 
 
 def test_an_implausible_number_does_not_end_the_series():
@@ -122,6 +124,8 @@ def test_a_detector_that_counts_from_one_again_without_a_start_is_named_once():
     (words,) = tracker.warnings
     assert "frames of series 1 come after series 57 has begun, and are rejected" in words
     assert "arm it again" in words
+    feed(tracker, SeriesEnd(57), start(58), SeriesEnd(58), frame(7, 1))
+    assert len(tracker.warnings) == 1
 
 
 def test_what_is_kept_for_the_operator_is_a_line_of_bounded_length():
