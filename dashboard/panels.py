@@ -10,7 +10,7 @@ from rich.style import Style
 from ..daemon.snapshot import ParticleView, Snapshot, StreamHealth
 from .block import Block, Line, Part, block, clean, cut, fit, flow, length, row, spread, wrap
 from .look import BAD, BOLD, CHOSEN, DIM, GOOD, NULL, TITLE, WARN, Look
-from .words import angstrom, arrow, clock, count, mebibytes, percent, reasons, seconds, short, span, trend
+from .words import angstrom, arrow, clock, count, mebibytes, percent, reasons, seconds, short, span, trend, until
 
 LOOK = Look()
 LAG_LIMIT_S = 2.0  # beyond this the operator looks at the past
@@ -292,8 +292,15 @@ def remark(particle: ParticleView) -> str:
     if particle.trusted is False and particle.trust_reasons:
         return clean("do not trust: " + "; ".join(particle.trust_reasons))
     if particle.verdict_reasons:
-        return clean("; ".join(particle.verdict_reasons))
+        return clean("; ".join(_as_of_now(words, particle) for words in particle.verdict_reasons))
     return clean(particle.note or particle.forecast_words)
+
+
+def _as_of_now(words: str, particle: ParticleView) -> str:
+    """A reason that is a forecast, counted from now instead of from when it was given."""
+    when = until(particle.forecast_low_s, particle.forecast_high_s)
+    about = next((head for head in ("target from all sides ", "target ") if words.startswith(head)), "")
+    return about + when if about and when else words
 
 
 def _overview_head(width: int, label: str) -> Line:

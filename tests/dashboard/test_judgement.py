@@ -222,6 +222,17 @@ def test_what_is_waited_for_where_the_halves_cross_at_the_target_already(fakes: 
         assert "from all sides" not in text(facts(other, 80, 20))
 
 
+def test_a_forecast_in_the_list_of_particles_is_that_of_now(fakes: ModuleType) -> None:
+    why = ("20 % of the map's directions not measured yet", "target from all sides in 12 s to 40 s")
+    view = replace(fakes.particle(1, 6000), verdict_reasons=why)
+    shown = text(overview(replace(fakes.snapshot(12.0, 1), particles=(view,)), 200, 5, ASCII))
+    assert "target from all sides in 6 s to 17 s" in shown
+    assert "40 s" not in shown
+    ahead = {"forecast_low_s": None, "forecast_median_s": None, "forecast_high_s": None}
+    unknown = replace(view, **ahead)
+    assert "12 s to 40 s" in text(overview(replace(fakes.snapshot(12.0, 1), particles=(unknown,)), 200, 5, ASCII))
+
+
 def test_what_has_enough_or_is_over_has_no_forecast(fakes: ModuleType) -> None:
     view = fakes.particle(1, 6000)
     shown = fakes.snapshot(12.0, 1)
