@@ -156,11 +156,11 @@ def _sampled(
     size = FINER * box_px
     flip = kx < 0  # the half with kx >= 0, by Friedel's law
     row, column = np.where(flip, -ky, ky) % size, np.abs(kx)
-    spectrum = np.zeros((size, size // 2 + 1), np.complex64)
+    spectrum = np.zeros((size, int(column.max()) + 1), np.complex64)  # beyond these columns there is nothing
     out = np.empty(places.shape[:2])
     for t, values in enumerate(coefficients):
         spectrum[row, column] = np.where(flip, values.conj(), values)
-        image = scipy.fft.irfft2(spectrum, s=(size, size))
+        image = scipy.fft.irfft(scipy.fft.ifft(spectrum, axis=0), size, axis=1)
         x, y = (FINER * places[t]).T
         out[t] = map_coordinates(image, [y, x], order=1, mode="grid-wrap")
     return out
