@@ -143,7 +143,7 @@ def _why(particle: ParticleView) -> list[str]:
     if particle.state == "EXCLUDED":
         return []
     said = [clean(words) for words in particle.verdict_reasons]
-    if awaited(particle) and particle.forecast_low_s is not None:
+    if not awaited(particle) or particle.forecast_low_s is not None:
         said = [words for words in said if not words.startswith("target ")]
     return [words for words in said if particle.trusted is not False or not words.startswith("the map is not trusted")]
 

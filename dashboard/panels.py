@@ -292,14 +292,17 @@ def remark(particle: ParticleView) -> str:
     if particle.trusted is False and particle.trust_reasons:
         return clean("do not trust: " + "; ".join(particle.trust_reasons))
     if particle.verdict_reasons:
-        return clean("; ".join(_as_of_now(words, particle) for words in particle.verdict_reasons))
+        said = [_as_of_now(words, particle) for words in particle.verdict_reasons]
+        return clean("; ".join(words for words in said if words))
     return clean(particle.note or particle.forecast_words)
 
 
 def _as_of_now(words: str, particle: ParticleView) -> str:
-    """A reason that is a forecast, counted from now instead of from when it was given."""
+    """A reason that is a forecast, counted from now instead of from when it was given; empty when all is over."""
     when = until(particle.forecast_low_s, particle.forecast_high_s)
     about = next((head for head in ("target from all sides ", "target ") if words.startswith(head)), "")
+    if about and not awaited(particle):
+        return ""
     return about + when if about and when else words
 
 

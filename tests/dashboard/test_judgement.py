@@ -231,6 +231,8 @@ def test_a_forecast_in_the_list_of_particles_is_that_of_now(fakes: ModuleType) -
     ahead = {"forecast_low_s": None, "forecast_median_s": None, "forecast_high_s": None}
     unknown = replace(view, **ahead)
     assert "12 s to 40 s" in text(overview(replace(fakes.snapshot(12.0, 1), particles=(unknown,)), 200, 5, ASCII))
+    over = replace(fakes.snapshot(12.0, 1), particles=(replace(view, state="DONE"),))
+    assert "target from" not in text(screen(over, 160, 48, ASCII))
 
 
 def test_what_has_enough_or_is_over_has_no_forecast(fakes: ModuleType) -> None:
