@@ -40,6 +40,7 @@ SAME_SITE_PX = 1.0  # a shift that changes by more is another lattice site
 CHANGED_DEG = 8.0  # farther than this a pose is another one
 STRETCH_FRAMES = 50  # long enough to tell a branch, short enough to find the stretch that went wrong
 CLIPPED = 60.0  # no frame counts for more in a margin
+MOST_STATES = 300  # of a frame in the chain, whose memory goes with their square: two candidates of an icosahedron
 DETOUR_DEG = 4.0  # off the midpoint of its neighbours: the midpoint becomes a candidate
 
 
@@ -152,7 +153,7 @@ def redecide(
         np.concatenate([path.poses[:, None], candidates.poses], axis=1),
         np.concatenate([first, candidates.shifts], axis=1),
         np.concatenate([np.ones((len(frames), 1)), candidates.probability], axis=1),
-        keep,
+        min(keep, MOST_STATES // (site.kind.symmetry.order * len(site.grains))),
         site.kind.alike,
     )
     add_midpoints(data, whole, frames, path, chosen, centre, k_score)
