@@ -218,7 +218,8 @@ def _continue(evidence: Evidence) -> tuple[str, ...]:
         reasons.append("the map has not been judged yet")
     elif not trust.trusted:
         reasons.append("the map is not trusted: " + ("; ".join(trust.reasons) or "no reason given"))
-    if evidence.forecast is not None and not (reached and newest.empty_fraction <= VOID):
+    going = evidence.state != "DONE" and not (reached and newest.empty_fraction <= VOID)
+    if evidence.forecast is not None and going:
         reasons.append(in_words(evidence.forecast, sides=reached))
     if not reasons:
         reasons.append(f"halves cross at {newest.resolution_A:.2f} A, but not every shell up to the target is sure yet")

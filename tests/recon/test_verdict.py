@@ -86,6 +86,8 @@ def test_the_reasons_say_what_is_missing() -> None:
     assert "target in 1.0 s to 4.0 s" in reasons
     from_one_side = " | ".join(update(None, _evidence(_at(900, 0.95, empty=0.2), trust=GOOD)).reasons)
     assert "target from all sides in 1.0 s to 4.0 s" in from_one_side
+    over = " | ".join(update(None, _evidence(_at(900, 0.95, empty=0.2), trust=GOOD, state="DONE")).reasons)
+    assert over == "20 % of the map's directions not measured yet"
 
 
 def test_enough_does_not_flicker_but_ends_when_trust_does() -> None:
