@@ -106,15 +106,19 @@ class Whitened:
         band: bool = False,
     ) -> tuple[Floats, Floats, Floats]:
         """Locally refined poses (t, k, 4), shifts (t, k, 2) and log-likelihoods (t, k)."""
-        device = self.device
+        device, count, coefficients = self.device, self.plane.count(k_max), self.coefficients
         kx, ky, weight = self._arrays(band)
         shape = poses.shape[:-1]
         each = np.repeat(frames, shape[1]) if len(shape) == 2 else frames
+        if band and len(frames):  # what lies below the band weighs nothing: it is left out
+            below, first, last = int(np.argmax(self.band_weight > 0)), frames.min(), frames.max()
+            kx, ky, weight, count = kx[below:], ky[below:], weight[below:], count - below
+            coefficients, each = coefficients[first : last + 1, below:], each - first
         given = device.up(
             each, to_matrix(poses).astype(np.float32).reshape(-1, 3, 3), shifts.astype(np.float32).reshape(-1, 2)
         )
         found = device.kernels.refine_poses(
-            volume, PAD, *given, self.coefficients, kx, ky, weight, self.plane.count(k_max), self.plane.box_px, rounds
+            volume, PAD, *given, coefficients, kx, ky, weight, count, self.plane.box_px, rounds
         )
         matrices, moved, score = device.down(*found)
         moved = moved.astype(np.float64).reshape(*shape, 2)
