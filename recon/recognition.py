@@ -35,7 +35,8 @@ LATTICE_FRAMES, FEW = 60, 15  # frames on which the constant is measured, and an
 CLOSE = 0.85  # of the score of the first kind, from which another is looked at closely; on fcc crystals bcc had 0.75
 RIVAL = 0.9  # of the best score, from which another constant of the same kind is
 LEAST_SHELLS = 3  # with power above the noise, to fit an amplitude and a B-factor to
-EXPLAINED = 0.5  # share of the power above the noise, below which many grains are thought of; one lattice had 0.6
+EXPLAINED = 0.45  # share of the power above the noise, below which other kinds are tried; one fcc lattice had 0.48 to 0.8
+CHANCE = 15.0  # score per frame that the best of so many poses has in noise alone
 CLUSTER_LEAD = 1.1  # times the score of the best lattice, from which they are believed
 SPACING_DEG = 4.2  # of the poses that are tried
 
@@ -219,7 +220,7 @@ def _of_grains(
 ) -> LatticeFit:
     """`best`, or the decahedron or icosahedron that explains far more where that explains little."""
     most = explained(best, sample, poses, signs)[0]
-    if FCC not in ranges or most == 0.0 or most > EXPLAINED * above_noise(sample, best.lattice):
+    if FCC not in ranges or most == 0.0 or most - CHANCE > EXPLAINED * above_noise(sample, best.lattice):
         return best
     most *= CLUSTER_LEAD
     for kind in CLUSTERS:
