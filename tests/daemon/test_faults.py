@@ -93,11 +93,12 @@ def test_frames_that_are_too_large_are_recorded_all_the_same(series, publish, ru
 
 def test_a_full_disk_stops_the_timeline_and_not_the_run(series, publish, run_service, monkeypatch):
     monkeypatch.setattr(reporter_module, "TIMELINE_EVERY_S", 0.0)
-    lines = []
+    lines, refused = [], []
 
-    def full(file, line):
+    def full(file, line):  # the first two lines of the series itself: what is written when it begins is no line
         lines.append(line)
-        if 1 < len(lines) < 4:
+        if b'"RUNNING"' in line and len(refused) < 2:
+            refused.append(line)
             raise NO_ROOM
         append(file, line)
 
@@ -105,6 +106,7 @@ def test_a_full_disk_stops_the_timeline_and_not_the_run(series, publish, run_ser
     with publish(series(100)) as uri:
         run = run_service(uri, record=True)
     assert run.code == 0, run.text
+    assert len(refused) == 2
     assert run.text.count("No space left on device: make room or restore it; the run goes on") == 1
     assert f"{run.folder} can be written again" in run.text
     assert len((run.folder / "timeline.jsonl").read_text().splitlines()) == len(lines) - 2
