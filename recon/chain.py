@@ -20,6 +20,12 @@ _DEG = 180.0 / math.pi
 
 
 @njit(cache=True, inline="always")
+def _half_turned(b, h):  # type: ignore[no-untyped-def]
+    """Components of b, or after half a turn about the beam (`h` = 1) of C2Z b."""
+    return (b[0], b[1], b[2], b[3]) if h == 0 else (-b[3], -b[2], b[1], b[0])
+
+
+@njit(cache=True, inline="always")
 def _dot_cubic(a, b):  # type: ignore[no-untyped-def]
     """|cos(angle / 2)| between a and the nearest of the 48 equivalents of b of a cubic lattice.
 
@@ -27,10 +33,7 @@ def _dot_cubic(a, b):  # type: ignore[no-untyped-def]
     """
     best = 0.0
     for h in range(2):
-        if h == 0:
-            w, x, y, z = b[0], b[1], b[2], b[3]
-        else:  # C2Z b
-            w, x, y, z = -b[3], -b[2], b[1], b[0]
+        w, x, y, z = _half_turned(b, h)
         p0 = abs(a[0] * w + a[1] * x + a[2] * y + a[3] * z)
         p1 = abs(a[0] * x - a[1] * w - a[2] * z + a[3] * y)
         p2 = abs(a[0] * y + a[1] * z - a[2] * w - a[3] * x)
@@ -50,10 +53,7 @@ def _dot_listed(a, b, turns, flips):  # type: ignore[no-untyped-def]
     """The same for the operations of any point group: with a' = b^-1 a they are ``|a' . turn|``."""
     best = 0.0
     for h in range(2):
-        if h == 0:
-            w, x, y, z = b[0], b[1], b[2], b[3]
-        else:  # C2Z b
-            w, x, y, z = -b[3], -b[2], b[1], b[0]
+        w, x, y, z = _half_turned(b, h)
         p0 = w * a[0] + x * a[1] + y * a[2] + z * a[3]
         p1 = w * a[1] - x * a[0] - y * a[3] + z * a[2]
         p2 = w * a[2] + x * a[3] - y * a[0] - z * a[1]
@@ -228,7 +228,7 @@ def posterior_modulo(
     return np.asarray(_posterior(tempered(score, exponent, 200.0), factors))
 
 
-def path_modulo(
+def chosen_modulo(
     poses: Floats,
     score: Floats,
     sigma_deg: float,
@@ -237,22 +237,32 @@ def path_modulo(
     floor: float = -25.0,
     anchor: Floats | None = None,
     symmetry: Symmetry = CUBE,
-) -> tuple[Floats, NDArray[np.int64]]:
-    """Most probable path modulo the equivalents of `symmetry`, unwrapped into one continuous branch.
-
-    Viterbi over candidates (t, k, 4), then each pose replaced by the equivalent nearest to its predecessor.
-    Returns poses (t, 4) and the candidate chosen in each frame (t,). `anchor` is the pose before the first frame.
+) -> NDArray[np.int64]:
+    """Candidate (t,) of every frame on the most probable path modulo the equivalents of `symmetry`: Viterbi over
+    candidates (t, k, 4). `anchor` is the pose before the first frame.
     """
     emission = tempered(score, exponent)
     if anchor is not None:
         poses = np.concatenate([np.repeat(anchor[None, None], poses.shape[1], axis=1), poses])
         emission = np.concatenate([np.zeros((1, emission.shape[1])), emission])
     transitions = _transitions_modulo(np.ascontiguousarray(poses), sigma_deg, floor, *symmetry.listed)
-    chosen = _viterbi(emission, transitions)
+    chosen = np.asarray(_viterbi(emission, transitions))
+    return chosen if anchor is None else chosen[1:]
+
+
+def path_modulo(
+    poses: Floats, score: Floats, sigma_deg: float, *, anchor: Floats | None = None, symmetry: Symmetry = CUBE
+) -> tuple[Floats, NDArray[np.int64]]:
+    """The path of `chosen_modulo` unwrapped into one continuous branch: poses (t, 4), each the equivalent nearest to
+    its predecessor, and the candidate chosen in each frame (t,).
+    """
+    chosen = chosen_modulo(poses, score, sigma_deg, anchor=anchor, symmetry=symmetry)
     path = poses[np.arange(len(poses)), chosen].copy()
-    for t in range(1, len(path)):
-        path[t] = symmetry.nearest(path[t - 1], path[t])
-    return (path, chosen) if anchor is None else (path[1:], chosen[1:])
+    for t in range(len(path)):
+        before = path[t - 1] if t else anchor
+        if before is not None:
+            path[t] = symmetry.nearest(before, path[t])
+    return path, chosen
 
 
 def probable_path(

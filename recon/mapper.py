@@ -18,7 +18,7 @@ from . import branches, lattice
 from .beginning import Decided, best_beginning, first_path
 from .branches import Path, States
 from .buffer import FrameBuffer
-from .chain import path_modulo, step_per_axis_deg
+from .chain import chosen_modulo, step_per_axis_deg
 from .change import Change, find_change
 from .clock import StepClock
 from .coverage import CELLS, view_counts
@@ -219,7 +219,7 @@ class Mapper:
             self.buffer.remember(rows, found)
         with self.clock("score"):
             before, same, each = self.buffer.poses[rows[0] - 1], model.symmetry, np.arange(count)
-            chosen = path_modulo(found.poses, found.score, self.step_deg, anchor=before, symmetry=same)[1]
+            chosen = chosen_modulo(found.poses, found.score, self.step_deg, anchor=before, symmetry=same)
             poses = np.concatenate([found.poses[each, chosen][:, None], found.poses], axis=1)
             seen = np.concatenate([found.shifts[each, chosen][:, None], found.shifts], axis=1)
             probability = np.concatenate([np.ones((count, 1)), found.probability], axis=1)

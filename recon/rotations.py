@@ -139,9 +139,11 @@ def angle_modulo_deg(a: ArrayLike, b: ArrayLike) -> FloatArray:
     return angle_deg(np.asarray(a)[..., None, :], equivalents(b)).min(axis=-1)
 
 
-def nearest_equivalent(reference: ArrayLike, q: ArrayLike) -> FloatArray:
-    """The equivalent of each `q` (..., 4) that lies closest to `reference` (..., 4)."""
-    alternatives = equivalents(q)
+def nearest_equivalent(
+    reference: ArrayLike, q: ArrayLike, turns: FloatArray = CUBIC, flips: FloatArray = CUBIC
+) -> FloatArray:
+    """The equivalent of each `q` (..., 4) that lies closest to `reference` (..., 4); see `equivalents`."""
+    alternatives = equivalents(q, turns, flips)
     best = np.abs((alternatives * np.asarray(reference)[..., None, :]).sum(axis=-1)).argmax(axis=-1)
     return np.take_along_axis(alternatives, best[..., None, None], axis=-2)[..., 0, :]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .rotations import CUBIC, equivalents, from_rotation_vector, multiply, to_matrix
+from .rotations import CUBIC, equivalents, from_rotation_vector, multiply, nearest_equivalent, to_matrix
 
 Floats = NDArray[np.float64]
 SAME = 1 - 1e-6  # |cosine of half the angle| between rotations that are one
@@ -67,9 +67,7 @@ class Symmetry:
 
     def nearest(self, reference: Floats, q: Floats) -> Floats:
         """The equivalent of each `q` (..., 4) that lies closest to `reference` (..., 4)."""
-        alternatives = self.equivalents(q)
-        best = np.abs((alternatives * np.asarray(reference)[..., None, :]).sum(axis=-1)).argmax(axis=-1)
-        return np.take_along_axis(alternatives, best[..., None, None], axis=-2)[..., 0, :]
+        return nearest_equivalent(reference, q, self.turns, self.flips)
 
 
 _NONE = np.zeros((0, 4))

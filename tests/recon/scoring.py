@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
+from tumble.recon.records import ParticleResult
 from tumble.recon.rotations import C2Z, angle_deg, conjugate, multiply, normalise, to_matrix
 
 Floats = NDArray[np.float64]
@@ -80,3 +81,15 @@ def score_atoms(found_A: Floats, truth_A: Floats, pose: PoseScore) -> AtomScore:
     matched = distance[rows, columns][distance[rows, columns] < SAME_ATOM_A]
     rmsd = float(np.sqrt((matched**2).mean())) if len(matched) else np.nan
     return AtomScore(len(matched) / len(truth_A), len(matched) / len(moved), rmsd)
+
+
+def assert_right(result: ParticleResult, crystal_A: Floats, poses: Floats) -> None:
+    """A reconstruction has most frames, their poses (of all frames: (t, 4)), and the atoms (n, 3) of the crystal."""
+    used = np.array([row.used for row in result.poses])
+    found = np.array([row.quaternion for row in result.poses])
+    score = score_poses(found, poses[np.array([row.frame for row in result.poses])])
+    assert used.mean() > 0.85
+    assert (score.error_deg[used] < RIGHT_DEG).mean() > 0.95
+    atoms = score_atoms(np.array([atom.position_A for atom in result.atoms]), crystal_A, score)
+    assert min(atoms.recall, atoms.precision) > 0.95
+    assert atoms.rmsd_A < 0.25

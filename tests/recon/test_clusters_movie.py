@@ -64,13 +64,4 @@ def test_all_grains_come_out_right(synthetic: ModuleType, scoring: ModuleType, d
     result = particle.result()
     assert result is not None
     assert particle.status().lattice == "decahedral"
-    used = np.array([row.used for row in result.poses])
-    poses = scoring.score_poses(
-        np.array([row.quaternion for row in result.poses]), movie.poses[np.array([row.frame for row in result.poses])]
-    )
-    assert used.mean() > 0.85
-    assert (poses.error_deg[used] < scoring.RIGHT_DEG).mean() > 0.95
-    atoms = np.array([atom.position_A for atom in result.atoms])
-    found = scoring.score_atoms(atoms, crystal, poses)
-    assert min(found.recall, found.precision) > 0.95
-    assert found.rmsd_A < 0.25
+    scoring.assert_right(result, crystal, movie.poses)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from types import ModuleType
 
-import numpy as np
 import pytest
 
 from tumble.recon.device import Device
@@ -39,15 +38,5 @@ def test_both_grains_come_out_right(synthetic: ModuleType, scoring: ModuleType, 
     assert mapper is not None
     assert mapper.twinned
     assert (particle.status().lattice, particle.status().twinned) == ("fcc", True)
-    rows = result.poses
-    used = np.array([row.used for row in rows])
-    poses = scoring.score_poses(
-        np.array([row.quaternion for row in rows]), movie.poses[np.array([row.frame for row in rows])]
-    )
-    assert len(rows) == 2 * FIRST
-    assert used.mean() > 0.85
-    assert (poses.error_deg[used] < scoring.RIGHT_DEG).mean() > 0.95
-    atoms = np.array([atom.position_A for atom in result.atoms])
-    found = scoring.score_atoms(atoms, crystal, poses)
-    assert min(found.recall, found.precision) > 0.95
-    assert found.rmsd_A < 0.25
+    assert len(result.poses) == 2 * FIRST
+    scoring.assert_right(result, crystal, movie.poses)
