@@ -115,7 +115,9 @@ class Scene:
         return self.origin_px[rows] + shifts - to_matrix(poses)[..., :2, :] @ self.site.offset_px
 
     def near(self, row: int, own: Path, pose: Floats, place: Floats) -> tuple[Floats, Floats]:
-        """Poses (NEAREST + 1, 4) of a frame that its lattice allows near `pose`, the last `pose` itself; and shifts."""
+        """Poses (n, 4) to look at in a frame: those that its lattice allows near `pose`, at most NEAREST, then `pose`
+        itself, last its own; and shifts.
+        """
         symmetry = self.site.kind.symmetry
         listed = symmetry.equivalents(np.concatenate([own.poses[row : row + 1], self.candidates.poses[row]]))
         first = lattice_position(own.poses[row], own.shifts[row], self.centre_px)
@@ -126,8 +128,9 @@ class Scene:
         nearest = np.argsort(away)[:NEAREST]
         nearest = nearest[away[nearest] < REACH * self.sigma_deg]
         grain, candidate, branch = np.unravel_index(nearest, (len(turned), len(listed), symmetry.order))
-        poses = np.repeat(pose[None], NEAREST + 1, axis=0)
-        shifts = np.repeat((middle + to_matrix(pose)[:2] @ self.site.offset_px)[None], NEAREST + 1, axis=0)
+        poses = np.repeat(pose[None], len(nearest) + 2, axis=0)
+        shifts = np.repeat((middle + to_matrix(pose)[:2] @ self.site.offset_px)[None], len(poses), axis=0)
+        poses[-1], shifts[-1] = own.poses[row], own.shifts[row]
         for g, which in enumerate(self.site.grains):
             mine = np.flatnonzero(grain == g)
             poses[mine] = turned[g][candidate[mine], branch[mine]]
@@ -218,19 +221,21 @@ def _followed(path: Path, scene: Scene, starts: list[tuple[int, int, range]], ma
 
 def _step(fronts: list[_Front], own: Path, scene: Scene, fold: int, motion_px: float) -> None:
     """One frame further, all fronts whose next frame is left out of the map of `fold` at once."""
-    rows = np.array([front.row for front in fronts])
-    near = [scene.near(row, own, front.pose, front.place) for row, front in zip(rows, fronts, strict=True)]
-    poses = np.concatenate([np.stack([poses for poses, _ in near]), own.poses[rows, None]], axis=1)
-    shifts = np.concatenate([np.stack([shifts for _, shifts in near]), own.shifts[rows, None]], axis=1)
+    near = [scene.near(front.row, own, front.pose, front.place) for front in fronts]
+    rows = np.repeat([front.row for front in fronts], [len(poses) for poses, _ in near])
     poses, shifts, score = scene.data.refine(
-        scene.volumes[fold], scene.frames[rows], poses, shifts, scene.k_max, rounds=ROUNDS
-    )
-    place = scene.place(rows[:, None], poses, shifts)
-    for i, (row, front) in enumerate(zip(rows, fronts, strict=True)):
-        turned = angle_deg(poses[i, :-1], front.pose) / (CHAIN_WIDENING * scene.sigma_deg)
-        moved = np.hypot(*(place[i, :-1] - front.place).T) / motion_px
-        best = int(np.argmax(score[i, :-1] - (turned**2 + moved**2) / 2))
-        gain = float(score[i, best] - score[i, -1])
-        near_own = np.hypot(*(shifts[i, best] - own.shifts[row])) < REJOINED_PX
-        same = bool(near_own and angle_deg(poses[i, best], own.poses[row]) < REJOINED_DEG)
-        front.take(_Found(int(row), poses[i, best], shifts[i, best], float(score[i, best]), gain, same), place[i, best])
+        scene.volumes[fold], scene.frames[rows], np.concatenate([poses for poses, _ in near]),
+        np.concatenate([shifts for _, shifts in near]), scene.k_max, rounds=ROUNDS,
+    )  # fmt: skip
+    place = scene.place(rows, poses, shifts)
+    first = 0
+    for front, (looked_at, _) in zip(fronts, near, strict=True):
+        found, last = slice(first, first + len(looked_at) - 1), first + len(looked_at) - 1
+        turned = angle_deg(poses[found], front.pose) / (CHAIN_WIDENING * scene.sigma_deg)
+        moved = np.hypot(*(place[found] - front.place).T) / motion_px
+        best = first + int(np.argmax(score[found] - (turned**2 + moved**2) / 2))
+        gain = float(score[best] - score[last])
+        near_own = np.hypot(*(shifts[best] - own.shifts[front.row])) < REJOINED_PX
+        same = bool(near_own and angle_deg(poses[best], own.poses[front.row]) < REJOINED_DEG)
+        front.take(_Found(front.row, poses[best], shifts[best], float(score[best]), gain, same), place[best])
+        first = last + 1
