@@ -8,7 +8,7 @@ transform of each are a fraction of a millisecond per frame.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ VACANT_NEIGHBOURS = 3  # atoms beside a place where another could settle
 SAME_SITE = 0.4  # of the nearest-neighbour distance
 SHAPE_ENDS = 0.15  # 1/A, below it there is shape and no atoms
 ALARM_ATOMS, ALARM_SHARE = 3, 0.02  # fewer changed atoms are no alarm
+ROUNDS = 100  # of the mixture that counts them
 AGAINST = 2  # maps in a row that must show no change, against frames from before it, to take an alarm back
 
 
@@ -73,11 +74,42 @@ class Occupation:
         return np.asarray(self.vacant > np.maximum(max(LEAST, UNLIKE * self._spread), SURE * self.vacant_error))
 
     @property
+    def lost(self) -> float:
+        """About how many atoms have gone. `gone` names those beyond doubt: of 36 of 180 it was four."""
+        return _about(self.atoms, self.gone)
+
+    @property
+    def gained(self) -> float:
+        """About how many atoms have come."""
+        return _about(-self.vacant, self.come)
+
+    @property
     def _spread(self) -> float:
         if len(self.vacant) == 0:
             return 0.0
         low, middle = np.percentile(self.vacant, (15.87, 50))
         return float(middle - low)
+
+
+def _about(values: Floats, sure: NDArray[np.bool_]) -> float:
+    """How many of the values (n,) belong to a group below the others, some of which is `sure` (n,); 0 without these.
+
+    A mixture of two normal distributions of one width, fitted by expectation maximisation (Dempster, Laird & Rubin,
+    J. R. Stat. Soc. B 39, 1 (1977)).
+    """
+    if not sure.any() or sure.all():
+        return float(sure.sum())
+    low, high, share = float(values[sure].mean()), float(np.percentile(values, 90)), 0.5
+    width = max((high - low) / 4, 1e-6)
+    belief = np.zeros(len(values))
+    for _ in range(ROUNDS):
+        odds = ((values - low) ** 2 - (values - high) ** 2) / (2 * width**2) + np.log((1 - share) / share)
+        belief = 1 / (1 + np.exp(np.clip(odds, -50, 50)))
+        share = float(np.clip(belief.mean(), 1e-3, 1 - 1e-3))
+        low, high = float(np.average(values, weights=belief)), float(np.average(values, weights=1 - belief))
+        rest = belief * (values - low) ** 2 + (1 - belief) * (values - high) ** 2
+        width = max(float(np.sqrt(rest.mean())), 1e-6)
+    return max(float(belief.sum()), float(sure.sum()))
 
 
 def vacant_sites(atoms: Floats, neighbour: float, kind: Kind = FCC) -> Floats:
@@ -168,13 +200,17 @@ def _sampled(
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Atoms that have gone and come, of so many, in the frames from `since` on, held against those up to `before`."""
+    """Atoms that have gone and come beyond doubt, of so many, in the frames from `since` on, held against those up to
+    `before`; `lost` and `gained` say about how many there are in all.
+    """
 
     gone: int
     come: int
     atoms: int
     since: int
     before: int
+    lost: int = 0
+    gained: int = 0
 
     @property
     def words(self) -> str:
@@ -182,9 +218,9 @@ class Change:
         least = max(ALARM_ATOMS, ALARM_SHARE * self.atoms)
         parts = []
         if self.gone >= least:
-            parts.append(f"{self.gone} of {self.atoms} atoms have gone")
+            parts.append(f"about {max(self.gone, self.lost)} of {self.atoms} atoms have gone")
         if self.come >= least:
-            parts.append(f"{self.come} atoms have come")
+            parts.append(f"about {max(self.come, self.gained)} have come")
         if not parts:
             return ""
         return f"the crystal changes: since frame {self.since} {' and '.join(parts)}; the map mixes before and after"
@@ -208,7 +244,7 @@ class Alarm:
             return self.words
         if change.words:
             self._since = self._since if self.words else change.since
-            self.words, self._against = change.words, 0
+            self.words, self._against = replace(change, since=self._since).words, 0
         elif change.before <= self._since:
             self._against += 1
             self.words = "" if self._against >= AGAINST else self.words
@@ -242,4 +278,6 @@ def find_change(
         return None
     found = recent.since(oldest)
     since, before = int(buffer.number[rows[-count]]), int(buffer.number[rows[count - 1]])
-    return Change(int(found.gone.sum()), int(found.come.sum()), len(atoms), since, before)
+    return Change(
+        int(found.gone.sum()), int(found.come.sum()), len(atoms), since, before, round(found.lost), round(found.gained)
+    )  # fmt: skip

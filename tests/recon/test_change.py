@@ -114,8 +114,23 @@ def test_vacant_sites(crystal: np.ndarray) -> None:
 def test_words() -> None:
     assert Change(0, 0, 400, 9, 100).words == ""
     assert Change(7, 2, 400, 9, 100).words == ""
-    assert "since frame 900 12 of 400 atoms have gone; the map" in Change(12, 0, 400, 900, 100).words
-    assert "and 20 atoms have come" in Change(12, 20, 400, 900, 100).words
+    assert "since frame 900 about 12 of 400 atoms have gone; the map" in Change(12, 0, 400, 900, 100).words
+    assert "and about 20 have come" in Change(12, 20, 400, 900, 100).words
+    assert "about 41 of 400 atoms have gone" in Change(12, 0, 400, 900, 100, lost=41).words
+
+
+@pytest.mark.parametrize("gone", [5, 20, 60, 120])
+def test_atoms_that_have_gone_are_counted_beyond_those_that_are_sure(gone: int) -> None:
+    # as measured on a crystal that dissolved: places of atoms that have gone 4.5 standard deviations lower
+    values = np.random.default_rng(gone).normal(0.0, 0.075, 180)
+    values[:gone] -= 0.34
+    vacant = np.random.default_rng(9).normal(0.0, 0.075, 100)
+    found = Occupation(values, np.full(180, 0.065), vacant, np.full(100, 0.065))
+    assert 0 < found.gone.sum() <= gone
+    assert found.lost == pytest.approx(gone, abs=0.1 * gone + 1)
+    assert not found.come.any()
+    assert found.gained == 0
+    assert Occupation(vacant, np.full(100, 0.065), values, np.full(180, 0.065)).lost == 0
 
 
 def test_an_alarm_stays_when_the_change_is_over() -> None:
@@ -126,7 +141,7 @@ def test_an_alarm_stays_when_the_change_is_over() -> None:
     assert "since frame 1000" in words
     for frame in (1500, 2000, 2500):  # the buffer holds no frames from before any more
         assert alarm.hear(Change(0, 0, 400, frame, frame - 300)) == words
-    assert "40 of 400" in alarm.hear(Change(40, 0, 400, 3000, 2400))
+    assert "since frame 1000 about 40 of 400" in alarm.hear(Change(40, 0, 400, 3000, 2400))
 
 
 def test_an_alarm_that_frames_from_before_deny_twice_was_none() -> None:
