@@ -6,7 +6,7 @@ measure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from .volume import (
     shell_voxels,
     symmetrise,
     symmetrise_by,
+    to_real,
 )  # fmt: skip
 from .whitened import Whitened
 
@@ -53,6 +54,13 @@ class LatticeModel:
     kernel: Any
     indexer: LatticeIndexer
     grid: Grid
+    _real: dict[int, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def real(self, samples: int) -> Any:
+        """Its real twin, (samples,)*3, kept: every map is laid over it to find its centre."""
+        if samples not in self._real:
+            self._real[samples] = to_real(self.volume, self.grid, self.indexer.device, samples)
+        return self._real[samples]
 
     @property
     def symmetry(self) -> Symmetry:

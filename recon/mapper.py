@@ -40,7 +40,7 @@ from .refinement import refine_halves, scoring_map, solve
 from .rotations import angle_deg
 from .site import Site
 from .spectra import box_coefficients, excess_profile, noise_weights
-from .volume import Grid, to_real
+from .volume import Grid
 from .whitened import Whitened
 
 Floats = NDArray[np.float64]
@@ -294,7 +294,7 @@ class Mapper:
 
     def _lattice_map(self, grid: Grid) -> Any:
         """Real twin of the symmetrised lattice map on the sampling of another grid."""
-        return to_real(self._model.volume, self._model.grid, self.device, grid.samples)
+        return self._model.real(grid.samples)
 
     # ---------------------------------------------------------------- maps
 
