@@ -31,6 +31,7 @@ from .bench_rows import LOOKS, SNAPSHOT_EVERY, Looks, Mark, Totals, launches, mo
 from .bench_scene import BenchOptions, commit, load_average, make_scene, processor
 from .bench_wire import measure_latency
 from .errors import TumbleError
+from .heap import keep_freed_memory
 from .metering import Meter, Work, metered
 from .particles import ParticleEntry
 from .snapshot import SCHEMA_VERSION, Snapshot, StreamHealth
@@ -45,6 +46,7 @@ def run_bench(options: BenchOptions, say: Callable[[str], None] = lambda _: None
     TumbleError : the device does not work; no crystal was found or no map was made, so there is nothing to measure.
     """
     prepare()
+    keep_freed_memory()  # as a worker does
     try:
         device = {"cpu": cpu, "cuda": gpu, "auto": probe}[options.device]()
     except RuntimeError as error:

@@ -18,6 +18,7 @@ from .checkpoints import Checkpoints, maker_of
 from .config import Settings
 from .dispatch import WorkerDied
 from .errors import TumbleError
+from .heap import keep_freed_memory
 from .parcel_ring import TICKET, ParcelRing
 from .parcels import Parcel, unpack
 from .particle_files import ParticleStore
@@ -256,6 +257,7 @@ def work_on(plan: WorkerPlan, tickets: Connection, tell: Connection) -> None:
         signal.signal(number, signal.SIG_IGN)  # the daemon decides
     when_parent_ends(lambda: os._exit(1))
     os.nice(NICENESS)
+    keep_freed_memory()
     size_thread_pools(plan.threads)
     if plan.number:
         os.environ[VISIBLE] = own_device(plan.number, os.environ.get(VISIBLE, ""))

@@ -45,6 +45,11 @@ class Device:
         alone = replace(self, threads=1)
         return list(_pool(self.threads).map(lambda item: work(alone, item), items))
 
+    def shares(self, length: int) -> list[slice]:
+        """A length in even parts, one for each thread that `each` has; on a GPU the whole."""
+        parts = min(self.threads, length) if self.xp is np else 1
+        return [slice(length * i // parts, length * (i + 1) // parts) for i in range(parts)]
+
     def rfftn(self, array: Any) -> Any:
         """Real to complex transform over all axes, in the precision of the input."""
         if self.xp is np:

@@ -217,11 +217,11 @@ def _turned(array: Any, axis: int, before: int, after: int, to: int, full: int, 
     return out
 
 
-def _unwrapped(array: Any, axis: int, before: int, after: int, device: Device) -> Any:
+def _unwrap(array: Any, axis: int, before: int, after: int, out: Any) -> None:
     """Of an axis in the order of the FFT: `before` entries before the origin, then `after` from the origin on."""
     lead = (slice(None),) * axis
-    parts = array[(*lead, slice(array.shape[axis] - before, None))], array[(*lead, slice(0, after))]
-    return device.xp.concatenate(parts, axis=axis)
+    out[(*lead, slice(0, before))] = array[(*lead, slice(array.shape[axis] - before, None))]
+    out[(*lead, slice(before, None))] = array[(*lead, slice(0, after))]
 
 
 def to_real(volume: Any, grid: Grid, device: Device, samples: int | None = None) -> Any:
@@ -234,11 +234,21 @@ def to_real(volume: Any, grid: Grid, device: Device, samples: int | None = None)
     kept = _kept(grid, full)
     inner = slice(centre - kept, centre + kept + 1)
     before, after = samples // 2, samples - samples // 2
-    part = device.ifft(_wrapped(volume[inner, inner, : kept + 1], 0, full, device), 0)
-    part = device.ifft(_turned(part, 0, before, after, 1, full, device), 1)
-    part = _unwrapped(part, 1, before, after, device)
-    real = _unwrapped(device.irfft(part, full, 2), 2, before, after, device)
-    real /= resident(device, attenuation, samples)
+    planes = device.xp.empty((samples, samples, kept + 1), volume.dtype)
+    real = device.xp.empty((samples,) * 3, volume.real.dtype)
+    fading = resident(device, attenuation, samples)
+
+    def along(device: Device, part: slice) -> None:
+        lines = device.ifft(_wrapped(volume[inner, inner, part], 0, full, device), 0)
+        lines = device.ifft(_turned(lines, 0, before, after, 1, full, device), 1)
+        _unwrap(lines, 1, before, after, planes[..., part])
+
+    def across(device: Device, part: slice) -> None:
+        _unwrap(device.irfft(planes[part], full, 2), 2, before, after, real[part])
+        real[part] /= fading[part]
+
+    device.each(along, device.shares(kept + 1))
+    device.each(across, device.shares(samples))
     return real
 
 
@@ -248,18 +258,24 @@ def to_fourier(real: Any, grid: Grid, device: Device) -> Any:
     Inverse of `to_real` but for the attenuation: here that of slicing is made up for, there that of inserting.
     """
     samples = real.shape[0]
-    full, centre = PAD * samples, grid.half
+    full, middle = PAD * samples, samples // 2
     kept = _kept(grid, full)
-    part = _wrapped(real / resident(device, attenuation, samples), 2, full, device)
-    part = device.rfft(part, 2)[:, :, : kept + 1]
-    part = device.fft(_wrapped(part, 1, full, device), 1)
-    part = device.fft(_turned(part, 1, kept, kept + 1, 0, full, device), 0)
-    part = _unwrapped(part, 0, kept, kept + 1, device)
-    if kept == grid.half:
-        return part
-    out = device.xp.zeros((grid.edge, grid.edge, grid.half + 1), np.complex64)
-    inner = slice(centre - kept, centre + kept + 1)
-    out[inner, inner, : kept + 1] = part
+    inner = slice(grid.half - kept, grid.half + kept + 1)
+    fading = resident(device, attenuation, samples)
+    planes = device.xp.zeros((samples, full, kept + 1), np.complex64)
+    out = (device.xp.empty if kept == grid.half else device.xp.zeros)((*(grid.edge,) * 2, grid.half + 1), np.complex64)
+
+    def across(device: Device, part: slice) -> None:
+        lines = device.rfft(_wrapped(real[part] / fading[part], 2, full, device), 2)[..., : kept + 1]
+        planes[part, : samples - middle], planes[part, full - middle :] = lines[:, middle:], lines[:, :middle]
+
+    def along(device: Device, part: slice) -> None:
+        lines = device.fft(planes[..., part], 1)
+        lines = device.fft(_turned(lines, 1, kept, kept + 1, 0, full, device), 0)
+        _unwrap(lines, 0, kept, kept + 1, out[inner, inner, part])
+
+    device.each(across, device.shares(samples))
+    device.each(along, device.shares(kept + 1))
     return out
 
 
