@@ -1,8 +1,8 @@
-"""CRC-32 of frames, as zlib computes it, at the speed of memory where the processor multiplies without carries.
+"""Check sums: CRC-32 of frames, as zlib computes it, at the speed of memory, and that of HDF5 for its own structures.
 
 Sixty-four bytes are folded onto the next sixty-four by carry-less multiplication (Gopal et al. 2009, Fast CRC
 Computation for Generic Polynomials Using PCLMULQDQ Instruction, Intel white paper 323102), which keeps the remainder
-modulo the polynomial; zlib does the last ones. Without such an instruction zlib does all of them.
+modulo the polynomial; zlib does the last ones. Where the processor does not multiply without carries zlib does all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BLOCK = 64
 _LANES = 4
 _WORTH_IT = 1 << 13  # bytes; below it the call costs more than zlib
 _BY_LANE = (0x0154442BD4, 0x01C6E41596)  # x^(512 + 32) and x^(512 - 32) modulo the polynomial, reflected
-_NO_INVERSION = 0xFFFFFFFF  # zlib inverts what it is given: so it begins with nothing in its register
+_WORD = _NO_INVERSION = 0xFFFFFFFF  # zlib inverts what it is given: so it begins with nothing in its register
 
 
 def crc32(data: Buffer) -> int:
@@ -39,6 +39,14 @@ def crc32(data: Buffer) -> int:
 def prepare() -> None:
     """Compile it (once; later it comes from a cache), so that the first frame does not wait for it."""
     crc32(bytes(_WORTH_IT))
+    lookup3(b"once")
+
+
+def lookup3(data: bytes) -> int:
+    """Check sum of HDF5's own structures: hashlittle of lookup3.c (Bob Jenkins, May 2006, public domain), from 0 on."""
+    if not data:
+        return 0xDEADBEEF
+    return int(_lookup3(np.frombuffer(data + bytes(-len(data) % 12), "<u4"), len(data)))
 
 
 def _can_fold() -> bool:
@@ -94,3 +102,25 @@ def _fold_blocks(_typing: Any, _source: Any, _blocks: Any, _folded: Any) -> Any:
 def _fold(source: NDArray[np.uint8], folded: NDArray[np.uint64]) -> None:
     """Fold the whole blocks of (bytes,) `source`, at least one, into the 64 bytes of `folded`."""
     _fold_blocks(source.ctypes.data, source.size // _BLOCK, folded.ctypes.data)  # type: ignore[call-arg]
+
+
+@njit(nogil=True, cache=True)
+def _lookup3(words: NDArray[np.uint32], length: int) -> int:
+    """Of (n,) words, three or a multiple of three, that hold `length` bytes and zeros."""
+    a = b = c = (0xDEADBEEF + length) & _WORD
+    for at in range(0, words.size, 3):
+        a, b, c = (a + words[at]) & _WORD, (b + words[at + 1]) & _WORD, (c + words[at + 2]) & _WORD
+        if at < words.size - 3:
+            for by in (4, 6, 8, 16, 19, 4):
+                a = ((a - c) & _WORD) ^ _rotate(c, by)
+                c = (c + b) & _WORD
+                a, b, c = b, c, a
+    for by in (14, 11, 25, 16, 4, 14, 24):
+        c = ((c ^ b) - _rotate(b, by)) & _WORD
+        a, b, c = b, c, a
+    return b
+
+
+@njit(nogil=True, cache=True)
+def _rotate(value: int, by: int) -> int:
+    return ((value << by) | (value >> (32 - by))) & _WORD

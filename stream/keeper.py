@@ -191,12 +191,12 @@ class Keeper:
             self._reader.close()
 
     def _close_recorder(self) -> None:
-        recorder, self._recorder = self._recorder, None
-        if recorder is not None:
+        if self._recorder is not None:
             try:
-                recorder.close()
+                self._recorder.close()
             except RecordingError as error:
                 self._fail(error)
+            self._recorder = None
 
     def _record(self, frame: EncodedFrame) -> int:
         """Position of the frame in the recording, -1 when it is not in it."""
@@ -205,8 +205,6 @@ class Keeper:
         if self._failed:
             self.unrecorded[DISK_FAILED] += 1
             return -1
-        if not self._earlier_left:
-            self._recorder.wanted_from = self._queue[0].position if self._queue else self._recorder.frames
         try:
             stored = self._recorder.write(frame)
         except CompressionError:  # a form that has to be expanded before it is stored, and cannot be
@@ -235,6 +233,9 @@ class Keeper:
             if isinstance(error, RecordingGoneError):
                 self.unrecorded[REMOVED] += self.recorded
                 self.recorded = 0
+            elif self._recorder is not None and self.recorded > self._recorder.frames:  # on their way to the disk
+                self.unrecorded[DISK_FAILED] += self.recorded - self._recorder.frames
+                self.recorded = self._recorder.frames
             self._warn(
                 f"the recording has ended: {error}; later frames are not in it: mend that and begin a new series"
             )

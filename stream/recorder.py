@@ -1,8 +1,10 @@
 """Record a stream to HDF5: one frame per chunk, the compressed bytes of the detector stored as they came.
 
-The file is in SWMR mode (single writer, multiple readers) while it is written, so that what was flushed stays readable
-when the writer is killed: `open_recording` reads such a file, plain h5py does with ``swmr=True``. Its layout is that of
-NXmx (NeXus), as far as a stream tells what belongs there, with a CRC-32 of every stored frame beside the frames.
+HDF5 makes the file with all its objects; frames and what grows beside them are written by us (`direct.py`,
+`frame_table.py`), since HDF5 would copy every frame through the page cache. While it is written the file is marked as
+one in SWMR mode (single writer, multiple readers), and at every moment it is a whole one: what was flushed stays
+readable when the writer is killed. `open_recording` reads such a file, plain h5py does with ``swmr=True``. Its layout
+is that of NXmx (NeXus), as far as a stream tells what belongs there, with a CRC-32 of every frame beside the frames.
 """
 
 from __future__ import annotations
@@ -21,20 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .checksum import crc32
+from .chunk_index import largest
 from .compression import default_block_bytes
+from .direct import DirectFile
 from .encoded import EncodedFrame, encode_frame
 from .errors import RecordingError, RecordingGoneError
 from .frame import Frame, Quaternion, SeriesStart
-from .hdf5 import BITSHUFFLE_FILTER, LZ4_FILTER, OWN_DATASET, as_pose, chunk_algorithm
+from .frame_table import COLUMN_CHUNK, COLUMNS, POSE, FrameTable, header_address, read_earlier
+from .hdf5 import BITSHUFFLE_FILTER, LZ4_FILTER, as_pose
 from .nxmx import attributes, lay_out
 from .repair import repair_recording
-from .writeout import STEP_BYTES, WriteOut
 
 RESERVE_BYTES = 256 << 20
-_COLUMN_CHUNK = 4096
 _LOOK_EVERY_BYTES = 32 << 20  # written between two looks at the disk, besides one at every flush
-_COLUMNS = {"image_id": np.int64, "time_s": np.float64, "crc32": np.uint32}
-_POSE, _NO_POSE = "pose", (math.nan,) * 4  # a column of its own (frames, 4), where the first frame has a pose
+_NO_POSE = (math.nan,) * 4
 
 
 class Recorder:
@@ -56,7 +58,6 @@ class Recorder:
     ----------
     frames : how many are in the file; the last one stands at position ``frames - 1``.
     full : the disk has no room at the moment.
-    wanted_from : position of the first frame that will be read back; those before it leave memory.
 
     Raises
     ------
@@ -75,28 +76,34 @@ class Recorder:
     ) -> None:
         self.path = Path(path)
         self.start = start
-        self.frames = 0
-        self._numbered = self._length = 0  # frames whose numbers are in the file, and places for frames
+        self.frames = self._taken = 0  # in the file or on the way there; and those that were, should the disk fail
         self.full = False
-        self.wanted_from = 0
-        self._write_out, self._not_asked = WriteOut(self.path), 0
         self._flush_every_s = flush_every_s
         self._reserve_bytes, self._free_bytes = reserve_bytes, free_bytes
         self._unwatched = _LOOK_EVERY_BYTES
         self._algorithm = ""
-        self._columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
-        self._data: h5py.Dataset | None = None
-        self._form: tuple[tuple[int, int], np.dtype[Any]] | None = None  # of `_data`, which is slow to ask
+        self._columns: dict[str, list[Any]] = {}  # of frames that are not in the table yet
+        self._places: list[tuple[int, int]] = []  # addresses and sizes of those that the table on the disk lacks
+        self._places_from = 0
+        self._table: FrameTable | None = None
+        self._form: tuple[tuple[int, int], np.dtype[Any]] | None = None
+        self._earlier: dict[str, NDArray[Any]] = {}
         self._closed = False
         try:
             if resume:
                 repair_recording(self.path)
-            self._file = h5py.File(self.path, "r+" if resume else "x", libver="v110")
-            if resume:
-                self._data = self._continue()
+            self._file = DirectFile(self.path, new=not resume)
+            try:
+                if resume:
+                    self._continue()
+                else:
+                    self._file.head(_made(lambda _: None))
+            except BaseException:
+                self._file.close()
+                raise
         except FileExistsError:
             raise RecordingError(f"{path} exists already; recordings are never overwritten") from None
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, KeyError) as error:
             raise RecordingError(f"cannot write {path}: {_short(error)}") from None
         self._last_flush = time.monotonic()
 
@@ -109,31 +116,25 @@ class Recorder:
         CompressionError : a frame that cannot be stored as it came turned out to be damaged.
         """
         encoded = self._fitting(frame)
-        if not self._has_room(len(encoded.blob)):
+        blob = encoded.blob
+        if not self._has_room(len(blob)):
             return False
         try:
-            if self._data is None:
-                self._data = self._create(encoded)
-                self._form = encoded.shape, self._data.dtype
-            if self._length <= self.frames:
-                self._length = self.frames + 1
-                self._data.id.set_extent((self._length, *encoded.shape))
-            self._data.id.write_direct_chunk((self.frames, 0, 0), encoded.blob)
+            if self._table is None:
+                self._create(encoded)
+            self._places.append((self._file.append(blob), len(blob)))
         except (OSError, RuntimeError, ValueError) as error:
-            raise RecordingError(f"cannot write {self.path}: {_short(error)}") from None
+            raise self._failed(error) from None
         self.frames += 1
+        self._taken = self.frames
         columns = self._columns
         columns["image_id"].append(frame.index)
         columns["time_s"].append(frame.time_s)
-        columns["crc32"].append(crc32(encoded.blob))
-        if _POSE in columns:
-            columns[_POSE].append(frame.pose or _NO_POSE)
-        self._not_asked += len(encoded.blob)
-        if self._not_asked >= STEP_BYTES:
-            self._not_asked = 0
-            self._write_out.go_on(self.frames, self.wanted_from)
+        columns["crc32"].append(crc32(blob))
+        if POSE in columns:
+            columns[POSE].append(frame.pose or _NO_POSE)
         if time.monotonic() - self._last_flush >= self._flush_every_s:
-            self.flush()
+            self._hand_over()
         return True
 
     def read(self, position: int, index: int, time_s: float, pose: Quaternion | None = None) -> EncodedFrame:
@@ -143,12 +144,16 @@ class Recorder:
         ------
         RecordingError : there is none at this position, or the disk fails.
         """
-        if self._data is None or self._form is None or not 0 <= position < self.frames:
+        if self._table is None or self._form is None or not 0 <= position < self._taken:
             raise RecordingError(f"{self.path} has no frame at position {position}")
         try:
-            _, blob = self._data.id.read_direct_chunk((position, 0, 0))
-        except (OSError, RuntimeError, ValueError) as error:
+            recent = position - self._places_from
+            address, size = self._places[recent] if recent >= 0 else self._table.place(position)
+            blob = self._file.read(address, size)
+        except OSError as error:
             raise RecordingError(f"cannot read {self.path}: {_short(error)}") from None
+        if len(blob) != size:
+            raise RecordingError(f"cannot read {self.path}: it ends before the frame at position {position}")
         shape, dtype = self._form
         return EncodedFrame(self.start.series_id, index, time_s, shape, dtype, self._algorithm, blob, pose=pose)
 
@@ -160,18 +165,11 @@ class Recorder:
         RecordingError : the disk fails.
         RecordingGoneError : somebody has removed the file.
         """
-        self._last_flush = time.monotonic()
-        self._unwatched = _LOOK_EVERY_BYTES
-        if self._data is None:
-            return
-        self._look_after_it()
+        self._hand_over()
         try:
-            for name, values in self._columns.items():
-                self._append(name, values)
-            self._numbered = self.frames
-            self._data.flush()
-        except (OSError, RuntimeError) as error:
-            raise RecordingError(f"cannot write {self.path}: {_short(error)}") from None
+            self._file.settle()
+        except OSError as error:
+            raise self._failed(error) from None
 
     def idle(self) -> None:
         """Called while no frame comes: the last ones are flushed no later than others.
@@ -180,8 +178,35 @@ class Recorder:
         ------
         RecordingError : the disk fails.
         """
-        if self.frames > self._numbered and time.monotonic() - self._last_flush >= self._flush_every_s:
+        if self._columns.get("image_id") and time.monotonic() - self._last_flush >= self._flush_every_s:
             self.flush()
+
+    def _hand_over(self) -> None:
+        """Let the thread of the file write what has come since the last time, and the table of it after that."""
+        self._last_flush = time.monotonic()
+        self._unwatched = _LOOK_EVERY_BYTES
+        if self._table is None:
+            return
+        self._look_after_it()
+        written = self._file.reached - self._places_from
+        if written > 0:
+            del self._places[:written]
+            self._places_from += written
+        try:
+            self._file.check()
+            if new := self.frames - self._table.count:
+                columns = {name: np.array(values, COLUMNS[name]) for name, values in self._columns.items()}
+                self._file.post(self._table.extend(np.array(self._places[-new:], np.uint64), columns), self.frames)
+                for values in self._columns.values():
+                    values.clear()
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def _failed(self, error: Exception) -> RecordingError:
+        """What is said of a disk that fails; only frames that a reader of the file will find count as written."""
+        if self._table is not None:
+            self.frames = min(self.frames, self._file.reached)
+        return RecordingError(f"cannot write {self.path}: {_short(error)}")
 
     def _has_room(self, size: int) -> bool:
         """Whether the disk has room for `size` bytes more; it is asked now and then, and always while it is full."""
@@ -193,18 +218,18 @@ class Recorder:
         try:
             free = self._free() if self._free_bytes is None else self._free_bytes(self.path.parent)
         except OSError as error:
-            raise RecordingError(f"cannot write {self.path}: {_short(error)}") from None
+            raise self._failed(error) from None
         # Twice the reserve to go on, so that the file does not become a row of single frames.
         self.full = free < size + self._reserve_bytes * (2 if self.full else 1)
         return not self.full
 
     def _free(self) -> int:
-        disk = os.fstatvfs(self._file.id.get_vfd_handle())
+        disk = os.fstatvfs(self._file.file)
         return disk.f_bavail * disk.f_frsize
 
     def _look_after_it(self) -> None:
         """A file that was removed while it is open can be written to for ever, and nobody will ever read it."""
-        if os.fstat(self._file.id.get_vfd_handle()).st_nlink == 0:
+        if os.fstat(self._file.file).st_nlink == 0:
             raise RecordingGoneError(f"{self.path} was removed while it was written, and the frames in it with it")
 
     def close(self) -> None:
@@ -219,12 +244,13 @@ class Recorder:
         self._closed = True
         try:
             self.flush()
-            self._cut()
+            if self._table is not None:
+                self._file.post([self._table.marked(0)], self.frames)
+                self._file.settle()
+        except OSError as error:
+            raise self._failed(error) from None
         finally:
-            try:
-                self._file.close()
-            except (OSError, RuntimeError) as error:
-                raise RecordingError(f"cannot write {self.path}: {_short(error)}") from None
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -247,7 +273,7 @@ class Recorder:
             dtype = self._form[1]
         if isinstance(frame, EncodedFrame):
             right_filter = frame.algorithm == self._algorithm if self._algorithm else frame.algorithm != "none"
-            if frame.storable and right_filter and frame.dtype == dtype:
+            if right_filter and frame.dtype == dtype and _storable(frame):
                 return frame
             frame = frame.decode()
         data = frame.data.astype(dtype, copy=False)
@@ -255,81 +281,79 @@ class Recorder:
 
     def _fits_as_it_is(self, frame: EncodedFrame) -> bool:
         """Whether nothing has to be thought about: nearly always."""
-        return self._form == (frame.shape, frame.dtype) and frame.storable and frame.algorithm == self._algorithm
+        return self._form == (frame.shape, frame.dtype) and frame.algorithm == self._algorithm and _storable(frame)
 
-    def _create(self, first: EncodedFrame) -> h5py.Dataset:
-        """Everything has to exist before SWMR begins, and shape and type are known with the first frame only."""
+    def _create(self, first: EncodedFrame) -> None:
+        """HDF5 makes the objects, in memory; shape and type are known with the first frame only."""
         self._algorithm = first.algorithm
         element_size = first.dtype.itemsize
         number: int = LZ4_FILTER
         values: tuple[int, ...] = (0,)
         if self._algorithm == "bslz4":
             number, values = BITSHUFFLE_FILTER, (default_block_bytes(element_size) // element_size, 2)
-        group = lay_out(self._file, self.start)
-        data = group.create_dataset(
-            "data",
-            shape=(0, *first.shape),
-            maxshape=(None, *first.shape),
-            chunks=(1, *first.shape),
-            dtype=first.dtype,
-            compression=number,
-            compression_opts=values,
-        )
-        for name, value in attributes(self.start).items():
-            data.attrs[name] = value
-        for name, dtype in _COLUMNS.items():
-            group.create_dataset(name, shape=(0,), maxshape=(None,), chunks=(_COLUMN_CHUNK,), dtype=dtype)
-        if first.pose is not None:
-            group.create_dataset(_POSE, shape=(0, 4), maxshape=(None, 4), chunks=(_COLUMN_CHUNK, 4), dtype=np.float64)
-            self._columns[_POSE] = []
-        self._file.swmr_mode = True
-        return data
+        names = [name for name in COLUMNS if name != POSE or first.pose is not None]
+        headers: dict[str, int] = {}
 
-    def _continue(self) -> h5py.Dataset:
-        """Go on writing after the last frame that has all its numbers."""
-        data = self._file[OWN_DATASET]
-        self._form = data.shape[1:], data.dtype
-        self._algorithm = chunk_algorithm(data) or ""
-        if f"entry/data/{_POSE}" in self._file:
-            self._columns[_POSE] = []
-        columns = [self._file[f"entry/data/{name}"] for name in self._columns]
-        self.frames = self._numbered = min(len(data), *map(len, columns))
-        self._length = len(data)  # what lies behind is written over: nothing is changed before SWMR protects it
-        self._file.swmr_mode = True
-        return data
+        def make(file: h5py.File) -> None:
+            group = lay_out(file, self.start)
+            data = group.create_dataset(
+                "data",
+                shape=(0, *first.shape),
+                maxshape=(None, *first.shape),
+                chunks=(1, *first.shape),
+                dtype=first.dtype,
+                compression=number,
+                compression_opts=values,
+            )
+            for name, value in attributes(self.start).items():
+                data.attrs[name] = value
+            for name in names:
+                row = (4,) if name == POSE else ()
+                group.create_dataset(
+                    name, shape=(0, *row), maxshape=(None, *row), chunks=(COLUMN_CHUNK, *row), dtype=COLUMNS[name]
+                )
+            headers.update({name: header_address(group[name]) for name in ("data", *names)})
 
-    def _cut(self) -> None:
-        """Remove places that were never filled again after a crash."""
-        if self._data is None:
-            return
-        try:
-            for dataset in (self._data, *(self._file[f"entry/data/{name}"] for name in self._columns)):
-                if len(dataset) > self.frames:
-                    dataset.resize(self.frames, axis=0)
-        except (OSError, RuntimeError) as error:
-            raise RecordingError(f"cannot write {self.path}: {_short(error)}") from None
+        self._file.head(_made(make))
+        self._begin(headers, first.shape, first.dtype)
+
+    def _begin(self, headers: dict[str, int], shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+        """Begin the table of frames of this form, in datasets that are in the file."""
+        self._form = shape, dtype
+        self._table = FrameTable(self._file, headers, math.prod(shape) * dtype.itemsize)
+        self._columns = {name: [] for name in self._table.names}
+
+    def _continue(self) -> None:
+        """Go on after the last frame that has all its numbers: their table is written anew, behind everything."""
+        earlier = read_earlier(self.path)
+        self._algorithm = earlier.algorithm
+        self._begin(earlier.headers, earlier.shape, earlier.dtype)
+        assert self._table is not None  # noqa: S101  # just made
+        self.frames = self._taken = self._places_from = len(earlier.places)
+        self._earlier = earlier.columns
+        self._file.post(self._table.extend(earlier.places, earlier.columns), self.frames)
+        self._file.settle()
 
     def numbers(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Image numbers and times (s) of the frames that were in the file when it was opened or last flushed."""
-        if self._data is None:
-            return np.empty(0, np.int64), np.empty(0)
-        group, count = self._file["entry/data"], self._numbered
-        return group["image_id"][:count], group["time_s"][:count]
+        """Image numbers and times (s) of the frames that were in the file when it was opened."""
+        return self._earlier.get("image_id", np.empty(0, np.int64)), self._earlier.get("time_s", np.empty(0))
 
     def poses(self) -> list[Quaternion | None]:
         """Poses of the frames that `numbers` counts; empty when the recording has none."""
-        if _POSE not in self._columns:
-            return []
-        return [as_pose(row) for row in self._file[f"entry/data/{_POSE}"][: self._numbered]]
+        return [as_pose(row) for row in self._earlier.get(POSE, ())]
 
-    def _append(self, name: str, values: list[Any]) -> None:
-        if values:
-            column = self._file[f"entry/data/{name}"]
-            end = self._numbered + len(values)
-            column.resize(max(len(column), end), axis=0)
-            column[self._numbered : end] = values
-            column.flush()
-            values.clear()
+
+def _storable(frame: EncodedFrame) -> bool:
+    """Whether it can be a chunk as it came; HDF5 knows none that are empty, and none that are absurdly large."""
+    return frame.storable and 0 < len(frame.blob) <= largest(frame.raw_bytes)
+
+
+def _made(make: Callable[[h5py.File], None]) -> bytes:
+    """The bytes of a new HDF5 file with what `make` puts into it."""
+    with h5py.File("new", "w", driver="core", backing_store=False, libver="v110") as file:
+        make(file)
+        file.flush()
+        return bytes(file.id.get_file_image())
 
 
 def _short(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import replace
@@ -14,7 +15,7 @@ from tumble.stream import keeper as keeper_module
 from tumble.stream.encoded import EncodedFrame, encode_frame
 from tumble.stream.errors import RecordingError
 from tumble.stream.frame import Frame, SeriesEnd, SeriesStart
-from tumble.stream.keeper import DISK_FAILED, DISK_FULL, REMOVED, Keeper
+from tumble.stream.keeper import DAMAGED, DISK_FAILED, DISK_FULL, REMOVED, Keeper
 from tumble.stream.publisher import Publisher
 from tumble.stream.readers import open_recording
 from tumble.stream.recorder import Recorder
@@ -75,6 +76,19 @@ def test_what_finds_no_room_to_wait_is_recorded_all_the_same(tmp_path, monkeypat
         assert [recording.index(position) for position in range(len(recording))] == list(range(8))
 
 
+@pytest.mark.parametrize("blob", [b"", b"x" * 70_000])
+def test_payloads_that_no_file_could_hold_cost_nothing_but_themselves(tmp_path, blob):
+    keeper = ready(tmp_path / "a.h5", room_frames=9)
+    tiny = encode_frame(Frame(1, 0, np.ones((1, 1), np.uint16), 0.0), "bslz4")
+    for index, item in enumerate((tiny, replace(tiny, blob=blob), tiny)):
+        assert keeper.take(replace(item, index=index), 0.0)
+    keeper.close()
+    assert (keeper.recorded, dict(keeper.unrecorded), keeper.warnings) == (2, {DAMAGED: 1}, [])
+    again = Keeper(tmp_path / "a.h5")
+    assert again.resume(SeriesStart(1)) == (2, 3)
+    again.close()
+
+
 def test_a_full_disk_pauses_the_recording_and_not_the_rest(tmp_path, monkeypatch):
     free = [1 << 40]
 
@@ -113,6 +127,27 @@ def test_a_disk_that_fails_ends_the_recording_and_not_the_rest(tmp_path, monkeyp
     assert words.startswith(
         "the recording has ended: cannot write a.h5: Input/output error; later frames are not in it"
     )
+
+
+def test_frames_on_their_way_to_a_disk_that_fails_are_not_counted_as_recorded(tmp_path, monkeypatch):
+    keeper = ready(tmp_path / "a.h5", room_frames=100)
+    for index in range(10):
+        keeper.take(frame(index), 0.0)
+    keeper._recorder.flush()
+
+    def refuse(*_what):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", refuse)
+        for index in range(10, 15):
+            keeper.take(frame(index), 0.0)
+        keeper.rest()
+    assert (keeper.recorded, dict(keeper.unrecorded)) == (10, {DISK_FAILED: 5})
+    assert "Input/output error" in keeper.warnings[0]
+    keeper.close()
+    with open_recording(tmp_path / "a.h5") as recording:
+        assert len(recording) == 10
 
 
 def test_a_recording_that_is_removed_counts_as_never_made(tmp_path, monkeypatch):

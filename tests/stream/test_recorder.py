@@ -21,7 +21,7 @@ from tumble.stream.errors import RecordingError, RecordingGoneError
 from tumble.stream.frame import Frame, SeriesStart
 from tumble.stream.readers import open_recording
 from tumble.stream.recorder import Recorder
-from tumble.stream.repair import lookup3, repair_recording
+from tumble.stream.repair import repair_recording
 
 PIXELS = np.random.default_rng(2).poisson(1.5, (20, 30)).astype(np.uint16)
 START = SeriesStart(
@@ -213,11 +213,6 @@ def test_repair_touches_nothing_else(tmp_path):
         repair_recording(tmp_path / "a.h5")
 
 
-def test_checksum_against_the_values_its_author_gives():
-    assert lookup3(b"") == 0xDEADBEEF
-    assert lookup3(b"Four score and seven years ago") == 0x17770551
-
-
 def test_every_frame_has_a_check_sum(tmp_path):
     with Recorder(tmp_path / "a.h5", START) as recorder:
         for index in range(3):
@@ -352,10 +347,10 @@ def test_a_disk_that_fails_all_the_same_is_an_error_and_no_crash(tmp_path):
     assert lines[-1] == "alive", ran.stderr
     assert "cannot write" in lines[0]
     frames = int(lines[0].split()[0])
-    assert 100 < frames < 200
+    assert 50 < frames < 200
     with open_recording(tmp_path / "a.h5") as recording:
         rng = np.random.default_rng(0)
-        for position in range(frames - 1):
+        for position in range(frames):
             np.testing.assert_array_equal(recording.frame(position).data, rng.integers(0, 60000, (64, 64), np.uint16))
 
 
@@ -372,3 +367,92 @@ def test_the_last_frames_are_flushed_while_none_comes(tmp_path):
         recorder.idle()
         with h5py.File(path, "r", swmr=True) as file:
             assert len(file["entry/data/image_id"]) == 1
+
+
+def recorded_by_hdf5(path: Path, frames: int) -> None:
+    """A recording as HDF5 itself writes it, which older versions of this program left to it."""
+    with Recorder(path.with_name("form.h5"), START) as recorder:
+        recorder.write(encoded(0))
+    with h5py.File(path.with_name("form.h5")) as form, h5py.File(path, "w", libver="v110") as file:
+        form.copy("entry", file)
+        for name in ("data", "image_id", "time_s", "crc32"):
+            file[f"entry/data/{name}"].resize(frames, axis=0)
+        for index in range(frames):
+            blob = bytes(encoded(index).blob)
+            file["entry/data/data"].id.write_direct_chunk((index, 0, 0), blob)
+            file["entry/data/image_id"][index] = index
+            file["entry/data/time_s"][index] = index * 0.0025
+            file["entry/data/crc32"][index] = zlib.crc32(blob)
+
+
+def test_a_recording_is_gone_on_with_again_and_again(tmp_path):
+    """Also one that HDF5 wrote: the first frames lie where they were, and everything is there for any reader."""
+    path = tmp_path / "a.h5"
+    recorded_by_hdf5(path, 40)
+    for begun in (40, 41, 341):
+        recorder = Recorder(path, START, resume=True)
+        assert recorder.frames == begun
+        assert recorder.numbers()[0].tolist() == list(range(begun))
+        np.testing.assert_allclose(recorder.numbers()[1], np.arange(begun) * 0.0025)
+        for index in range(begun, begun + 1 if begun == 40 else begun + 300):
+            recorder.write(encoded(index))
+        for position in (0, begun - 1, begun):
+            np.testing.assert_array_equal(recorder.read(position, position, 0.0).decode().data, PIXELS + position)
+        recorder.close()
+    with h5py.File(path) as file:
+        assert file["/entry/data/image_id"][:].tolist() == list(range(641))
+        expected = PIXELS[None] + np.arange(641, dtype=np.uint16)[:, None, None]
+        np.testing.assert_array_equal(file["/entry/data/data"][:], expected)
+
+
+def test_at_every_flush_the_file_is_a_whole_one(tmp_path):
+    path = tmp_path / "a.h5"
+    with Recorder(path, START, flush_every_s=3600.0) as recorder:
+        for index in range(300):
+            recorder.write(encoded(index))
+            if index % 17 == 0:
+                recorder.flush()
+                with h5py.File(path, "r", swmr=True) as file:
+                    assert len(file["entry/data/data"]) == len(file["entry/data/crc32"]) == index + 1
+                    np.testing.assert_array_equal(file["entry/data/data"][index], PIXELS + index)
+
+
+def test_a_reader_beside_the_writer_sees_it_grow(tmp_path):
+    path = tmp_path / "a.h5"
+    with Recorder(path, START) as recorder:
+        recorder.write(encoded(0))
+        recorder.flush()
+        with h5py.File(path, "r", swmr=True) as file:
+            data = file["entry/data/data"]
+            for index in range(1, 200, 9):
+                for number in range(index, index + 9):
+                    recorder.write(encoded(number))
+                recorder.flush()
+                data.refresh()
+                assert len(data) == index + 9
+                np.testing.assert_array_equal(data[index + 8], PIXELS + index + 8)
+
+
+def test_frames_that_a_failing_disk_did_not_take_do_not_count(tmp_path, monkeypatch):
+    """They had been accepted: whoever asks later has to hear what is in the file, and gets what is still in memory."""
+    really = os.pwrite
+    recorder = Recorder(tmp_path / "a.h5", START, flush_every_s=3600.0)
+    for index in range(10):
+        recorder.write(encoded(index))
+    recorder.flush()
+
+    def refuse(file, view, address):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    for index in range(10, 20):
+        recorder.write(encoded(index))
+    with pytest.raises(RecordingError, match="Input/output error"):
+        recorder.flush()
+    assert recorder.frames == 10
+    np.testing.assert_array_equal(recorder.read(19, 19, 0.0).decode().data, PIXELS + 19)
+    monkeypatch.setattr(os, "pwrite", really)
+    with pytest.raises(RecordingError, match="Input/output error"):
+        recorder.close()
+    with open_recording(tmp_path / "a.h5") as recording:
+        assert [recording.frame(position).index for position in range(len(recording))] == list(range(10))
