@@ -44,31 +44,29 @@ def levels(data: NDArray[Any], top: int) -> tuple[int, int]:
 @_kernel
 def _correct(data, dark, gain, starts, bad_columns, out):
     rows, columns = data.shape
-    total, none, one = 0.0, np.float32(0), np.float32(1)
+    none, one = np.float32(0), np.float32(1)
+    sums = np.zeros(columns)  # of each column: neighbours do not wait for each other
     for row in range(rows):
+        counts, line = data[row], out[row]
         if dark.size and gain.size:
             for column in range(columns):
-                out[row, column] = _corrected(data[row, column], dark[row, column], gain[row, column])
+                line[column] = _corrected(counts[column], dark[row, column], gain[row, column])
         elif gain.size:
             for column in range(columns):
-                out[row, column] = _corrected(data[row, column], none, gain[row, column])
+                line[column] = _corrected(counts[column], none, gain[row, column])
         elif dark.size:
             for column in range(columns):
-                out[row, column] = _corrected(data[row, column], dark[row, column], one)
+                line[column] = _corrected(counts[column], dark[row, column], one)
         else:
             for column in range(columns):
-                out[row, column] = data[row, column]
+                line[column] = counts[column]
         for place in range(starts[row], starts[row + 1]):
-            out[row, bad_columns[place]] = 0
-        first = second = third = fourth = 0.0  # four sums: one would wait for each addition
-        for column in range(0, columns - 3, 4):
-            first += out[row, column]
-            second += out[row, column + 1]
-            third += out[row, column + 2]
-            fourth += out[row, column + 3]
-        for column in range(columns // 4 * 4, columns):
-            first += out[row, column]
-        total += (first + second) + (third + fourth)
+            line[bad_columns[place]] = 0
+        for column in range(columns):
+            sums[column] += line[column]
+    total = 0.0
+    for column in range(columns):
+        total += sums[column]
     return total
 
 
