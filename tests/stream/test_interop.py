@@ -1,7 +1,7 @@
 """Against detector simulators that were not written here. TUMBLE_INTEROP_PYTHON names interpreters that have them.
 
 libertem-dectris (MIT, `pip install libertem-live`) sends SIMPLON v1, with the header in two messages and the 12-byte
-header of every bitshuffle payload left zero.
+header of every bitshuffle payload left zero; libertem-live's simulator of a detector is that, armed over REST.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -36,6 +37,18 @@ sender.send_frames()
 sender.send_footer()
 if sys.argv[2] == "wait":
     sys.stdin.readline()
+"""
+
+DETECTOR = """
+import sys
+from libertem_live.detectors.dectris.sim import DectrisSim
+if __name__ == "__main__":
+    detector = DectrisSim(port=0, zmqport=0, num_mock_frames=int(sys.argv[1]), dwelltime=200, verbose=False)
+    detector.start()
+    detector.wait_for_listen()
+    print(detector.port, detector.zmqport, flush=True)
+    sys.stdin.readline()
+    detector.stop()
 """
 
 
@@ -101,3 +114,35 @@ def test_a_sender_that_leaves_after_its_last_message():
         assert events[-1].reason in ("end", "timeout")
         assert source.counters.received == len(events) - 2 <= 300
         assert source.counters.balance() == 0
+
+
+@contextmanager
+def detector(frames: int) -> Iterator[tuple[str, str]]:
+    """The simulated detector: address of its commands, and of its stream."""
+    python = interpreter_with("libertem_live.detectors.dectris.sim")
+    if python is None:
+        pytest.skip("libertem-live is not installed")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([python, "-c", DETECTOR, str(frames)], **pipes) as process:
+        try:
+            commands, stream = process.stdout.readline().split()
+            yield f"http://localhost:{commands}/detector/api/1.8.0/command", f"zmq+tcp://127.0.0.1:{stream}"
+        finally:
+            process.communicate("\n", timeout=120)
+
+
+def test_a_detector_that_is_armed_over_rest_sends_series_after_series():
+    with detector(400) as (commands, stream), PullSource(stream) as source:
+        for _ in range(2):
+            for command in ("arm", "trigger"):
+                request = urllib.request.Request(f"{commands}/{command}", method="PUT")  # noqa: S310  # loopback
+                urllib.request.urlopen(request, timeout=60).close()  # noqa: S310
+            start = source.get(60)
+            assert isinstance(start, SeriesStart)
+            frames = [source.get(60) for _ in range(400)]
+            assert all(isinstance(frame, Frame) for frame in frames)
+            assert [frame.index for frame in frames] == list(range(400))
+            assert source.get(60) == SeriesEnd(start.series_id, "end")
+        counters = source.counters
+    assert (counters.received, counters.delivered, counters.missing, counters.malformed) == (800, 800, 0, 0)
+    assert (counters.rejected, counters.warnings, counters.balance()) == ({}, (), 0)
