@@ -13,7 +13,9 @@ from .kernels import passes
 from .symmetry import Operations
 from .volume import (
     Grid,
+    added,
     complete,
+    in_layers,
     masked,
     masked_real,
     phase_lines,
@@ -110,7 +112,7 @@ def asymmetric_power(
     (a1, w1), (a2, w2) = first, second
     if device.xp is np:
         lines, shell = phase_lines(grid, centre_px), shell_index(grid, device)
-        sums = passes.asymmetry_sums(a1, w1, a2, w2, *lines, symmetric, shell, grid.k_max + 1)
+        sums = sum(in_layers(device, passes.asymmetry_sums, a1, w1, a2, w2, *lines, symmetric, shell, grid.k_max + 1))
     else:
         ramp = phase_ramp(grid, centre_px, device)
         pairs = w1 * w2
@@ -158,13 +160,14 @@ def filled_map(
     def solve(device: Device, sums: Sums) -> Any:
         if device.xp is np:
             volume = np.empty(sums[0].shape, np.complex64)
-            passes.fill(*sums, symmetric, *phase_lines(grid, centre_px), prior, inside, volume)
+            in_layers(device, passes.fill, *sums, symmetric, *phase_lines(grid, centre_px), prior, inside, volume)
         else:
             moved = symmetric * prior * phase_ramp(grid, centre_px, device).conj()
             volume = (sums[0] + moved) * (inside / (sums[1] + prior))
         return masked(volume, grid, device)
 
-    wanted = ([(first[0] + second[0], weight)] if with_joint else []) + ([first, second] if with_halves else [])
+    both = [(added(first[0], second[0], device), weight)] if with_joint else []
+    wanted = both + ([first, second] if with_halves else [])
     solved = device.each(solve, wanted)
     return FilledMap(
         joint=solved.pop(0) if with_joint else device.xp.zeros(0),
@@ -189,7 +192,7 @@ def _symmetrised(
     else:  # the real part of the sums about the lattice centre: O_h contains the inversion
         if device.xp is np:
             even, weight = np.empty(first[1].shape, np.float32), np.empty(first[1].shape, np.float32)
-            passes.centred_even(*first, *second, *phase_lines(grid, centre_px), even, weight)
+            in_layers(device, passes.centred_even, *first, *second, *phase_lines(grid, centre_px), even, weight)
         else:
             weight, total = first[1] + second[1], first[0] + second[0]
             ramp = phase_ramp(grid, centre_px, device)
@@ -207,7 +210,7 @@ def rough_map(numerator: Any, denominator: Any, grid: Grid, device: Device) -> A
     if device.xp is not np:
         return masked_real(numerator / (denominator + np.float32(level)), grid, device)
     volume = np.empty_like(numerator)
-    passes.damp_evenly(numerator, denominator, np.float32(level), volume)
+    in_layers(device, passes.damp_evenly, numerator, denominator, np.float32(level), volume)
     return masked_real(volume, grid, device)
 
 
@@ -234,7 +237,7 @@ def solve_halves(first: Sums, second: Sums, grid: Grid, device: Device) -> Solve
         if device.xp is not np:
             return sums[0] * (inside / (sums[1] + level))
         volume = np.empty_like(sums[0])
-        passes.damp(*sums, level, inside, volume)
+        in_layers(device, passes.damp, *sums, level, inside, volume)
         return volume
 
     def confined(device: Device, sums: Sums) -> Any:
@@ -249,6 +252,6 @@ def solve_halves(first: Sums, second: Sums, grid: Grid, device: Device) -> Solve
         real = masked_real(damped(device, sums, reg), grid, device, grid.box_px)
         return np.asarray(device.to_host(real), np.float32)
 
-    both = first[0] + second[0], first[1] + second[1]
-    joint, real1, real2 = device.each(solved, (both, first, second))
-    return SolvedMap(joint, real1, real2, fsc)
+    real1, real2 = device.each(solved, (first, second))
+    both = added(first[0], second[0], device), added(first[1], second[1], device)
+    return SolvedMap(solved(device, both), real1, real2, fsc)

@@ -29,7 +29,7 @@ from .maps import Accumulator, Sums, filled_map, rough_map
 from .pursuit import Scene, pursue
 from .rotations import GROUP_ORDER, angle_deg, midpoints
 from .site import Site
-from .volume import Grid, as_kernel_volume
+from .volume import Grid, added, as_kernel_volume
 from .whitened import Whitened
 
 Floats = NDArray[np.float64]
@@ -140,7 +140,7 @@ def redecide(
         return inside[0] + before[0], inside[1] + before[1]
 
     total = device.each(summed, (0, 1))
-    rough = rough_map(total[0][0] + total[1][0], total[0][1] + total[1][1], grid, device)
+    rough = rough_map(*(added(*pair, device) for pair in zip(*total, strict=True)), grid, device)
     same = site.operations
     centre = find_centre(
         rough, lattice_real, grid, band_k[0] * 0.85, band_k[1], device, None if same is None else TWIN_REACH_PX

@@ -12,7 +12,7 @@ from .device import Device
 from .maps import Accumulator, SolvedMap, Sums, filled_map, rough_map, solve_halves
 from .rotations import angle_deg
 from .symmetry import Operations
-from .volume import Grid, as_kernel_volume
+from .volume import Grid, added, as_kernel_volume
 from .whitened import Whitened
 
 Floats = NDArray[np.float64]
@@ -30,7 +30,7 @@ def _lattice_centre(
     operations: Operations | None,
 ) -> Floats:
     """Where the lattice centre of the joint map is, (x, y, z) in pixels."""
-    rough = rough_map(first[0] + second[0], first[1] + second[1], grid, device)
+    rough = rough_map(added(first[0], second[0], device), added(first[1], second[1], device), grid, device)
     reach = None if operations is None else TWIN_REACH_PX
     return find_centre(rough, device.asarray(lattice_real), grid, band_k[0] * 0.85, band_k[1], device, reach)
 

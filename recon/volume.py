@@ -10,6 +10,7 @@ divided out.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,6 +24,7 @@ from .kernels import passes
 from .symmetry import Operations
 
 PAD = 2
+LAYERS = 8  # pieces of a volume that threads share; sums are made of as many parts, however many threads there are
 FINE = 16  # steps per shell at which a profile is spread over the grid
 
 
@@ -99,6 +101,22 @@ def attenuation(samples: int) -> NDArray[np.float32]:
     return (line[:, None, None] * line[None, :, None] * line[None, None, :]).astype(np.float32)
 
 
+def in_layers(device: Device, work: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """``work(*arguments, begin, end)``, one of `passes`, on all layers of the first of `arguments`, piece by piece."""
+    edge = arguments[0].shape[0]
+    pieces = list(itertools.pairwise(edge * i // LAYERS for i in range(LAYERS + 1)))
+    return device.each(lambda _, piece: work(*arguments, *piece), pieces)
+
+
+def added(a: Any, b: Any, device: Device) -> Any:
+    """``a + b`` of volumes of one type."""
+    if device.xp is not np:
+        return a + b
+    total = np.empty_like(a)
+    in_layers(device, passes.add, a, b, total)
+    return total
+
+
 def complete(array: Any) -> None:
     """Give every point at x = 0 of sums over the half grid what its mate has gathered, ``F(k) + conj(F(-k))``, in
     place; the points at x > 0 have no mate on the grid.
@@ -134,7 +152,7 @@ def symmetrise_by(operations: Operations, array: Any, device: Device) -> Any:
     trilinear interpolation for the others.
     """
     half = array.shape[0] // 2
-    whole = _whole(array, device.xp)
+    whole = _whole(array, device)
     total = device.xp.zeros_like(whole)
     for operation in operations.permutations[:, ::-1, ::-1]:  # arrays are [z, y, x]
         axes = np.abs(operation).argmax(axis=1)
@@ -146,7 +164,7 @@ def symmetrise_by(operations: Operations, array: Any, device: Device) -> Any:
         return mean
     for turn in operations.turns:
         if device.xp is np:
-            passes.add_turned(total, turn, mean)
+            in_layers(device, passes.add_turned, total, turn, mean)
         else:
             mean += _rotated(total, turn, device)
     return mean / np.float32(1 + len(operations.turns))
@@ -279,12 +297,12 @@ def to_fourier(real: Any, grid: Grid, device: Device) -> Any:
     return out
 
 
-def _whole(array: Any, xp: Any) -> Any:
+def _whole(array: Any, device: Device) -> Any:
     """The whole grid (edge,)*3 from its half, by Friedel's law."""
     half = array.shape[0] // 2
-    whole = xp.empty((array.shape[0],) * 3, array.dtype)
-    if xp is np:
-        passes.whole(array, whole)
+    whole = device.xp.empty((array.shape[0],) * 3, array.dtype)
+    if device.xp is np:
+        in_layers(device, passes.whole, array, whole)
         return whole
     mate = array[::-1, ::-1, :0:-1]
     whole[:, :, half:] = array
@@ -294,7 +312,7 @@ def _whole(array: Any, xp: Any) -> Any:
 
 def as_kernel_volume(volume: Any, device: Device) -> Any:
     """Half grid to the whole (edge, edge, edge, 2) float32 grid of the kernels."""
-    whole = _whole(volume, device.xp)
+    whole = _whole(volume, device)
     return whole.view(np.float32).reshape(*whole.shape, 2)
 
 
@@ -315,7 +333,7 @@ def shell_sum(values: Any, grid: Grid, device: Device) -> NDArray[np.float64]:
     xp, length = device.xp, grid.k_max + 1
     shell = shell_index(grid, device)
     if xp is np:
-        return np.asarray(passes.shell_sums(values, shell, length))
+        return np.asarray(sum(in_layers(device, passes.shell_sums, values, shell, length)))
     total = 2 * xp.bincount(shell.ravel(), values.ravel(), length)[:length]
     total -= xp.bincount(shell[..., 0].ravel(), values[..., 0].ravel(), length)[:length]  # x = 0 has both mates
     return np.asarray(device.to_host(total), np.float64)
@@ -324,7 +342,7 @@ def shell_sum(values: Any, grid: Grid, device: Device) -> NDArray[np.float64]:
 def shell_correlation(a: Any, b: Any, grid: Grid, device: Device) -> NDArray[np.float64]:
     """Fourier shell correlation of two volumes of real maps per shell 0..k_max (Harauz & van Heel 1986)."""
     if device.xp is np:
-        cross, *power = passes.shell_products(a, b, shell_index(grid, device), grid.k_max + 1)
+        cross, *power = sum(in_layers(device, passes.shell_products, a, b, shell_index(grid, device), grid.k_max + 1))
     else:
         cross = shell_sum(a.real * b.real + a.imag * b.imag, grid, device)
         power = [shell_sum(power_of(volume), grid, device) for volume in (a, b)]
@@ -359,6 +377,6 @@ def shell_values(profile: NDArray[np.float64], grid: Grid, device: Device) -> An
     index = resident(device, _fine_shell_index, grid)
     if device.xp is np:
         values = np.empty(index.shape, np.float32)
-        passes.look_up(fine.astype(np.float32), index, values)
+        in_layers(device, passes.look_up, index, fine.astype(np.float32), values)
         return values
     return device.asarray(fine.astype(np.float32))[index]

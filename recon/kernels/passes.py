@@ -1,7 +1,8 @@
 """Passes over Fourier volumes on the half grid that numpy would take several over: compiled for one CPU thread each.
 
-They let go of the interpreter lock, so that several run at once (`Device.each`). On a GPU the array module does them.
-Volumes are (edge, edge, half + 1), ``[z, y, x]`` with x >= 0; `shell` holds the shell of every point.
+They let go of the interpreter lock, so that several run at once (`Device.each`), each on the layers from `begin` to
+`end` (`volume.in_layers`). On a GPU the array module does them. Volumes are (edge, edge, half + 1), ``[z, y, x]`` with
+x >= 0; `shell` holds the shell of every point.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ _pass = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_pass
-def whole(half_grid: Any, out: Any) -> None:
+def whole(half_grid: Any, out: Any, begin: int, end: int) -> None:
     """The whole grid (edge,)*3 from its half, by Friedel's law, into `out`."""
     edge, half = out.shape[0], out.shape[0] // 2
-    for z in range(edge):
+    for z in range(begin, end):
         for y in range(edge):
             here, there = half_grid[z, y], half_grid[edge - 1 - z, edge - 1 - y]
             for x in range(half):
@@ -28,13 +29,13 @@ def whole(half_grid: Any, out: Any) -> None:
 
 
 @_pass
-def add_turned(volume: Any, matrix: Any, total: Any) -> None:
+def add_turned(volume: Any, matrix: Any, total: Any, begin: int, end: int) -> None:
     """Add ``F(matrix k)``, trilinear, to `total` on the half grid; `volume` on the whole one, zero outside.
 
     `matrix` (3, 3) float32 acts on (x, y, z).
     """
     edge, half = volume.shape[0], volume.shape[0] // 2
-    for iz in range(edge):
+    for iz in range(begin, end):
         for iy in range(edge):
             for ix in range(half + 1):
                 kx, ky, kz = np.float32(ix), np.float32(iy - half), np.float32(iz - half)
@@ -57,10 +58,10 @@ def add_turned(volume: Any, matrix: Any, total: Any) -> None:
 
 
 @_pass
-def shell_sums(values: Any, shell: Any, length: int) -> Any:
+def shell_sums(values: Any, shell: Any, length: int, begin: int, end: int) -> Any:
     """(length,) float64 sums over the whole grid of a real array."""
     total = np.zeros(length)
-    for z in range(values.shape[0]):
+    for z in range(begin, end):
         for y in range(values.shape[1]):
             for x in range(values.shape[2]):
                 if shell[z, y, x] < length:
@@ -69,10 +70,10 @@ def shell_sums(values: Any, shell: Any, length: int) -> Any:
 
 
 @_pass
-def shell_products(a: Any, b: Any, shell: Any, length: int) -> Any:
+def shell_products(a: Any, b: Any, shell: Any, length: int, begin: int, end: int) -> Any:
     """(3, length) float64 sums over the whole grid of ``Re(a conj(b))``, ``|a|^2`` and ``|b|^2``."""
     total = np.zeros((3, length))
-    for z in range(a.shape[0]):
+    for z in range(begin, end):
         for y in range(a.shape[1]):
             for x in range(a.shape[2]):
                 s = shell[z, y, x]
@@ -86,13 +87,14 @@ def shell_products(a: Any, b: Any, shell: Any, length: int) -> Any:
 
 @_pass
 def centred_even(
-    first: Any, weight1: Any, second: Any, weight2: Any, z: Any, y: Any, x: Any, even: Any, weight: Any
-) -> None:
+    first: Any, weight1: Any, second: Any, weight2: Any, z: Any, y: Any, x: Any, even: Any, weight: Any,
+    begin: int, end: int,
+) -> None:  # fmt: skip
     """The real part of ``(first + second) ramp`` into `even`, ``weight1 + weight2`` into `weight`.
 
     The ramp is the product of the lines `z` and `y` (edge,) and `x` (half + 1,), complex64, here and below.
     """
-    for i in range(even.shape[0]):
+    for i in range(begin, end):
         for j in range(even.shape[1]):
             along = z[i] * y[j]
             for k in range(even.shape[2]):
@@ -105,14 +107,15 @@ def centred_even(
 
 @_pass
 def asymmetry_sums(
-    first: Any, weight1: Any, second: Any, weight2: Any, z: Any, y: Any, x: Any, symmetric: Any, shell: Any, length: int
-) -> Any:
+    first: Any, weight1: Any, second: Any, weight2: Any, z: Any, y: Any, x: Any, symmetric: Any, shell: Any,
+    length: int, begin: int, end: int,
+) -> Any:  # fmt: skip
     """(3, length) float64 sums over the whole grid, see `maps.asymmetric_power`, where both weights are positive.
 
     Of ``w1 w2``, of ``Re(rest1 conj(rest2))`` with ``rest = a ramp - w symmetric``, and of ``w1 w2 |symmetric|^2``.
     """
     total = np.zeros((3, length))
-    for i in range(first.shape[0]):
+    for i in range(begin, end):
         for j in range(first.shape[1]):
             along = z[i] * y[j]
             for k in range(first.shape[2]):
@@ -129,10 +132,11 @@ def asymmetry_sums(
 
 @_pass
 def fill(
-    numerator: Any, denominator: Any, symmetric: Any, z: Any, y: Any, x: Any, prior: Any, inside: Any, filled: Any
-) -> None:
+    numerator: Any, denominator: Any, symmetric: Any, z: Any, y: Any, x: Any, prior: Any, inside: Any, filled: Any,
+    begin: int, end: int,
+) -> None:  # fmt: skip
     """``inside (numerator + prior symmetric conj(ramp)) / (denominator + prior)`` into `filled`."""
-    for i in range(filled.shape[0]):
+    for i in range(begin, end):
         for j in range(filled.shape[1]):
             along = np.conj(z[i] * y[j])
             for k in range(filled.shape[2]):
@@ -142,9 +146,9 @@ def fill(
 
 
 @_pass
-def damp(numerator: Any, denominator: Any, level: Any, inside: Any, damped: Any) -> None:
+def damp(numerator: Any, denominator: Any, level: Any, inside: Any, damped: Any, begin: int, end: int) -> None:
     """``inside numerator / (denominator + level)`` into `damped`."""
-    for i in range(damped.shape[0]):
+    for i in range(begin, end):
         for j in range(damped.shape[1]):
             for k in range(damped.shape[2]):
                 share = inside[i, j, k] / (denominator[i, j, k] + level[i, j, k])
@@ -152,18 +156,27 @@ def damp(numerator: Any, denominator: Any, level: Any, inside: Any, damped: Any)
 
 
 @_pass
-def damp_evenly(numerator: Any, denominator: Any, level: Any, damped: Any) -> None:
+def damp_evenly(numerator: Any, denominator: Any, level: Any, damped: Any, begin: int, end: int) -> None:
     """``numerator / (denominator + level)`` into `damped`, `level` a number."""
-    for i in range(damped.shape[0]):
+    for i in range(begin, end):
         for j in range(damped.shape[1]):
             for k in range(damped.shape[2]):
                 damped[i, j, k] = numerator[i, j, k] * (np.float32(1) / (denominator[i, j, k] + level))
 
 
 @_pass
-def look_up(profile: Any, place: Any, values: Any) -> None:
+def look_up(place: Any, profile: Any, values: Any, begin: int, end: int) -> None:
     """``profile[place]`` into `values`."""
-    for i in range(values.shape[0]):
+    for i in range(begin, end):
         for j in range(values.shape[1]):
             for k in range(values.shape[2]):
                 values[i, j, k] = profile[place[i, j, k]]
+
+
+@_pass
+def add(a: Any, b: Any, total: Any, begin: int, end: int) -> None:
+    """``a + b`` into `total`."""
+    for i in range(begin, end):
+        for j in range(total.shape[1]):
+            for k in range(total.shape[2]):
+                total[i, j, k] = a[i, j, k] + b[i, j, k]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tumble.recon.device import Device
+from tumble.recon.device import Device, cpu
 from tumble.recon.maps import Accumulator, filled_map, rough_map, solve_halves
 from tumble.recon.volume import (
     Grid,
+    as_kernel_volume,
     complete,
     masked,
     masked_real,
@@ -248,3 +249,22 @@ def test_inserting_many_views_and_solving_gives_the_map_back(device: Device, asy
     reference = masked(asymmetric, GRID, device)
     scale = np.vdot(reference[band], found[band]).real / np.vdot(reference[band], reference[band]).real
     assert scale == pytest.approx(1, abs=0.05)
+
+
+def test_maps_do_not_depend_on_how_many_threads_there_are(asymmetric: np.ndarray) -> None:
+    halves = noisy_halves(asymmetric, 1.0, 40.0, 3)
+    alone = solve_halves(*halves, GRID, cpu(1)), filled_map(*halves, GRID, CENTRE, cpu(1), with_halves=True)
+    for threads in (2, 3):
+        device = cpu(threads)
+        solved, filled = (
+            solve_halves(*halves, GRID, device),
+            filled_map(*halves, GRID, CENTRE, device, with_halves=True),
+        )
+        for name in ("joint", "half1", "half2", "fsc"):
+            assert np.array_equal(getattr(solved, name), getattr(alone[0], name))
+        assert np.array_equal(filled.joint, alone[1].joint)
+        assert np.array_equal(filled.asymmetry, alone[1].asymmetry)
+        assert all(np.array_equal(*pair) for pair in zip(filled.halves, alone[1].halves, strict=True))
+        rough = [rough_map(*halves[0], GRID, d) for d in (device, cpu(1))]
+        assert np.array_equal(*rough)
+        assert np.array_equal(as_kernel_volume(asymmetric, device), as_kernel_volume(asymmetric, cpu(1)))

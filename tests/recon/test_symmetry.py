@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from tumble.recon.chain import distinct_modulo, path_modulo, posterior_modulo, transition_weights
 from tumble.recon.clusters import decahedron, hexagonal, icosahedron
-from tumble.recon.device import Device
+from tumble.recon.device import Device, cpu
 from tumble.recon.kinds import CLUSTERS, DECAHEDRON, FCC, HCP, ICOSAHEDRON, Kind, Lattice
 from tumble.recon.lattice import lattice_volume
 from tumble.recon.rotations import angle_deg, fundamental_zone_grid, multiply, random_rotations, to_matrix
@@ -148,9 +148,9 @@ def test_turned_volumes_are_the_same_in_array_arithmetic(device: Device) -> None
     rng = np.random.default_rng(2)
     shape = (grid.edge, grid.edge, grid.half + 1)
     half = (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
-    whole, turn = _whole(half, np), ICOSAHEDRAL.operations.turns[1]
+    whole, turn = _whole(half, cpu()), ICOSAHEDRAL.operations.turns[1]
     compiled = np.zeros_like(half)
-    passes.add_turned(whole, turn, compiled)
+    passes.add_turned(whole, turn, compiled, 0, grid.edge)
     np.testing.assert_allclose(_rotated(whole, turn, device), compiled, atol=1e-5)
 
 
