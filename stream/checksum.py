@@ -23,22 +23,33 @@ _BLOCK = 64
 _LANES = 4
 _WORTH_IT = 1 << 13  # bytes; below it the call costs more than zlib
 _BY_LANE = (0x0154442BD4, 0x01C6E41596)  # x^(512 + 32) and x^(512 - 32) modulo the polynomial, reflected
+_NO_COPY = np.empty(0, np.uint8)
 _WORD = _NO_INVERSION = 0xFFFFFFFF  # zlib inverts what it is given: so it begins with nothing in its register
 
 
-def crc32(data: Buffer) -> int:
-    """CRC-32 of (bytes,) `data`: the number that `zlib.crc32` gives, without the interpreter lock."""
+def crc32(data: Buffer, copy: memoryview | None = None) -> int:
+    """CRC-32 of (bytes,) `data`: the number that `zlib.crc32` gives, without the interpreter lock.
+
+    Parameters
+    ----------
+    copy : where the bytes are copied to on the way, as many as there are.
+    """
     if len(data) < _WORTH_IT or not FOLDS:
+        if copy is not None:
+            copy[:] = data
         return zlib.crc32(data)
     folded = np.empty(_BLOCK // 8, np.uint64)
-    _fold(read_only(np.frombuffer(data, np.uint8)), folded)
     rest = len(data) % _BLOCK
+    target = _NO_COPY if copy is None else np.frombuffer(copy, np.uint8)
+    _fold(read_only(np.frombuffer(data, np.uint8)), target, folded)
+    if copy is not None and rest:
+        copy[-rest:] = data[len(data) - rest :]
     return zlib.crc32(data[len(data) - rest :], zlib.crc32(folded.data, _NO_INVERSION))
 
 
 def prepare() -> None:
     """Compile it (once; later it comes from a cache), so that the first frame does not wait for it."""
-    crc32(bytes(_WORTH_IT))
+    crc32(bytes(_WORTH_IT), memoryview(bytearray(_WORTH_IT)))
     lookup3(b"once")
 
 
@@ -63,15 +74,15 @@ FOLDS = _can_fold()
 
 
 @intrinsic
-def _fold_blocks(_typing: Any, _source: Any, _blocks: Any, _folded: Any) -> Any:
-    """Of blocks at an address, their number, at least one, and the address of the block they are folded to."""
+def _fold_blocks(_typing: Any, _source: Any, _blocks: Any, _target: Any, _folded: Any) -> Any:
+    """Of blocks at an address, their number, at least one, where they are copied to (0: nowhere) and folded to."""
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         word, number = ir.VectorType(ir.IntType(64), 2), ir.IntType(64)
         kind = ir.FunctionType(word, [word, word, ir.IntType(8)])
         multiply = builder.module.declare_intrinsic("llvm.x86.pclmulqdq", fnty=kind)
-        source, blocks, folded = arguments
-        source, folded = (builder.inttoptr(address, word.as_pointer()) for address in (source, folded))
+        source, blocks, copied, folded = arguments
+        source, target, folded = (builder.inttoptr(address, word.as_pointer()) for address in (source, copied, folded))
         factors = ir.Constant(word, list(_BY_LANE))
         with builder.goto_entry_block():
             lanes = [builder.alloca(word) for _ in range(_LANES)]
@@ -80,28 +91,38 @@ def _fold_blocks(_typing: Any, _source: Any, _blocks: Any, _folded: Any) -> Any:
             at = builder.add(builder.mul(block, number(_LANES)), number(lane))
             return builder.load(builder.gep(source, [at]), align=1)
 
-        for lane, kept in enumerate(lanes):
-            value = load(lane, number(0))
+        def keep(values: list[Any], block: Any) -> None:
+            with builder.if_then(builder.icmp_unsigned("!=", copied, number(0)), likely=True):
+                for lane, value in enumerate(values):
+                    at = builder.add(builder.mul(block, number(_LANES)), number(lane))
+                    builder.store(value, builder.gep(target, [at]), align=1)
+
+        firsts = [load(lane, number(0)) for lane in range(_LANES)]
+        keep(firsts, number(0))
+        for lane, (kept, value) in enumerate(zip(lanes, firsts, strict=True)):
             if lane == 0:  # the register begins with ones
                 value = builder.xor(value, ir.Constant(word, [0xFFFFFFFF, 0]))
             builder.store(value, kept)
         with cgutils.for_range(builder, builder.sub(blocks, number(1))) as loop:
             block = builder.add(loop.index, number(1))
-            for lane, kept in enumerate(lanes):
+            loaded = [load(lane, block) for lane in range(_LANES)]
+            keep(loaded, block)
+            for kept, fresh in zip(lanes, loaded, strict=True):
                 value = builder.load(kept)
                 low, high = (builder.call(multiply, [value, factors, ir.IntType(8)(pick)]) for pick in (0x00, 0x11))
-                builder.store(builder.xor(builder.xor(low, high), load(lane, block)), kept)
+                builder.store(builder.xor(builder.xor(low, high), fresh), kept)
         for lane, kept in enumerate(lanes):
             builder.store(builder.load(kept), builder.gep(folded, [number(lane)]), align=1)
         return context.get_dummy_value()
 
-    return types.void(types.intp, types.intp, types.intp), generate
+    return types.void(types.intp, types.intp, types.intp, types.intp), generate
 
 
 @njit(nogil=True, cache=True)
-def _fold(source: NDArray[np.uint8], folded: NDArray[np.uint64]) -> None:
-    """Fold the whole blocks of (bytes,) `source`, at least one, into the 64 bytes of `folded`."""
-    _fold_blocks(source.ctypes.data, source.size // _BLOCK, folded.ctypes.data)  # type: ignore[call-arg]
+def _fold(source: NDArray[np.uint8], copy: NDArray[np.uint8], folded: NDArray[np.uint64]) -> None:
+    """Fold the whole blocks of (bytes,) `source`, at least one, into the 64 bytes of `folded`; copy them if wanted."""
+    target = copy.ctypes.data if copy.size else 0
+    _fold_blocks(source.ctypes.data, source.size // _BLOCK, target, folded.ctypes.data)  # type: ignore[call-arg]
 
 
 @njit(nogil=True, cache=True)

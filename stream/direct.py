@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 
+from .checksum import crc32
 from .chunk_index import Write
 from .compression import Buffer
 
@@ -105,8 +106,12 @@ class DirectFile:
         """The address behind everything that has been asked for."""
         return self._end if self._batch is None else _up(self._batch.address + self._batch.filled)
 
-    def append(self, blob: Buffer) -> int:
-        """Take bytes over, and say where in the file they will be. Waits while the disk is far behind.
+    def append(self, blob: Buffer) -> tuple[int, int]:
+        """Take bytes over. Waits while the disk is far behind.
+
+        Returns
+        -------
+        Where in the file they will be, and their CRC-32, which costs least while they are copied.
 
         Raises
         ------
@@ -118,9 +123,9 @@ class DirectFile:
         if batch is None or batch.filled + size > len(batch.view):
             batch = self._begin(size)
         at = batch.filled
-        batch.view[at : at + size] = blob
+        check = crc32(blob, batch.view[at : at + size])
         batch.filled = at + size
-        return batch.address + at
+        return batch.address + at, check
 
     def reserve(self, size: int) -> int:
         """The address of `size` bytes that are only written by `post`."""

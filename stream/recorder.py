@@ -22,7 +22,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from .checksum import crc32
 from .chunk_index import largest
 from .compression import default_block_bytes
 from .direct import DirectFile
@@ -122,15 +121,16 @@ class Recorder:
         try:
             if self._table is None:
                 self._create(encoded)
-            self._places.append((self._file.append(blob), len(blob)))
+            address, check = self._file.append(blob)
         except (OSError, RuntimeError, ValueError) as error:
             raise self._failed(error) from None
+        self._places.append((address, len(blob)))
         self.frames += 1
         self._taken = self.frames
         columns = self._columns
         columns["image_id"].append(frame.index)
         columns["time_s"].append(frame.time_s)
-        columns["crc32"].append(crc32(blob))
+        columns["crc32"].append(check)
         if POSE in columns:
             columns[POSE].append(frame.pose or _NO_POSE)
         if time.monotonic() - self._last_flush >= self._flush_every_s:

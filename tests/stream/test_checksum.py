@@ -29,6 +29,14 @@ def test_wherever_the_bytes_begin(size, skipped, ahead):
         assert crc32(part) == zlib.crc32(data[skipped:])
 
 
+@given(st.integers(0, 40_000), st.integers(0, 70), st.integers(0, 70))
+def test_a_copy_on_the_way_is_one_and_touches_nothing_else(size, skipped, before):
+    data = some_bytes(size + skipped, size)[skipped:]
+    room = bytearray(b"\xaa" * (before + size + 70))
+    assert crc32(data, memoryview(room)[before : before + size]) == zlib.crc32(data)
+    assert room == b"\xaa" * before + data + b"\xaa" * 70
+
+
 def test_a_single_changed_bit_is_noticed():
     data = bytearray(some_bytes(20_000))
     right = crc32(data)
@@ -42,7 +50,9 @@ def test_without_the_instruction_zlib_does_all(monkeypatch):
     monkeypatch.setattr(checksum, "FOLDS", False)
     monkeypatch.delattr(checksum, "_fold")
     data = some_bytes(50_000)
-    assert crc32(data) == zlib.crc32(data)
+    room = bytearray(50_000)
+    assert crc32(data) == crc32(data, memoryview(room)) == zlib.crc32(data)
+    assert room == data
 
 
 @pytest.mark.parametrize(("told", "folds"), [("", False), ("+sse2,-pclmul", False), ("+sse2,+pclmul", True)])

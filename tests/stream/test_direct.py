@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,9 @@ def test_everything_is_where_it_was_said_to_be(tmp_path, monkeypatch, small, man
     for mark in range(1, 400):
         blob = rng.bytes(int(rng.integers(1, 3 * PAGE)))
         if rng.random() < 0.8:
-            expected[file.append(memoryview(blob))] = blob
+            address, check = file.append(memoryview(blob))
+            assert check == zlib.crc32(blob)
+            expected[address] = blob
         else:
             address = file.reserve(len(blob))
             expected[address] = blob
@@ -96,7 +99,7 @@ def test_what_is_on_its_way_is_read_from_memory(tmp_path, monkeypatch, small):
     file = DirectFile(tmp_path / "a", new=True)
     for number in range(100):
         blob = bytes([number]) * 3000
-        blobs[file.append(blob)] = blob
+        blobs[file.append(blob)[0]] = blob
         assert len(file._sent) <= direct._IN_FLIGHT + 1  # a slow disk makes the sender wait
         assert all(file.read(address, 3000) == content for address, content in blobs.items())
     file.close()
@@ -105,7 +108,7 @@ def test_what_is_on_its_way_is_read_from_memory(tmp_path, monkeypatch, small):
 def test_a_mark_is_reached_when_all_before_it_is_written(tmp_path, small):
     file = DirectFile(tmp_path / "a", new=True)
     place = file.reserve(8)
-    address = file.append(b"x" * 5000)
+    address, _ = file.append(b"x" * 5000)
     file.post([(place, b"12345678")], 7)
     file.settle()
     assert file.reached == 7
@@ -117,7 +120,7 @@ def test_a_mark_is_reached_when_all_before_it_is_written(tmp_path, small):
 
 def test_a_disk_that_fails_is_heard_of_and_keeps_what_is_in_memory(tmp_path, monkeypatch, small):
     file = DirectFile(tmp_path / "a", new=True)
-    first = file.append(b"a" * 100)
+    first, _ = file.append(b"a" * 100)
     file.post([], 1)
     file.settle()
     really = os.pwrite
@@ -126,7 +129,7 @@ def test_a_disk_that_fails_is_heard_of_and_keeps_what_is_in_memory(tmp_path, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", refuse)
-    second = file.append(b"b" * 100)
+    second, _ = file.append(b"b" * 100)
     file.post([], 2)
     for ask in (file.settle, file.check, lambda: file.append(b"c"), lambda: file.post([], 3)):
         with pytest.raises(OSError, match="No space left"):
@@ -142,7 +145,7 @@ def test_a_new_file_is_new(tmp_path):
     with pytest.raises(FileExistsError):
         DirectFile(tmp_path / "a", new=True)
     file = DirectFile(tmp_path / "a")
-    assert file.append(b"more") == PAGE  # behind what is there
+    assert file.append(b"more")[0] == PAGE  # behind what is there
     file.close()
     assert (tmp_path / "a").read_bytes()[:8] == b"precious"
 
