@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import scipy.fft
@@ -117,7 +118,9 @@ class _Half:
     weight: Floats
 
     @staticmethod
+    @lru_cache(maxsize=2)
     def within(edge: int, radius: int) -> _Half:
+        """Of maps of one edge; remembered, since every map of a particle has the same."""
         shells = shell_numbers(edge)
         inside = (shells <= radius) & (shells > 0)
         whole = np.fft.fftfreq(edge, 1 / edge)

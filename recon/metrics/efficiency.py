@@ -7,6 +7,7 @@ even views give `BEST`, not 1: a gauge is scaled to that.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,20 +24,28 @@ REACH = 28  # Fourier voxels; beyond, the envelope has left less than a thousand
 MOST_VIEWS = 1000  # more of them are thinned out evenly: they change nothing
 
 
+@lru_cache(maxsize=1)
+def _ball() -> tuple[NDArray[np.bool_], Floats, Floats]:
+    """Which Fourier voxels ``[z, y, x]`` with z >= 0 lie within REACH; of these (n, 3) places and (n,) envelope."""
+    line = np.arange(-REACH, REACH + 1, dtype=np.float64)
+    z, y, x = np.meshgrid(line[REACH:], line, line, indexing="ij")
+    squared = x * x + y * y + z * z
+    inside = squared <= REACH**2
+    points = np.stack([x[inside], y[inside], z[inside]], axis=1)
+    return inside, points, np.exp(-B_FACTOR * squared[inside] / (2 * EDGE**2))
+
+
 def point_spread(views: ArrayLike) -> Floats:
     """Point spread function of a set of views (n, 3): (64, 64, 64) float64 ``[z, y, x]``, its peak in the middle.
 
     ``abs FT sqrt(sampling exp(-B r^2 / 2 b^2))``, with the number of views that measure a Fourier voxel as sampling.
     """
     middle = EDGE // 2
-    line = np.arange(-REACH, REACH + 1, dtype=np.float64)
-    z, y, x = np.meshgrid(line[REACH:], line, line, indexing="ij")
-    squared = x * x + y * y + z * z
-    inside = squared <= REACH**2
-    counts = plane_counts(np.stack([x[inside], y[inside], z[inside]], axis=1), views)
+    inside, points, envelope = _ball()
+    counts = plane_counts(points, views)
     transfer = np.zeros((EDGE, EDGE, EDGE))
-    upper = np.zeros(squared.shape)
-    upper[inside] = np.sqrt(counts * np.exp(-B_FACTOR * squared[inside] / (2 * EDGE**2)))
+    upper = np.zeros(inside.shape)
+    upper[inside] = np.sqrt(counts * envelope)
     near = slice(middle - REACH, middle + REACH + 1)
     transfer[middle : middle + REACH + 1, near, near] = upper
     transfer[middle - REACH : middle, near, near] = upper[:0:-1, ::-1, ::-1]

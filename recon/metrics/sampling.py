@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 
 from ..coverage import view_grid
@@ -170,9 +170,9 @@ def shared_views(first: NDArray[np.float64], second: NDArray[np.float64], radius
     return float(4 * radius * kept.prod(axis=0).mean() / max(math.sqrt(noise.prod()), 1e-12))
 
 
-@njit(cache=True)
+@njit(cache=True, parallel=True)
 def _planes(points: NDArray[np.float64], views: NDArray[np.float64], counts: NDArray[np.float64]) -> None:
-    for point in range(points.shape[0]):
+    for point in prange(points.shape[0]):
         x, y, z = points[point, 0], points[point, 1], points[point, 2]
         number = 0
         for view in range(views.shape[1]):
