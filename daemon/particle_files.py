@@ -205,6 +205,7 @@ def summary(status: ParticleStatus, extra: dict[str, Any]) -> dict[str, Any]:
         "lattice": status.lattice,
         "twinned": status.twinned,
         "lattice_constant_A": finite(status.lattice_constant_A),
+        "metals": list(status.metals),
         "rotation_per_frame_deg": finite(status.step_deg),
         "resolution_A": finite(status.resolution_A),
         "atoms": status.atoms,

@@ -157,7 +157,8 @@ def describe(status: ParticleStatus) -> str:
         words.append(f"{status.atoms} atoms" + "".join(f", {count} {name}" for name, count in status.elements.items()))
     if status.lattice_constant_A is not None:
         kind = "twinned " * status.twinned + (f"{status.lattice} " if status.lattice else "")
-        words.append(f"{kind}lattice constant {status.lattice_constant_A:.3f} A")
+        metals = f" as of {' or '.join(status.metals)}" if status.metals else ""
+        words.append(f"{kind}lattice constant {status.lattice_constant_A:.3f} A{metals}")
     words.append(f"{status.frames_used} of {status.frames_seen} frames used")
     if "next_deg" in status.tilts:
         words.append(f"next tilt {status.tilts['next_deg']:+.1f} deg")

@@ -59,6 +59,7 @@ class ParticleView:
     lattice: str = ""  # that was recognised, as "fcc" or "decahedral"; empty before
     twinned: bool = False  # two grains of it that share a (111) plane
     lattice_constant_A: float | None = None
+    metals: tuple[str, ...] = ()  # that have this constant, nearest first; empty where the element was told
     step_deg: float | None = None
     resolution_A: float | None = None
     resolution_trend: tuple[tuple[int, float], ...] = ()  # (frames used, A), bounded length
@@ -79,7 +80,7 @@ class ParticleView:
     verdict: str = ""  # SEARCHING, CONTINUE, ENOUGH, PLATEAU, STARVED, LOST or CHANGING; empty: not judged
     verdict_reasons: tuple[str, ...] = ()  # in words
     trusted: bool | None = None  # whether the map is right, as far as there is evidence; None: not judged yet
-    trust_reasons: tuple[str, ...] = ()  # what speaks against the map, or is still awaited
+    trust_reasons: tuple[str, ...] = ()  # what speaks against the map, is awaited, or the trust rests on
     trust: dict[str, float] = field(default_factory=dict)  # the evidence, see `recon.records.Trust`
     metrics: dict[str, float] = field(default_factory=dict)  # of the newest map, see `recon.records.Milestone`
     target_A: float | None = None  # what the operator wants

@@ -44,6 +44,7 @@ def particle_view(entry: ParticleEntry, pixel_size_A: float) -> ParticleView:
         lattice=status.lattice or "",
         twinned=status.twinned,
         lattice_constant_A=finite(status.lattice_constant_A),
+        metals=status.metals,
         step_deg=finite(status.step_deg),
         resolution_A=finite(status.resolution_A),
         resolution_trend=tuple((int(used), float(resolution)) for used, resolution in entry.trend),

@@ -11,7 +11,7 @@ from .block import Block, Part, block, clean, fit, flow, row, wrap
 from .look import BAD, BOLD, DIM, GOOD, NULL, WARN, Look
 from .panels import LOOK, awaited, milliseconds, style_of, titled, word_of
 from .tilts import tilt_lines
-from .words import about, angstrom, arrow, count, lattice_kind, reasons, seconds, short, trend, until
+from .words import about, angstrom, arrow, as_of, count, lattice_kind, reasons, seconds, short, trend, until
 
 Entry = tuple[str, Part]
 VOID = 0.05  # share of the directions that may stay unmeasured: the verdict's
@@ -34,14 +34,14 @@ def facts(particle: ParticleView, width: int, height: int, look: Look = LOOK) ->
     atoms = "" if particle.atoms is None else f", {count(particle.atoms)} atoms"
     atoms += f" ({clean(reasons(particle.elements))})" if particle.elements else ""
     kind = lattice_kind(particle.lattice, twinned=particle.twinned)
-    lattice = f"{clean(kind)} {angstrom(particle.lattice_constant_A, look, 3)}, rotation {turn}".lstrip()
+    lattice = f"{clean(kind)} {angstrom(particle.lattice_constant_A, look, 3)}{as_of(particle.metals)}, rotation {turn}"
     entries = [
         *_judgement(particle, look),
         ("resolution", f"{angstrom(particle.resolution_A, look)} {arrow(word, look)} {word}".rstrip() + atoms),
         *tilt_lines(particle.tilts, look.angstrom),
         *_metrics(particle),
         ("frames", _frames(particle)),
-        *(() if particle.tilts else (("lattice", lattice),)),
+        *(() if particle.tilts else (("lattice", lattice.lstrip()),)),
         ("place", f"({x:.0f}, {y:.0f}) px, diameter {angstrom(particle.diameter_A, look, 1)}"),
         ("ms/frame", milliseconds(particle.ms_per_frame)),
     ]
@@ -81,7 +81,7 @@ def trust(particle: ParticleView) -> tuple[str, Style]:
     if particle.trusted is None:
         return (f"not judged yet{': ' if why else ''}{why}", NULL)
     if particle.trusted:
-        return ("trusted: two independent accounts agree", GOOD)
+        return (f"trusted: {why or 'two independent accounts agree'}", GOOD)
     return (f"DO NOT TRUST{': ' if why else ''}{why}", BAD)
 
 

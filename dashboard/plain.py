@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..daemon.snapshot import ParticleView, Snapshot, StreamHealth
 from .block import clean
-from .words import clock, lattice_kind, reasons, seconds
+from .words import as_of, clock, lattice_kind, reasons, seconds
 
 
 def books(stream: StreamHealth) -> str:
@@ -125,7 +125,8 @@ def particle_line(particle: ParticleView) -> str:
         parts.append(f"{particle.resolution_A:.2f} A")
     if particle.lattice_constant_A is not None:
         lattice = clean(lattice_kind(particle.lattice, twinned=particle.twinned))
-        parts.append(f"{lattice} lattice constant {particle.lattice_constant_A:.3f} A".lstrip())
+        constant = f"{particle.lattice_constant_A:.3f} A{as_of(particle.metals)}"
+        parts.append(f"{lattice} lattice constant {constant}".lstrip())
     if particle.atoms is not None:
         parts.append(f"{particle.atoms} atoms")
     parts += filter(None, (clean(particle.verdict), _untrusted(particle), clean(particle.note)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from .block import clean
 from .look import Look
 
 NEVER_S = 1e6  # and more: nothing that a number says
@@ -58,6 +59,11 @@ def angstrom(value: float | None, look: Look, digits: int = 2) -> str:
 def lattice_kind(lattice: str, *, twinned: bool) -> str:
     """Which lattice was recognised: ``fcc``, ``twinned fcc``, or nothing."""
     return f"{'twinned ' * twinned}{lattice}" if lattice else ""
+
+
+def as_of(metals: Sequence[str]) -> str:
+    """Metals that have a lattice constant: ``, as of Pt`` or ``, as of Au or Ag``; empty without any."""
+    return f", as of {clean(' or '.join(metals))}" if metals else ""
 
 
 def percent(part: int, whole: int) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .metrics.sampling import FourierSampling
 from .metrics.shells import NEEDED_SNR, signal_to_noise
-from .outlook import Outlook, Sighting, outlook
+from .outlook import VOID, Outlook, Sighting, outlook
 from .records import Forecast, Milestone
 
 Floats = NDArray[np.float64]
@@ -33,7 +33,6 @@ B_PRIOR_A2 = (8.0, 6.0)  # mean and standard deviation before anything is seen: 
 RECENT_SHARE = 0.35  # of all frames, over which a rate is measured
 RECENT_FRAMES = 250  # at least
 AHEAD = 4  # times the frames so far: how far into the future views are foreseen
-VOID = 0.05  # share of directions that may stay empty
 NEXT_FRAMES = 100  # from one map to the next, at least, however near the target: nothing is known sooner
 NEVER_S = 1e6
 

@@ -8,31 +8,38 @@ the last frames says nothing of that of the next; so the walk is drawn many time
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from .metrics.sampling import FourierSampling, effective_views
+from .metrics.sampling import VISIT_FRAMES, FourierSampling, effective_views, stray_visits
 
 Floats = NDArray[np.float64]
 
+VOID = 0.05  # share of the directions of a map that may stay empty
 PATHS = 20  # that are drawn
+FREE_PATHS = 50  # to tell one that turns freely from one that is held
 STEPS = 2500  # most steps of a path; a longer future is walked in larger steps
 MARKS = 30  # moments of the future at which a path is measured
-HELD = 0.1  # a share of paths lower than this that gain as little as was gained makes one doubt that it turns freely
+HELD = 0.1  # a share of paths lower than this that gain as little as was gained makes one doubt that it turns freely,
+SURELY_HELD = 0.02  # and one lower than this is proof
+SHRINKING = 0.85  # a void that is still larger than this share of what it was does not fill
 RESIDUE = 0.25  # of a path, added to those that gain as little: that none of a few does is no proof
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sighting:
-    """What had been seen of a particle at one moment: after `frames`, `counts` (points,) of a `FourierSampling` and the
-    newest `view` (3,), with the rotation `step_deg` per axis and frame at that time.
+    """What had been seen of a particle at one moment: after `frames`, `counts` and `visits` (points,) of a
+    `FourierSampling` and the newest `view` (3,), with the rotation `step_deg` per axis and frame at that time.
     """
 
     frames: int
     counts: NDArray[np.int32]
+    visits: NDArray[np.int32]
     view: Floats
     step_deg: float
 
@@ -110,17 +117,108 @@ def wander(
     return Outlook(np.asarray(moments * stride, np.float64), effective, empty)
 
 
+@njit(cache=True)
+def _revisit(
+    points: Floats, half_width: float, counts: Floats, visits: Floats, view: Floats, turns: Floats, weight: float,
+    steps: int,
+) -> None:  # fmt: skip
+    """`_walk` to its end; the `visits` (points,) of what is seen, of so many `steps` each, are counted as well."""
+    x, y, z = view[0], view[1], view[2]
+    touched = np.zeros(points.shape[1])
+    for step in range(turns.shape[0]):
+        x, y, z = x + turns[step, 0], y + turns[step, 1], z + turns[step, 2]
+        norm = math.sqrt(x * x + y * y + z * z)
+        x, y, z = x / norm, y / norm, z / norm
+        for point in range(points.shape[1]):
+            along = points[0, point] * x + points[1, point] * y + points[2, point] * z
+            seen = 1.0 if abs(along) < half_width else 0.0
+            counts[point] += weight * seen
+            touched[point] = max(touched[point], seen)
+        if (step + 1) % steps == 0 or step + 1 == turns.shape[0]:
+            visits += touched
+            touched[:] = 0.0
+
+
+@njit(cache=True, parallel=True)
+def _revisit_all(
+    points: Floats, half_width: float, counts: Floats, visits: Floats, view: Floats, turns: Floats, weight: float,
+    steps: int,
+) -> None:  # fmt: skip
+    """`_revisit` by each of `turns` (paths, steps, 3), into its own `counts` and `visits` (paths, points)."""
+    for path in prange(turns.shape[0]):
+        _revisit(points, half_width, counts[path], visits[path], view, turns[path], weight, steps)
+
+
+def _free(
+    before: Sighting, now: Sighting, sampling: FourierSampling, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """What a crystal that turns freely from `before` on would have seen until `now`: counts and visits, (paths, points)
+    each.
+    """
+    frames = now.frames - before.frames
+    stride = max(1, math.ceil(frames / STEPS))
+    sigma = math.radians(before.step_deg) * math.sqrt(stride)
+    turns = rng.normal(0, sigma, (FREE_PATHS, max(frames // stride, 1), 3))
+    counts, visits = (
+        np.repeat(seen[None].astype(np.float64), FREE_PATHS, axis=0) for seen in (before.counts, before.visits)
+    )
+    points = np.ascontiguousarray(sampling.points.T)
+    _revisit_all(
+        points, 0.5 / sampling.radius, counts, visits, before.view, turns, float(stride), max(1, VISIT_FRAMES // stride)
+    )  # fmt: skip
+    return counts, visits
+
+
 def freedom(before: Sighting, now: Sighting, sampling: FourierSampling, rng: np.random.Generator) -> float:
     """Share, 0 to 1, of futures in which the crystal turns freely: 1 unless free ones hardly ever gain as
-    little, in effective views or in directions.
+    little, in directions, or in effective views where hardly a direction is empty.
     """
     if now.frames <= before.frames:
         return 1.0
-    gained = min(float(effective_views(now.counts.astype(np.float64), sampling.radius)), now.frames)
-    free = wander(before, sampling, now.frames - before.frames, rng, marks=1)
-    as_few = int((free.effective[:, -1] <= gained).sum())
-    as_empty = int((free.empty[:, -1] >= (now.counts == 0).mean()).sum())
-    return min(1.0, (min(as_few, as_empty) + RESIDUE) / (PATHS + 2 * RESIDUE) / HELD)
+    counts, _ = _free(before, now, sampling, rng)
+    empty = float((now.counts == 0).mean())
+    if empty > VOID:
+        as_little = int(((counts == 0).mean(axis=1) >= empty).sum())
+    else:  # of a map with a void they are no measure
+        worth = np.minimum(effective_views(np.stack([*counts, now.counts]), sampling.radius), now.frames)
+        as_little = int((worth[:-1] <= worth[-1]).sum())
+    return min(1.0, (as_little + RESIDUE) / (FREE_PATHS + 2 * RESIDUE) / HELD)
+
+
+def held_void(
+    starts: Sequence[Sighting],
+    now: Sighting,
+    sampling: FourierSampling,
+    rng: np.random.Generator,
+    *,
+    said: bool = False,
+) -> float:
+    """Share of the directions that stay unmeasured because the crystal is held; 0 where it fills them or turns freely.
+
+    It is held when a void has hardly shrunk since the newest of `starts`, and crystals that turn freely from one of
+    these on hardly ever leave as large a one. The void is what no view has measured; or what no more visits have than
+    wrong poses explain, because one pose in a hundred that is wrong fills the first in time (`sampling.stray_visits`).
+
+    Parameters
+    ----------
+    starts : newest first. said : it was found to be held before, which takes more to be taken back.
+    """
+    most = stray_visits(now.frames, sampling.radius)
+
+    def void(counts: NDArray[Any], visits: NDArray[Any], allowed: int) -> Floats:
+        thin = visits <= allowed if allowed else counts == 0
+        return np.asarray(thin.mean(axis=-1), np.float64)
+
+    held = 0.0
+    left = [s for s in starts if s.frames < now.frames]
+    free = [_free(start, now, sampling, rng) for start in left]
+    for allowed in sorted({0, most}):
+        here = float(void(now.counts, now.visits, allowed))
+        if not left or here <= VOID or here <= SHRINKING * float(void(left[0].counts, left[0].visits, allowed)):
+            continue
+        rarest = min(float((void(*paths, allowed) >= here).mean()) for paths in free)
+        held = max(held, here if rarest < (HELD if said else SURELY_HELD) else 0.0)
+    return held
 
 
 def outlook(

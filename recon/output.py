@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
-from scipy.ndimage import fourier_shift
 
 from .alloy import PHASE, named, select
 from .atoms import Smooth, find_peaks, nearest_neighbour_constant, position_errors
@@ -81,7 +80,8 @@ def publish(
     positions, confidence = select(peaks, neighbour_A, elements, PHASE)
     centre = positions.mean(axis=0) if len(positions) >= 13 else np.zeros(3)
     errors = position_errors((half1, half2), positions, pixel_size_A)
-    symbols = elements or (element or guess_element(lattice),)
+    measured = Lattice(lattice.kind, nearest_neighbour_constant(positions, lattice) or lattice.constant_A)
+    symbols = elements or (element or guess_element(measured),)
     names, sure = named(solved.joint, pixel_size_A, positions, neighbour_A, symbols, PHASE)
     atoms = tuple(
         Atom(name, (float(p[0]), float(p[1]), float(p[2])), float(c), float(e), float(s))
@@ -96,7 +96,7 @@ def publish(
         half2=moved[2],
         centre_A=centre,
         atoms=atoms,
-        lattice=Lattice(lattice.kind, nearest_neighbour_constant(positions, lattice) or lattice.constant_A),
+        lattice=measured,
         resolution_A=resolution_A(solved.fsc, box_A, first=first),
         fsc_k=tuple(float(k) for k in np.arange(len(solved.fsc)) / box_A),
         fsc=tuple(float(f) for f in solved.fsc),
@@ -105,8 +105,12 @@ def publish(
 
 def _moved(volume: NDArray[np.float32], centre_px: Floats) -> NDArray[np.float32]:
     """Volume shifted so that `centre_px` (x, y, z from the middle) comes to the middle; band-limited interpolation."""
-    spectrum = fourier_shift(scipy.fft.rfftn(volume), -centre_px[::-1], n=volume.shape[2])
-    return np.ascontiguousarray(scipy.fft.irfftn(spectrum, s=volume.shape), np.float32)
+    edge, spectrum = volume.shape[0], scipy.fft.rfftn(volume)
+    axes = scipy.fft.rfftfreq(edge), scipy.fft.fftfreq(edge), scipy.fft.fftfreq(edge)
+    x, y, z = (np.exp(2j * np.pi * k * to).astype(np.complex64) for k, to in zip(axes, centre_px, strict=True))
+    spectrum *= (z[:, None] * y)[:, :, None]
+    spectrum *= x
+    return np.ascontiguousarray(scipy.fft.irfftn(spectrum, s=volume.shape, overwrite_x=True), np.float32)
 
 
 def pose_rows(

@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .alloy import counted, untold
-from .branches import half_of
 from .change import Alarm
 from .coverage import CELLS, view_directions
 from .device import Device
 from .errors import NoLatticeError, TwinnedError
 from .geometry import box_size_px, half_plane
-from .kinds import USUAL, Lattice, known_lattice
+from .kinds import USUAL, Lattice, known_lattice, metals_that_fit
 from .lens import Lens
 from .limits import limits
 from .mapper import MOST_ROUNDS, Mapper, MapperOptions
@@ -260,7 +259,7 @@ class ParticleReconstruction:
         used = [row for row in left if row.used]
         if self._progress and used:
             views = view_directions(np.array([row.quaternion for row in used]))
-            self._progress.leave(views, half_of(np.array([row.frame for row in used])))
+            self._progress.leave(views, np.array([row.frame for row in used]))
 
     def status(self) -> ParticleStatus:
         """What is known now; seen = used + rejected + in flight."""
@@ -272,7 +271,7 @@ class ParticleReconstruction:
             rejected["unsure pose"] += mapper.frames - used
         published = mapper.published if mapper else None
         atoms = published.atoms if published else ()
-        lattice = published.lattice if published else mapper.lattice if mapper else None
+        lattice, told = published.lattice if published else mapper.lattice if mapper else None, self.options
         layers = (
             [central_layer(published.map, mapper.pixel_size_A, i) for i in range(3)] if mapper and published else []
         )
@@ -303,6 +302,7 @@ class ParticleReconstruction:
             elements=counted(atoms),
             lattice=lattice.kind.name if lattice else None,
             twinned=bool(mapper and placed and mapper.twinned),
+            metals=metals_that_fit(lattice) if published and lattice and not (told.element or told.elements) else (),
         )
 
     def _judge(self, used: int) -> Verdict | None:
@@ -324,7 +324,9 @@ class ParticleReconstruction:
         if self._witness is None or self._state not in ("MAPPING", "DONE"):
             return Trust(None, ("no map yet",))
         trust = self._witness.trust
-        return replace(trust, trusted=False, reasons=(self._alarm, *trust.reasons)) if self._alarm else trust
+        if self._alarm:
+            return replace(trust, trusted=False, reasons=(self._alarm, *trust.reasons))
+        return self._progress.standing(trust) if self._progress else trust
 
     def _remark(self) -> str:
         """What the operator should know now, in words."""

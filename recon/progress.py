@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from .branches import half_of
 from .chain import step_per_axis_deg
 from .coverage import view_directions
-from .forecast import NEXT_FRAMES, VOID, Curve, b_factor_A2, debye_power, forecast, needed_views
+from .forecast import NEXT_FRAMES, Curve, b_factor_A2, debye_power, forecast, needed_views
 from .metrics import cones, efficiency
 from .metrics.density import density_of_atoms
 from .metrics.sampling import FourierSampling, shared_views
-from .outlook import Sighting, freedom
+from .outlook import VOID, Sighting, held_void
 from .output import SIGNAL_FROM
 from .records import Forecast, Milestone, Trust, Verdict
-from .verdict import SURE, Evidence, lately, unjudged, update
+from .verdict import SURE, Evidence, lately, update
 
 if TYPE_CHECKING:
     from .mapper import Mapper
@@ -48,8 +48,8 @@ class NewMap:
     Attributes
     ----------
     frame, time_s : newest frame in it, and its time.
-    views : (n, 3) beam directions in the body frame of the frames in it that have not left the buffer. half : (n,) 0 or
-        1, the half that each is in.
+    views : (n, 3) beam directions in the body frame of the frames in it that have not left the buffer. number : (n,)
+        which frames these are, in order.
     step_deg : rotation per frame, rms per axis, lately.
     resolution_A, fsc : half-map FSC, (shells,) one per cycle per box, and where it crosses 0.143.
     first : shell where the lattice begins.
@@ -60,7 +60,7 @@ class NewMap:
     frame: int
     time_s: float
     views: Floats
-    half: NDArray[np.int64]
+    number: NDArray[np.int64]
     step_deg: float | None
     resolution_A: float | None
     fsc: Floats
@@ -93,14 +93,13 @@ class Progress:
         self._stride, self._skipped = 1, 0
         self._reached: float | None = None
         self._needed: Floats = np.zeros(0)  # effective views, all as likely, that the target needs
-        self._confirmed = False
+        self._upheld: int | None = None  # frames after which a second map bore this one out
         self._b_factor_A2: float | None = None
-        self._freedom = 0.0
 
-    def leave(self, views: Floats, half: NDArray[np.int64]) -> None:
-        """Count the (n, 3) views of frames that leave the buffer for good, with the half (n,) that each is in."""
-        self._left.add(views)
-        self._left_second.add(views[half == 1])
+    def leave(self, views: Floats, number: NDArray[np.int64]) -> None:
+        """Count the (n, 3) views of frames (n,) that leave the buffer for good."""
+        self._left.add(views, number)
+        self._left_second.add(views[half_of(number) == 1])
         chosen = np.arange(-self._skipped % self._stride, len(views), self._stride)
         self._skipped += len(views)
         self._sample = np.concatenate([self._sample, views[chosen]])
@@ -110,7 +109,7 @@ class Progress:
     def advance(self, new: NewMap) -> None:
         """A map was made: measure, and look ahead."""
         sampled = self._left.copy()
-        sampled.add(new.views)
+        sampled.add(new.views, new.number)
         now = sampled.sampling
         before = self.history[-1] if self.history else None
         seconds = new.time_s - before.time_s if before else 0.0
@@ -130,8 +129,10 @@ class Progress:
                 novelty_per_s=(before.empty_fraction - now.empty_fraction) / seconds,
                 fresh_views_per_s=(now.effective_views - before.effective_views) / seconds,
             )
-        self.history = _bounded((*self.history, self._directional(milestone, new)))
-        sighting = Sighting(now.views, sampled.counts, new.views[-1] if len(new.views) else UNSEEN, new.step_deg or 0.0)
+        view = new.views[-1] if len(new.views) else UNSEEN
+        sighting = Sighting(now.views, sampled.counts, sampled.visits, view, new.step_deg or 0.0)
+        milestone = replace(self._directional(milestone, new), held_fraction=self._held(milestone, sighting, sampled))
+        self.history = _bounded((*self.history, milestone))
         self._sightings = _bounded((*self._sightings, sighting))
         k = np.arange(len(new.fsc)) / self.box_A
         curve = Curve(new.fsc, self.box_A, self.diameter_A, new.first, debye_power(new.atoms_A, k))
@@ -141,22 +142,25 @@ class Progress:
         self._reached = float((needed <= now.effective_views).mean())
         self._b_factor_A2 = b_factor_A2(curve, shared)
         self.forecast = forecast(needed, self.history, self.target_A, self._sightings, sampled)
-        if now.empty_fraction > VOID:
-            self._freedom = self._turns_freely(sampled)
 
-    def _turns_freely(self, sampled: FourierSampling) -> float:
-        """`outlook.freedom` since lately and since half the frames, whichever is less: one that is held within limits
-        fills as little in some hundred frames as a free one may, but not in a thousand.
+    def _held(self, newest: Milestone, now: Sighting, sampled: FourierSampling) -> float:
+        """`outlook.held_void` since lately and since half the frames: one that is held within limits fills as little in
+        some hundred frames as a free one may, but not in a thousand.
         """
-        newest, rng = self._sightings[-1], np.random.default_rng(self.history[-1].frames_used)
-        half = next((m for m in self.history[::-1] if 2 * m.frames_used <= self.history[-1].frames_used), None)
-        begins = {self.history.index(m) for m in (lately(self.history), half) if m is not None}
-        return min((freedom(self._sightings[b], newest, sampled, rng) for b in sorted(begins)), default=0.0)
+        half = next((m for m in self.history[::-1] if 2 * m.frames_used <= newest.frames_used), None)
+        starts = [lately((*self.history, newest)), half]
+        begins = {self.history.index(m) for m in starts if m is not None}
+        known = [self._sightings[begin] for begin in sorted(begins, reverse=True)]
+        said, rng = (
+            bool(self.history) and self.history[-1].held_fraction > VOID,
+            np.random.default_rng(newest.frames_used),
+        )
+        return held_void(known, now, sampled, rng, said=said)
 
     def _shared(self, sampled: FourierSampling, new: NewMap) -> float:
         """Effective views behind the correlation of the halves; `sampled` has all frames."""
         second = self._left_second.copy()
-        second.add(new.views[new.half == 1])
+        second.add(new.views[half_of(new.number) == 1])
         first = sampled.counts - second.counts
         return max(shared_views(first.astype(np.float64), second.counts.astype(np.float64), sampled.radius), 1.0)
 
@@ -202,6 +206,21 @@ class Progress:
         now = sampled.sampling
         return now.empty_fraction <= VOID and float((self._needed <= now.effective_views).mean()) >= LIKELY
 
+    def _remember(self, trust: Trust) -> None:
+        if trust.trusted and not trust.reasons:
+            self._upheld = trust.frames
+        elif trust.trusted is False and not _unable(trust):
+            self._upheld = None
+
+    def standing(self, trust: Trust) -> Trust:
+        """`trust`; or that of an earlier second map which bore this one out, where the newest has seen too little to
+        judge the poses, and nothing has spoken against the map since. It then says so in its reasons.
+        """
+        if self._upheld is None or not _unable(trust):
+            return trust
+        words = f"a second map bore it out after {self._upheld} frames; the newest has not seen enough to tell"
+        return replace(trust, trusted=True, reasons=(words,))
+
     def judge(
         self,
         *,
@@ -214,8 +233,9 @@ class Progress:
         changing: str = "",
     ) -> Verdict:
         """The verdict now; see `verdict.Evidence` for what it is told."""
-        if trust is not None and trust.trusted is not None and not unjudged(trust):
-            self._confirmed = trust.trusted
+        if trust is not None:
+            self._remember(trust)
+            trust = self.standing(trust)
         self.verdict = update(
             self.verdict,
             Evidence(
@@ -229,13 +249,16 @@ class Progress:
                 reached=self._reached,
                 b_factor_A2=self._b_factor_A2,
                 trust=trust,
-                confirmed=self._confirmed,
                 unsure_share=unsure_share,
-                freedom=self._freedom,
                 changing=changing,
             ),
         )
         return self.verdict
+
+
+def _unable(trust: Trust) -> bool:
+    """Whether nothing speaks against the map, but the newest second map has seen too little to judge its poses."""
+    return trust.trusted is False and trust.agreement is not None and trust.upheld is None and len(trust.reasons) == 1
 
 
 def new_map(mapper: Mapper) -> NewMap:
@@ -250,7 +273,7 @@ def new_map(mapper: Mapper) -> NewMap:
         frame=int(buffer.number[rows[-1]]),
         time_s=float(buffer.time_s[rows[-1]]),
         views=view_directions(poses[buffer.used[rows]]),
-        half=half_of(buffer.number[rows][buffer.used[rows]]),
+        number=buffer.number[rows][buffer.used[rows]].astype(np.int64),
         step_deg=step_per_axis_deg(poses[-STEP_FRAMES:]),
         resolution_A=None if published.resolution_A is None else float(published.resolution_A),
         fsc=np.array(published.fsc),

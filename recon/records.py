@@ -103,7 +103,8 @@ class Trust:
     Attributes
     ----------
     trusted : None while it has not been judged.
-    reasons : in words for the operator: what speaks against the map, or what is still awaited; empty when trusted.
+    reasons : in words for the operator: what speaks against the map, or what is still awaited; of a trusted one, that
+        an earlier second map bore it out and the newest cannot tell; else empty.
     frames : frames of the particle when it was last judged.
     agreement : F1 at 0.6 A, 0 to 1, of the atoms of two maps that share no frame and were begun independently, under
         the best of the gauges (rotations of the lattice, either hand).
@@ -154,6 +155,7 @@ class Milestone:
     effective_views : number of evenly spread views that measure the same directions as well, see `metrics.sampling`.
     empty_fraction : share of the directions of Fourier space, at the target resolution, that no view has measured.
     step_deg : rotation per frame, rms per axis, since the milestone before.
+    held_fraction : share of the directions that stay unmeasured because the crystal is held, see `outlook.held_void`.
     scf : sampling compensation factor; it ignores what `empty_fraction` counts.
     efficiency : E_od as a share of what perfectly even views give, 0 to 1.
     weakest_cone : agreement of the map with its atoms in the cone of directions where it is least, of that in the
@@ -170,6 +172,7 @@ class Milestone:
     effective_views: float
     empty_fraction: float
     step_deg: float | None = None
+    held_fraction: float = 0.0
     scf: float = 0.0
     efficiency: float | None = None
     weakest_cone: float | None = None
@@ -250,6 +253,7 @@ class ParticleStatus:
     )  # of a tilt series: see `tilt_series.TiltReconstruction.geometry`
     lattice: str | None = None  # its kind: "fcc", "bcc", "hcp", "decahedral", "icosahedral"
     twinned: bool = False  # two grains of it that share a (111) plane
+    metals: tuple[str, ...] = ()  # that have its constant, nearest first; empty where the element was told
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .forecast import VOID
+from .outlook import SHRINKING, VOID
 from .records import Forecast, Milestone, Trust, Verdict
 
 SURE = 0.8  # probability, from the signal of all shells, from which a target counts as reached
@@ -23,8 +23,6 @@ SLOWED = (
 )
 WATCHED_FRAMES = 600  # before which nobody says that more will not help
 LATELY_FRAMES = 300  # at least, over which fresh views and voids are compared: what came before is not asked
-SHRINKING = 0.85  # a void that is still larger than this share of what it was does not fill
-HELD = 0.5  # of `freedom`: one that turns slowly often fills nothing for long, and is not held
 PATIENT = frozenset({"PLATEAU", "STARVED"})
 PATIENCE = 2  # milestones in a row that must say one of these
 TOO_LONG = 8.0  # times the frames so far: a target that far away is out of reach
@@ -47,11 +45,8 @@ class Evidence:
     history : milestones, oldest first. forecast : made with the newest.
     reached : probability that the target is reached, from the signal of all shells; None while there is no map.
     b_factor_A2 : how the signal fades with resolution; None when not known.
-    trust : whether the map is right; None while it has not been judged. confirmed : an earlier second map upheld this
-        one, and nothing has spoken against it since.
+    trust : whether the map is right; None while it has not been judged.
     unsure_share : share of the frames whose pose is unsure.
-    freedom : how likely it is, 0 to 1, that the crystal turns freely although it showed as little since `lately` and
-        since half the frames, see `outlook.freedom`; 0 where that was not asked.
     changing : what says that the structure changes, in words; empty when nothing does.
     """
 
@@ -65,9 +60,7 @@ class Evidence:
     reached: float | None = None
     b_factor_A2: float | None = None
     trust: Trust | None = None
-    confirmed: bool = False
     unsure_share: float = 0.0
-    freedom: float = 0.0
     changing: str = ""
 
 
@@ -124,8 +117,7 @@ def _enough(previous: Verdict | None, evidence: Evidence) -> tuple[bool, tuple[s
     """Whether everything holds, and what was found."""
     newest, said = evidence.history[-1], previous is not None and previous.word == "ENOUGH"
     trust = evidence.trust
-    again = trust is not None and trust.trusted is True
-    if trust is None or not (again or (evidence.confirmed and unjudged(trust))):
+    if trust is None or trust.trusted is not True:
         return False, ()
     limit_A = evidence.target_A * (2 * CROSSING - 1 if said else CROSSING)
     void = VOID * (VOID_SLACK if said else 1.0)
@@ -137,13 +129,8 @@ def _enough(previous: Verdict | None, evidence: Evidence) -> tuple[bool, tuple[s
     return True, (
         f"{evidence.target_A:.2f} A reached (halves cross at {newest.resolution_A:.2f} A)",
         f"{100 * (1 - newest.empty_fraction):.0f} % of the map's directions measured",
-        "the map is trusted" if again else "the map was trusted; the newest second map has not seen enough to tell",
+        "the map is trusted" + (", by an earlier second map" if trust.reasons else ""),
     )
-
-
-def unjudged(trust: Trust) -> bool:
-    """Whether nothing speaks against the map, but the newest second map has seen too little to judge its poses."""
-    return trust.trusted is False and trust.agreement is not None and trust.upheld is None and len(trust.reasons) == 1
 
 
 def _one_sided(newest: Milestone, said: bool = False) -> bool:
@@ -177,9 +164,8 @@ def _plateau(evidence: Evidence) -> tuple[str, ...]:
     newest, before = evidence.history[-1], lately(evidence.history)
     if before is None or newest.frames_used < WATCHED_FRAMES:
         return ()
-    stuck = newest.empty_fraction > VOID and newest.empty_fraction > SHRINKING * before.empty_fraction
-    if stuck and evidence.freedom < HELD:
-        share = 100 * newest.empty_fraction
+    if newest.held_fraction > VOID:
+        share = 100 * newest.held_fraction
         void = f"{share:.0f} % of the map's directions stay unmeasured"
         return (f"coverage: {void}; it turns about one axis or within limits",)
     forecast = evidence.forecast

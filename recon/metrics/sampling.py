@@ -14,10 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import pdtr
 
 from ..coverage import view_grid
 
 POINTS = 2000
+VISIT_FRAMES = 10  # that count as one visit of what they see: neither frames in a row nor their errors are independent
+STRAYS = 0.01  # share of the poses that may be wrong: what so many measure anywhere at random,
+STRAYS_SURE = 0.95  # in this share of the directions, is no proof that a direction was seen
 RESERVE = 0.05  # of the mean count, added to each before dividing: see `maps.solve_halves`
 
 
@@ -26,10 +30,16 @@ def _count(
     points: NDArray[np.float64],
     half_width: float,
     views: NDArray[np.float64],
+    visit: NDArray[np.int64],
     counts: NDArray[np.int32],
+    visits: NDArray[np.int32],
+    last: NDArray[np.int64],
     fresh: NDArray[np.float64],
 ) -> tuple[int, float]:
-    """Count `views`; returns how many points became seen, and the change of the sum of 1/s over the points seen."""
+    """Count `views`, and of the `visit` (n,) of each those that are not the point's `last`.
+
+    Returns how many points became seen, and the change of the sum of 1/s over the points seen.
+    """
     seen, inverse = 0, 0.0
     for number in range(views.shape[0]):
         x, y, z = views[number, 0], views[number, 1], views[number, 2]
@@ -39,6 +49,9 @@ def _count(
                 before = counts[point]
                 counts[point] = before + 1
                 touched += 1
+                if last[point] != visit[number]:
+                    last[point] = visit[number]
+                    visits[point] += 1
                 if before == 0:
                     new += 1
                     inverse += 1.0
@@ -88,15 +101,18 @@ class FourierSampling:
         self.radius = float(radius)
         self.points = view_grid(points)
         self.counts = np.zeros(points, np.int32)
+        self.visits = np.zeros(points, np.int32)
+        self._last = np.full(points, -1, np.int64)
         self.views = 0
         self._seen, self._inverse = 0, 0.0
 
-    def add(self, views: ArrayLike) -> NDArray[np.float64]:
+    def add(self, views: ArrayLike, frame: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """Count views.
 
         Parameters
         ----------
         views : (n, 3) unit vectors, directions of the beam in the body frame (`coverage.view_directions`).
+        frame : (n,) that they come from, in order, which says what is one visit; by default one after the other.
 
         Returns
         -------
@@ -104,7 +120,10 @@ class FourierSampling:
         """
         views = np.ascontiguousarray(views, np.float64).reshape(-1, 3)
         fresh = np.zeros(len(views))
-        seen, inverse = _count(self.points, 0.5 / self.radius, views, self.counts, fresh)
+        visit = (np.arange(self.views, self.views + len(views)) if frame is None else frame) // VISIT_FRAMES
+        seen, inverse = _count(
+            self.points, 0.5 / self.radius, views, visit, self.counts, self.visits, self._last, fresh
+        )  # fmt: skip
         self._seen += seen
         self._inverse += inverse
         self.views += len(views)
@@ -113,7 +132,7 @@ class FourierSampling:
     def copy(self) -> FourierSampling:
         """Independent counts that begin as these."""
         other = FourierSampling(self.radius, len(self.points))
-        other.counts[:] = self.counts
+        other.counts[:], other.visits[:], other._last[:] = self.counts, self.visits, self._last
         other.views, other._seen, other._inverse = self.views, self._seen, self._inverse
         return other
 
@@ -129,6 +148,17 @@ class FourierSampling:
     def _compensation(self) -> float:
         seen = self.counts[self.counts > 0]
         return float(1 / (seen.mean() * (self._inverse / len(seen))))
+
+
+def stray_visits(views: int, radius: float) -> int:
+    """Visits of a direction that wrong poses among so many views explain, were they turned anywhere at random.
+
+    A direction is measured by one view in ``2 radius``; visits of one by `STRAYS` of the views are Poisson distributed.
+    """
+    expected, most = STRAYS * views / (2 * radius), 0
+    while pdtr(most, expected) < STRAYS_SURE:
+        most += 1
+    return most
 
 
 def effective_views(counts: NDArray[np.float64], radius: float) -> NDArray[np.float64]:

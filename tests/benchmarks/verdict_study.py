@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 from verdict_model import BOX_A, DIAMETER_A, FRAME_TIME_S, REACH, Case, Reconstruction
 
-from tumble.recon.branches import half_of
 from tumble.recon.change import Alarm
 from tumble.recon.metrics import cones, shells
 from tumble.recon.progress import NewMap, Progress
@@ -144,7 +143,7 @@ def watch(case: Case, *, eager: bool) -> Seen:
         progress.advance(
             NewMap(
                 frame=frames, time_s=frames * FRAME_TIME_S, views=model.views[:frames],
-                half=half_of(np.arange(frames)), step_deg=_step_deg(model.views[last:frames]),
+                number=np.arange(frames), step_deg=_step_deg(model.views[last:frames]),
                 resolution_A=shells.resolution_A(correlation, BOX_A, first=FIRST), fsc=correlation, first=FIRST,
                 atoms_A=atoms, halves=(np.fft.fftshift(halves[0]), np.fft.fftshift(halves[1])),
             )

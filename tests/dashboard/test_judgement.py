@@ -33,6 +33,23 @@ def test_a_doubted_map_is_marked_in_every_size_without_colour(fakes: ModuleType)
         assert "STARVED" in shown
 
 
+def test_what_an_earlier_second_map_bore_out_is_no_doubt_and_says_on_what_it_rests(fakes: ModuleType) -> None:
+    why = "a second map bore it out after 1649 frames; the newest has not seen enough to tell"
+    view = replace(
+        fakes.particle(1, 6000),
+        verdict="ENOUGH",
+        verdict_reasons=("0.80 A reached",),
+        trusted=True,
+        trust_reasons=(why,),
+    )
+    said = replace(fakes.snapshot(12.0, 2), particles=(view,))
+    for width, height in ((80, 24), (120, 36), (160, 48)):
+        shown = text(screen(said, width, height, ASCII))
+        assert "doubt" not in shown
+        assert "DO NOT TRUST" not in shown
+    assert f"trusted: {why}" in " ".join(text(facts(view, 60, 20)).split())
+
+
 def test_enough_is_only_ever_what_the_daemon_says(fakes: ModuleType) -> None:
     before = fakes.snapshot(12.0, 2)
     bare = replace(before, particles=tuple(replace(view, verdict="") for view in before.particles))
@@ -149,6 +166,9 @@ def test_the_lattice_that_was_recognised_is_named(fakes: ModuleType) -> None:
     unknown = replace(twin, lattice="", twinned=False)
     assert "lattice    3.945" in text(facts(unknown, 60, 20))
     assert ", lattice constant 3.945 A" in particle_line(unknown)
+    either = replace(single, lattice_constant_A=4.081, metals=("Ag", "Au"))
+    assert "fcc 4.081 A, as of Ag or Au, rotation" in text(facts(either, 80, 20, ASCII))
+    assert "fcc lattice constant 4.081 A, as of Ag or Au" in particle_line(either)
 
 
 def test_styled_words_flow_over_lines() -> None:

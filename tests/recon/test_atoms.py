@@ -180,6 +180,14 @@ def test_published_maps_and_atoms_share_their_origin(synthetic) -> None:
     assert 1 / made.fsc_k[-1] < made.resolution_A < 2.5
 
 
+def test_atoms_are_named_by_the_constant_that_they_show_not_by_that_which_the_search_began_with(synthetic) -> None:
+    volume = render(crystal(synthetic) * (3.924 / LATTICE_A))
+    fsc = np.ones(29)
+    made = publish(SolvedMap(volume, volume, volume, fsc), VOXEL_A, Lattice(FCC, 3.90), None, cpu(1))
+    assert guess_element(Lattice(FCC, 3.90)) == "Pd"
+    assert {atom.element for atom in made.atoms} == {"Pt"}
+
+
 def test_the_operator_names_the_element(synthetic) -> None:
     volume = render(crystal(synthetic))
     made = publish(SolvedMap(volume, volume, volume, np.ones(29)), VOXEL_A, Lattice(FCC, LATTICE_A), "Au", cpu(1))

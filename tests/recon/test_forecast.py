@@ -88,7 +88,7 @@ def _forecast(curve: Curve, motion: str, *, frames: int = 1600, step_deg: float 
         now = counts.sampling
         lately = np.degrees(np.sqrt((np.diff(views[end - 200 : end], axis=0) ** 2).sum(axis=1).mean() / 2))
         history.append(Milestone(end, end * 2e-3, end, 1.3, now.effective_views, now.empty_fraction, lately))
-        sightings.append(Sighting(end, counts.counts.copy(), views[end - 1], float(lately)))
+        sightings.append(Sighting(end, counts.counts.copy(), counts.visits.copy(), views[end - 1], float(lately)))
     rng = np.random.default_rng(1)
     needed = needed_views(curve, history[-1].effective_views, 1.0, rng)
     return forecast(needed, history, 1.0, sightings, counts)

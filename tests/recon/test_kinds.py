@@ -12,7 +12,18 @@ from tumble.recon.change import vacant_sites
 from tumble.recon.compare import lattice_rms_A, packing, vacuum_share
 from tumble.recon.device import Device
 from tumble.recon.geometry import half_plane
-from tumble.recon.kinds import BCC, FCC, KINDS, USUAL, Kind, Lattice, guess_element, known_lattice, search_ranges
+from tumble.recon.kinds import (
+    BCC,
+    FCC,
+    KINDS,
+    USUAL,
+    Kind,
+    Lattice,
+    guess_element,
+    known_lattice,
+    metals_that_fit,
+    search_ranges,
+)
 from tumble.recon.lattice import PoseGrid, band, search_grid
 from tumble.recon.limits import followed, limits
 from tumble.recon.recognition import Boxes, constants, recognise_lattice
@@ -141,3 +152,13 @@ def test_the_kind_and_its_constant_are_recognised(
 def _equally_far(kind: Kind) -> list[tuple[Kind, float]]:
     """Kinds, fcc first, and how many times its constant theirs is for the same distance of neighbours."""
     return [(other, kind.widening / other.widening) for other in KINDS]
+
+
+def test_metals_are_named_as_far_as_the_constant_tells_them_apart() -> None:
+    assert metals_that_fit(Lattice(FCC, 3.923)) == ("Pt",)
+    assert metals_that_fit(Lattice(FCC, 3.893)) == ("Pd",)
+    assert metals_that_fit(Lattice(FCC, 4.084)) == ("Ag", "Au")
+    assert metals_that_fit(Lattice(FCC, 4.076)) == ("Au", "Ag")
+    assert metals_that_fit(Lattice(BCC, 2.87)) == ("Fe",)
+    assert metals_that_fit(Lattice(FCC, 3.97)) == ()
+    assert guess_element(Lattice(FCC, 3.97)) == "Pt"

@@ -7,7 +7,7 @@ import pytest
 
 from tumble.recon.metrics.reference import view_sets
 from tumble.recon.metrics.sampling import FourierSampling
-from tumble.recon.outlook import PATHS, Sighting, freedom, outlook, wander
+from tumble.recon.outlook import PATHS, Sighting, freedom, held_void, outlook, wander
 
 RADIUS = 24.0
 
@@ -15,7 +15,7 @@ RADIUS = 24.0
 def _seen(views: np.ndarray, step_deg: float) -> tuple[Sighting, FourierSampling]:
     counts = FourierSampling(RADIUS)
     counts.add(views)
-    return Sighting(len(views), counts.counts.copy(), views[-1], step_deg), counts
+    return Sighting(len(views), counts.counts.copy(), counts.visits.copy(), views[-1], step_deg), counts
 
 
 def test_independent_views_are_all_fresh() -> None:
@@ -52,3 +52,47 @@ def test_a_spinning_crystal_is_found_to_be_held_and_a_free_one_is_not() -> None:
     before, _ = _seen(free[:800], 70.0)
     now, sampling = _seen(free, 70.0)
     assert freedom(before, now, sampling, rng) > 0.2
+
+
+def _views(kind: str, seed: int, frames: int = 1900) -> np.ndarray:
+    """Directions (frames, 3) of a crystal that rocks about an axis, spins about one, or turns freely and slowly."""
+    rng = np.random.default_rng(seed)
+    if kind == "free":
+        views = np.tile([0.0, 0.0, 1.0], (frames, 1))
+        for number, turn in enumerate(rng.normal(0, np.radians(0.5), (frames - 1, 3)), 1):
+            views[number] = views[number - 1] + turn
+            views[number] /= np.linalg.norm(views[number])
+        return views
+    angle = np.cumsum(rng.normal(0.08, 0.08, frames))
+    if kind == "spin":
+        return np.stack([0.64 * np.cos(angle), 0.64 * np.sin(angle), np.full(frames, 0.77)], axis=1)
+    angle = np.radians(60) * np.sin(angle)
+    return np.stack([np.sin(angle), np.zeros(frames), np.cos(angle)], axis=1)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("kind", ["wedge", "spin", "free"])
+def test_a_void_that_one_wrong_pose_in_a_hundred_fills_is_still_one(kind: str, seed: int) -> None:
+    views = _views(kind, seed)
+    rng = np.random.default_rng(seed)
+    for wrong in rng.choice(len(views), len(views) // 100, replace=False):
+        views[wrong] = rng.normal(size=3)
+        views[wrong] /= np.linalg.norm(views[wrong])
+    counts, sightings, begin = FourierSampling(14.7), [], 0
+    for end in (950, 1400, len(views)):
+        counts.add(views[begin:end], np.arange(begin, end))
+        step = {"wedge": 2.2, "spin": 2.7, "free": 0.5}[kind]  # as three-dimensional rotations would show it
+        sightings.append(Sighting(end, counts.counts.copy(), counts.visits.copy(), views[end - 2], step))
+        begin = end
+    held = held_void(sightings[1::-1], sightings[-1], counts, np.random.default_rng(0))
+    if kind == "free":
+        assert held == 0
+    else:
+        assert held > 1.2 * (counts.counts == 0).mean()  # what was filled by wrong poses is counted again
+        assert held == pytest.approx({"wedge": 0.27, "spin": 0.31}[kind], abs=0.05)
+
+
+def test_a_crystal_that_turns_slowly_is_not_said_to_be_held() -> None:
+    views = _views("free", 3)
+    (before, _), (now, sampling) = _seen(views[:950], 0.5), _seen(views, 0.5)
+    assert freedom(before, now, sampling, np.random.default_rng(0)) == 1.0

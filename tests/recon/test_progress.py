@@ -7,7 +7,6 @@ import itertools
 import numpy as np
 import pytest
 
-from tumble.recon.branches import half_of
 from tumble.recon.metrics.density import density_of_atoms
 from tumble.recon.metrics.reference import phantom_atoms, phantom_halves, view_sets
 from tumble.recon.metrics.shells import resolution_A, shell_correlation
@@ -21,7 +20,7 @@ K = np.arange(33)
 def _new(frame: int, views: np.ndarray, **known: object) -> NewMap:
     fsc = 1 / (1 + np.exp((K - 18.0) / 2))
     values = {
-        "frame": frame, "time_s": frame * 1e-3, "views": views, "half": half_of(np.arange(len(views))),
+        "frame": frame, "time_s": frame * 1e-3, "views": views, "number": np.arange(len(views)),
         "step_deg": 2.0, "resolution_A": 1.5, "fsc": fsc,
         "first": 6, "atoms_A": np.zeros((0, 3)),
     }  # fmt: skip
@@ -32,9 +31,9 @@ def test_views_that_left_and_views_in_the_buffer_are_all_counted() -> None:
     views = view_sets(900)["uniform"]
     parts, whole = Progress(1.5, 24.0, 30.0), Progress(1.5, 24.0, 30.0)
     whole.advance(_new(900, views))
-    parts.leave(views[:300], half_of(np.arange(300)))
-    parts.leave(views[300:500], half_of(np.arange(300, 500)))
-    parts.advance(_new(900, views[500:]))
+    parts.leave(views[:300], np.arange(300))
+    parts.leave(views[300:500], np.arange(300, 500))
+    parts.advance(_new(900, views[500:], number=np.arange(500, 900)))
     assert parts.history[-1].frames_used == 900
     assert parts.history[-1].empty_fraction == whole.history[-1].empty_fraction
     assert parts.history[-1].effective_views == pytest.approx(whole.history[-1].effective_views)
@@ -57,7 +56,7 @@ def test_memory_is_bounded_however_long_it_goes_on(monkeypatch: pytest.MonkeyPat
     rng = np.random.default_rng(0)
     progress = Progress(1.5, 24.0, 30.0)
     for number in range(12):
-        progress.leave(normalise(rng.normal(size=(700, 3))), half_of(np.arange(700)))
+        progress.leave(normalise(rng.normal(size=(700, 3))), np.arange(700 * number, 700 * (number + 1)))
         progress.advance(_new(700 * (number + 1), view_sets(20, number)["uniform"]))
     assert len(progress.history) <= 8
     assert len(progress._sample) <= 1000
@@ -133,14 +132,21 @@ def test_what_was_upheld_counts_until_something_speaks_against_it() -> None:
     atoms, views = np.random.default_rng(0).normal(0, 5, (100, 3)), view_sets(900)["uniform"]
     shown = density_of_atoms(atoms, 64, 30 / 64)
     unable = Trust(False, ("no second map has seen enough of the same directions",), agreement=0.99)
-    words = []
-    for before in (Trust(None), Trust(True), Trust(False, ("two maps disagree",), agreement=0.5, upheld=1.0)):
+    words, shown = [], []
+    for before in (Trust(None), Trust(True, (), 600), Trust(False, ("two maps disagree",), agreement=0.5, upheld=1.0)):
         progress = Progress(1.2, 24.0, 30.0)
-        progress.judge(state="MAPPING", frames_seen=500, trust=Trust(True))
+        progress.judge(state="MAPPING", frames_seen=500, trust=Trust(True, (), 500))
         progress.judge(state="MAPPING", frames_seen=600, trust=before)
+        shown.append(progress.standing(unable))
         progress.advance(_new(900, views, fsc=np.ones(33), resolution_A=1.0, atoms_A=atoms, halves=(shown, shown)))
         words.append(progress.judge(state="MAPPING", frames_seen=900, trust=unable).word)
     assert words == ["ENOUGH", "ENOUGH", "CONTINUE"]
+    assert [trust.trusted for trust in shown] == [True, True, False]
+    for trust, frames in zip(shown, (500, 600), strict=False):
+        (words_for_it,) = trust.reasons
+        assert words_for_it.startswith(f"a second map bore it out after {frames} frames; the newest has not seen")
+    assert shown[2] == unable
+    assert progress.standing(Trust(None)) == Trust(None)
 
 
 @pytest.mark.parametrize("free", [True, False])

@@ -12,9 +12,11 @@ from tumble.recon.metrics.sampling import (
     expected_empty,
     plane_counts,
     shared_views,
+    stray_visits,
     tilt_elongation,
     views_for,
 )
+from tumble.recon.rotations import normalise
 
 
 def test_a_view_measures_the_directions_across_it_once() -> None:
@@ -125,3 +127,26 @@ def test_a_shell_must_have_a_size(radius: float) -> None:
 def test_random_views_never_cover_everything() -> None:
     with pytest.raises(ValueError, match="less than 1"):
         views_for(1.0, 30.0, 1.0)
+
+
+def test_frames_in_a_row_are_one_visit_and_a_cut_between_them_is_none() -> None:
+    view = np.array([[0.0, 0.0, 1.0]])
+    once, cut = FourierSampling(20.0), FourierSampling(20.0)
+    once.add(np.repeat(view, 25, axis=0), np.arange(25))
+    for frame in range(25):
+        cut.add(view, np.array([frame]))
+    assert once.visits.max() == 3  # of ten frames each
+    assert (once.visits == cut.visits).all()
+    assert ((once.visits > 0) == (once.counts > 0)).all()
+    assert (once.copy().visits == once.visits).all()
+
+
+def test_visits_that_strays_explain_follow_the_share_of_wrong_poses() -> None:
+    assert stray_visits(100, 15.0) == 0
+    rng = np.random.default_rng(0)
+    for views in (1000, 5000):
+        strays = FourierSampling(15.0)
+        strays.add(normalise(rng.normal(size=(views // 100, 3))), 100 * np.arange(views // 100))
+        explained = (strays.visits <= stray_visits(views, 15.0)).mean()
+        assert 0.93 < explained < 1.0
+        assert (strays.visits < stray_visits(views, 15.0)).mean() < 0.95
