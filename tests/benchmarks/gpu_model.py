@@ -25,10 +25,10 @@ REACHED = 0.5  # share of the rates above that a real kernel comes to
 TARGET_HZ, TARGET_PARTICLES = 400.0, 16
 # per coefficient on sm_90: machine instructions, bytes gathered, atomics, and the operations of the model
 KERNELS = {
-    "slice_volume": (318, 64, 0, SLICE_FLOPS),
-    "score_pairs": (243 + 4 * 202, 64, 0, SCORE_FLOPS),
-    "refine_poses": (384, 64, 0, REFINE_FLOPS),
-    "insert_poses": (525, 0, 24, INSERT_FLOPS),
+    "slice_volume": (272, 64, 0, SLICE_FLOPS),
+    "score_pairs": (168 + 4 * 176, 64, 0, SCORE_FLOPS),
+    "refine_poses": (337, 64, 0, REFINE_FLOPS),
+    "insert_poses": (552, 0, 24, INSERT_FLOPS),
 }
 # Steps of a particle-frame that are done on the host, whole; of others what is not in a kernel is an upper bound, since
 # array arithmetic is in it, which goes to the device.

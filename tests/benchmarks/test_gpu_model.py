@@ -31,7 +31,7 @@ def gpu_model() -> ModuleType:
 def test_the_slowest_of_what_a_launch_has_to_do_counts(gpu_model: ModuleType) -> None:
     coefficients = 1e6
     line = gpu_model.kernel_line("refine", "refine_poses", coefficients * REFINE_FLOPS, 0.0)
-    instructions = coefficients * 384 / (132 * 128 * 1.98e9)
+    instructions = coefficients * gpu_model.KERNELS["refine_poses"][0] / (132 * 128 * 1.98e9)
     gathered = coefficients * 64 / gpu_model.CACHE_BYTES
     assert line.micro == pytest.approx(1e6 * max(instructions, gathered) / gpu_model.REACHED)
     moved = gpu_model.kernel_line("solve", "fft", 1.0, 4.8e6)
