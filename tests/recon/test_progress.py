@@ -132,20 +132,20 @@ def test_what_was_upheld_counts_until_something_speaks_against_it() -> None:
     atoms, views = np.random.default_rng(0).normal(0, 5, (100, 3)), view_sets(900)["uniform"]
     shown = density_of_atoms(atoms, 64, 30 / 64)
     unable = Trust(False, ("no second map has seen enough of the same directions",), agreement=0.99)
-    words, shown = [], []
+    words, said = [], []
     for before in (Trust(None), Trust(True, (), 600), Trust(False, ("two maps disagree",), agreement=0.5, upheld=1.0)):
         progress = Progress(1.2, 24.0, 30.0)
         progress.judge(state="MAPPING", frames_seen=500, trust=Trust(True, (), 500))
         progress.judge(state="MAPPING", frames_seen=600, trust=before)
-        shown.append(progress.standing(unable))
+        said.append(progress.standing(unable))
         progress.advance(_new(900, views, fsc=np.ones(33), resolution_A=1.0, atoms_A=atoms, halves=(shown, shown)))
         words.append(progress.judge(state="MAPPING", frames_seen=900, trust=unable).word)
     assert words == ["ENOUGH", "ENOUGH", "CONTINUE"]
-    assert [trust.trusted for trust in shown] == [True, True, False]
-    for trust, frames in zip(shown, (500, 600), strict=False):
+    assert [trust.trusted for trust in said] == [True, True, False]
+    for trust, frames in zip(said, (500, 600), strict=False):
         (words_for_it,) = trust.reasons
         assert words_for_it.startswith(f"a second map bore it out after {frames} frames; the newest has not seen")
-    assert shown[2] == unable
+    assert said[2] == unable
     assert progress.standing(Trust(None)) == Trust(None)
 
 
