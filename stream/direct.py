@@ -22,7 +22,7 @@ from .chunk_index import Write
 from .compression import Buffer
 
 PAGE = 4096  # what lies on pages of its own can be written past the cache
-BATCH_BYTES = 4 << 20
+BATCH_BYTES = 2 << 20  # larger ones cost as much, and their memory has to be fetched anew
 _IN_FLIGHT = 4  # pieces that are being written or wait for it, besides the one that is being filled
 _SMALL_BYTES = 32 << 10  # small reservations share so much
 

@@ -20,6 +20,8 @@ from .frame import SeriesEnd, SeriesStart
 from .publisher import PublisherError, is_local
 
 Socket = zmq.Socket[bytes]
+_LONGEST_TOPIC = 1024  # bytes; the handshake of CURVE needs about 300
+_MOST_NEWS = 256  # subscriptions that are looked at between two events: more at once come from nobody who wants to look
 
 
 class DoorkeeperLike(Protocol):
@@ -71,6 +73,7 @@ class Tee:
     def _made(self) -> Socket:
         socket = self._context.socket(zmq.XPUB)
         socket.setsockopt(zmq.SNDHWM, self._high_water_mark)
+        socket.setsockopt(zmq.MAXMSGSIZE, _LONGEST_TOPIC)  # of what subscribers say
         socket.setsockopt(zmq.LINGER, 1000)
         socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # tell of all who come and go, not of the first and last only
         socket.setsockopt(zmq.XPUB_MANUAL, 1)  # and let nobody in behind our back, between a start and its frames
@@ -82,8 +85,12 @@ class Tee:
         """Send one event to whoever listens. Who comes late is told the start of the series that runs."""
         if isinstance(event, SeriesStart):
             self._start = event
-        if self._door is not None:
-            self._look_at_the_door(self._door)
+        if self._door is not None and self._door.regrets():  # a single connection cannot be cut
+            self._begin_anew()
+        if not self._bound:
+            with contextlib.suppress(zmq.ZMQError):  # the old socket is still being closed: with the next event
+                self._socket.bind(self.endpoint)
+                self._bound = True
         newcomers = self._look_around()
         if not self._subscribers:
             return
@@ -116,20 +123,15 @@ class Tee:
         with contextlib.suppress(WireError):  # a frame of a kind Stream V2 cannot carry, or a damaged one
             self._socket.send(dectris2.encode(event), copy=False)
 
-    def _look_at_the_door(self, door: DoorkeeperLike) -> None:
-        """Where a key was revoked, all connections end: a single one cannot be cut. Who is allowed comes back."""
-        if door.regrets():
-            self._socket.close(0)
-            self._socket, self._subscribers, self._bound = self._made(), 0, False
-        if not self._bound:
-            with contextlib.suppress(zmq.ZMQError):  # the old socket is still being closed: with the next event
-                self._socket.bind(self.endpoint)
-                self._bound = True
+    def _begin_anew(self) -> None:
+        """End all connections. Who is allowed comes back by itself."""
+        self._socket.close(0)
+        self._socket, self._subscribers, self._bound = self._made(), 0, False
 
     def _look_around(self) -> bool:
-        """Hear who has come or gone; whether somebody has come."""
+        """Hear who has come or gone; whether somebody has come. Who floods us with that loses the connection."""
         newcomers = False
-        while True:
+        for _ in range(_MOST_NEWS):
             try:
                 news = self._socket.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
@@ -140,3 +142,5 @@ class Tee:
             self._socket.setsockopt(zmq.SUBSCRIBE if joins else zmq.UNSUBSCRIBE, topic)
             self._subscribers = max(0, self._subscribers + (1 if joins else -1))
             newcomers = newcomers or joins
+        self._begin_anew()
+        return False

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+import zmq
 
 from tumble.stream.encoded import EncodedFrame, encode_frame
 from tumble.stream.frame import Frame, SeriesEnd, SeriesStart
@@ -130,3 +131,31 @@ def test_a_start_that_is_repeated_is_no_new_series():
     without_name = SeriesStart(3)
     assert [type(event) for event in tracker.feed(without_name)] == [SeriesEnd, SeriesStart]
     assert [type(event) for event in tracker.feed(without_name)] == [SeriesEnd, SeriesStart]
+
+
+@pytest.mark.parametrize("topics", ["many", "long"])
+def test_who_floods_it_with_subscriptions_holds_nobody_up(topics):
+    """Another program on this machine that means no good: the stream goes on, and whoever wants to look still can."""
+    with Tee("tcp://127.0.0.1:0") as tee, zmq.Context() as context, context.socket(zmq.XSUB) as rude:
+        rude.setsockopt(zmq.LINGER, 0)
+        rude.setsockopt(zmq.SNDHWM, 0)
+        rude.connect(tee.endpoint)
+        tee.send(START)
+        first = tee._socket
+        for number in range(5000 if topics == "many" else 20):
+            rude.send(b"\x01" + (number.to_bytes(4, "big") if topics == "many" else bytes([number]) * 100_000))
+        deadline = time.monotonic() + 60
+        while topics == "many" and tee._socket is first:  # until it has thrown the other out
+            assert time.monotonic() < deadline
+            tee.send(frame(0))
+            time.sleep(0.005)
+        rude.close(0)
+        with listen(tee) as source:
+            index = 1
+            while source.counters.received == 0:
+                assert time.monotonic() < deadline
+                tee.send(frame(index))
+                index += 1
+                time.sleep(0.005)
+            assert isinstance(source.get(60), SeriesStart)
+            assert isinstance(source.get(60), Frame)
