@@ -79,6 +79,7 @@ class ParticleView:
     note: str = ""
     verdict: str = ""  # SEARCHING, CONTINUE, ENOUGH, PLATEAU, STARVED, LOST or CHANGING; empty: not judged
     verdict_reasons: tuple[str, ...] = ()  # in words
+    verdict_frames: int | None = None  # for so many frames of the particle it has been said
     trusted: bool | None = None  # whether the map is right, as far as there is evidence; None: not judged yet
     trust_reasons: tuple[str, ...] = ()  # what speaks against the map, is awaited, or the trust rests on
     trust: dict[str, float] = field(default_factory=dict)  # the evidence, see `recon.records.Trust`

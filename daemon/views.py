@@ -103,6 +103,7 @@ def _outlook(status: ParticleStatus, lost: str) -> dict[str, Any]:
         told |= {"verdict": "LOST", "verdict_reasons": (lost,)}
     elif said is not None:
         told |= {"verdict": said.word, "verdict_reasons": said.reasons}
+        told["verdict_frames"] = max(0, status.frames_seen - said.since_frame)
     if status.milestone is not None:
         values = {item.name: getattr(status.milestone, item.name) for item in fields(status.milestone)}
         known = {name: float(value) for name, value in values.items() if value is not None}

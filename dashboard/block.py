@@ -91,8 +91,10 @@ def wrap(text: str, width: int, lines: int, ellipsis: str = "~") -> list[str]:
 
 def flow(parts: Sequence[tuple[str, Style]], width: int, lines: int, ellipsis: str = "~") -> list[Line]:
     """Styled texts one after the other on at most so many lines, indented by one cell and broken between words; what
-    does not fit is cut off and marked.
+    does not fit is cut off and marked. A text begins a line where that keeps it whole and nothing is lost by it.
     """
+    rest = [sum(length(text) + 2 for text, _ in parts[number:]) - 2 for number in range(len(parts))]
+    left = iter(zip(rest, (length(text) for text, _ in parts), strict=True))
     words = [(word, style, number == 0) for text, style in parts for number, word in enumerate(text.split(" "))]
     made: list[list[Part]] = [[" "]]
     used = 1
@@ -100,6 +102,11 @@ def flow(parts: Sequence[tuple[str, Style]], width: int, lines: int, ellipsis: s
         gap = "" if used == 1 else "  " if begins else " "
         final = number == len(words) - 1
         room = width - (len(made) >= lines and not final)  # the last line keeps a cell for the mark
+        if begins:
+            behind, own = next(left)
+            if room < used + len(gap) + own and own < width and behind < width and len(made) < lines:
+                made.append([" "])
+                used, gap = 1, ""
         if used > 1 and used + length(gap + word) > room:
             if len(made) >= lines:
                 made[-1].append((cut(gap + word + ("" if final else " "), width - used, ellipsis), style))

@@ -45,8 +45,8 @@ def facts(particle: ParticleView, width: int, height: int, look: Look = LOOK) ->
         ("place", f"({x:.0f}, {y:.0f}) px, diameter {angstrom(particle.diameter_A, look, 1)}"),
         ("ms/frame", milliseconds(particle.ms_per_frame)),
     ]
-    if particle.note:
-        entries.append(("note", (clean(particle.note), WARN)))
+    if note := _remark(particle):
+        entries.append(("note", (note, WARN)))
     room = max(1, width - 12)
     spare = height - 1 - len(entries)
     lines = []
@@ -66,13 +66,20 @@ def _judgement(particle: ParticleView, look: Look) -> list[Entry]:
         said = word_of(particle)
         below = _forecast(particle, look) if awaited(particle) else ""
         why = "; ".join(words for words in _why(particle) if not below.endswith(words))
-        text = f"{clean(said)}: {why}" if why else clean(said)
+        text = clean(said) + _since(particle)
+        text += f": {why}" if why else ""
         entries.append(("verdict", (text, style_of(said))))
     if particle.trusted is not None or particle.trust_reasons:
         entries.append(("map", trust(particle)))
     if awaited(particle):
         entries.append(("forecast", _forecast(particle, look)))
     return entries
+
+
+def _since(particle: ParticleView) -> str:
+    """For how many frames the verdict has been said; empty where another word stands for it."""
+    known = particle.verdict_frames is not None and word_of(particle) == particle.verdict and not particle.tilts
+    return f" for {count(particle.verdict_frames)} frames" if known else ""
 
 
 def trust(particle: ParticleView) -> tuple[str, Style]:
@@ -132,10 +139,15 @@ def essentials(particle: ParticleView, width: int, height: int = 2, look: Look =
         each = [] if particle.step_deg is None else [f"{particle.step_deg:.1f} deg"]
         each += [f"{sum(particle.ms_per_frame.values()):.1f} ms"] if particle.ms_per_frame else []
         parts.append((f"{' and '.join(each)} per frame" if each else "", DIM))
-    parts.append((clean(particle.note), WARN))
+    parts.append((_remark(particle), WARN))
     unused = clean(reasons(particle.frames_rejected))
     parts.append((f"not used: {unused}" if unused else "", DIM))
     return fit(block(width, flow([part for part in parts if part[0]], width, height, look.ellipsis)), width, height)
+
+
+def _remark(particle: ParticleView) -> str:
+    """The note, unless it is what the verdict gives as its reason."""
+    return "" if particle.verdict and particle.note in particle.verdict_reasons else clean(particle.note)
 
 
 def _why(particle: ParticleView) -> list[str]:

@@ -48,6 +48,12 @@ def test_trust_is_passed_on_in_plain_numbers():
     assert view_of(no_status(1)).trusted is None
 
 
+def test_for_how_many_frames_a_verdict_has_been_said():
+    status = replace(no_status(1), frames_seen=900, verdict=replace(GOES_ON, since_frame=650))
+    assert view_of(status).verdict_frames == 250
+    assert view_of(no_status(1)).verdict_frames is None
+
+
 def test_the_lattice_that_was_recognised_is_told():
     assert (view_of(no_status(1)).lattice, view_of(no_status(1)).twinned) == ("", False)
     twin = replace(no_status(1), lattice="fcc", twinned=True, lattice_constant_A=3.92)

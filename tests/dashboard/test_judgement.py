@@ -177,7 +177,8 @@ def test_styled_words_flow_over_lines() -> None:
         return ["".join(segment.text for segment in line) for line in made]
 
     assert flown(20, 2) == [" one two  three four"]
-    assert flown(15, 2) == [" one two  three", " four          "]
+    assert flown(18, 2) == [" one two          ", " three four       "]  # whole where there is room for all of it
+    assert flown(10, 3) == [" one two  ", " three    ", " four     "]
     assert flown(11, 1) == [" one two  …"]
     assert flown(4, 9) == [" one", " two", " th…", " fo…"]
     assert flown(13, 1) == [" one two  th…"]
@@ -223,6 +224,18 @@ def test_the_forecast_and_doubts_are_said_once(fakes: ModuleType) -> None:
     assert "DO NOT TRUST" in shown
     assert "not trusted" not in shown
     assert "target in" not in shown
+
+
+def test_a_note_that_is_the_reason_is_said_once_and_a_verdict_for_how_long(fakes: ModuleType) -> None:
+    note = "17 of 400 frames for the first map"
+    view = replace(
+        fakes.particle(1, 6000), verdict="SEARCHING", verdict_reasons=(note,), verdict_frames=1217, note=note,
+        trusted=None, trust_reasons=(),
+    )  # fmt: skip
+    for shown in (text(facts(view, 120, 20, ASCII)), text(essentials(view, 80, 2, ASCII))):
+        assert " ".join(shown.split()).count(note) == 1
+    assert f"SEARCHING for 1 217 frames: {note}" in text(facts(view, 120, 20, ASCII))
+    assert "LOST for" not in text(facts(replace(view, state="LOST"), 120, 20, ASCII))
 
 
 def test_a_target_out_of_reach_is_said_once(fakes: ModuleType) -> None:
