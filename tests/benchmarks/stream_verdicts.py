@@ -180,6 +180,8 @@ def enough_from(record: dict[str, Any]) -> int | None:
 def judge(record: dict[str, Any]) -> tuple[bool, str]:
     """Whether the verdicts were right, and by how much ENOUGH was off where it was due."""
     course, expected, true = record["course"], record["expected"], enough_from(record)
+    if "ENOUGH" in expected and not course:
+        return False, "missed"
     said = [moment for moment in course if moment["word"] == "ENOUGH"]
     if any(not right(moment) for moment in said):
         return False, "wrong map"
