@@ -30,6 +30,8 @@ Floats = NDArray[np.float64]
 BAND_LOW, BAND_HIGH = 0.32, 0.872  # 1/A for a = 3.97 A: (111) to beyond (311)
 ATOM_SIGMA_A = 0.45
 LEAST_SHELL = 0.05  # of the strongest shell: weaker ones are left out of the exhaustive search
+GLANCED = 256  # poses that tell which shells are far below that: their mean is within some per cent of that of all
+UNLIKELY = 0.25  # of the least shell
 NEGLIGIBLE = np.float32(1e-6)  # share of the most probable pose below which a pose does not spread
 
 
@@ -195,21 +197,31 @@ class LatticeIndexer:
         left out.
         """
         self.grid, self.plane, self.shifts, self.device = grid, plane, shifts, device
-        first, last = plane.count(band_k[0]), plane.count(band_k[1])
-        slices = device.kernels.slice_volume(
-            as_kernel_volume(volume, device), PAD * stretch, device.asarray(grid.matrices),
-            device.asarray(plane.kx[first:last]), device.asarray(plane.ky[first:last]), last - first,
-        )  # fmt: skip
-        # with an inversion centre the imaginary part is zero
-        parts = [slices[:, :, part] for part in range(1 if grid.symmetry.centred else 2)]
-        power = device.to_host(sum((model**2).mean(axis=0) for model in parts)) * weight[first:last]
-        chosen = _informative(power, plane.radius[first:last], least_shell)
-        self.columns = device.asarray(first + chosen)
+        whole = as_kernel_volume(volume, device)
+
+        def sliced(columns: NDArray[np.intp], matrices: NDArray[np.float32]) -> tuple[list[Any], Floats]:
+            """Slices (poses, columns), in parts, and their mean power in units of the noise."""
+            slices = device.kernels.slice_volume(
+                whole, PAD * stretch, device.asarray(matrices), device.asarray(plane.kx[columns]),
+                device.asarray(plane.ky[columns]), len(columns),
+            )  # fmt: skip
+            # with an inversion centre the imaginary part is zero
+            parts = [slices[:, :, part] for part in range(1 if grid.symmetry.centred else 2)]
+            return parts, device.to_host(sum((part**2).mean(axis=0) for part in parts)) * weight[columns]
+
+        # most shells lie between the lattice rings: a few poses tell which need not be looked at
+        columns = np.arange(plane.count(band_k[0]), plane.count(band_k[1]))
+        power = sliced(columns, grid.matrices[:: max(1, len(grid.matrices) // GLANCED)].copy())[1]
+        columns = columns[_informative(power, plane.radius[columns], UNLIKELY * least_shell)]
+        parts, power = sliced(columns, grid.matrices)
+        chosen = _informative(power, plane.radius[columns], least_shell)
+        columns = columns[chosen]
+        self.columns = device.asarray(columns)
         self.model = device.xp.ascontiguousarray(
-            device.xp.concatenate([model[:, device.asarray(chosen)] for model in parts], axis=1)
+            device.xp.concatenate([part[:, device.asarray(chosen)] for part in parts], axis=1)
         )
-        kx, ky = plane.kx[first:last][chosen], plane.ky[first:last][chosen]
-        self.weight = device.asarray(weight[first:last][chosen])
+        kx, ky = plane.kx[columns], plane.ky[columns]
+        self.weight = device.asarray(weight[columns])
         self.energy = (self.model**2) @ device.xp.concatenate([self.weight] * len(parts))
         angle = 2 * np.pi / plane.box_px * (shifts @ np.stack([kx, ky]).astype(np.float32))
         self.cosine = device.asarray(np.cos(angle).astype(np.float32))

@@ -140,7 +140,7 @@ def redecide(
         return inside[0] + before[0], inside[1] + before[1]
 
     total = device.each(summed, (0, 1))
-    rough = rough_map(*(added(*pair, device) for pair in zip(*total, strict=True)), grid, device)
+    rough = rough_map(added(total[0][0], total[1][0], device), added(total[0][1], total[1][1], device), grid, device)
     same = site.operations
     centre = find_centre(
         rough, lattice_real, grid, band_k[0] * 0.85, band_k[1], device, None if same is None else TWIN_REACH_PX
