@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from .atoms import Peaks, select_atoms
+from .atoms import Peaks, bright, select_atoms
 from .elements import LEAST_ATOMS, assign_elements, integrated_intensities
 from .records import Atom
 from .symbols import atomic_number
@@ -18,8 +18,8 @@ Floats = NDArray[np.float64]
 # With which power of the atomic number a map grows: annular dark field (Pennycook & Jesson, Ultramicroscopy 37, 14
 # (1991)), and the projected potential.
 DARK_FIELD, PHASE = 1.7, 0.7
-CLOSEST = 0.7  # of the distance of neighbours: a weaker peak nearer than that is none
-BRIGHTEST = 0.1  # share of the peaks, highest first, whose median tells how high a heavy atom is
+CLOSEST = 0.85  # of the distance of neighbours: a weaker peak nearer than that is none
+BRIGHTEST = 0.15  # share of the atoms, highest first, whose median tells how high a heavy atom is
 BOND, LEAST_NEIGHBOURS = 1.35, 3  # distances of neighbours that a bond is long; bonds that hold an atom
 BALL = 0.43  # of the distance of neighbours: radius over which an atom is integrated
 LEAST_OF_ONE = 5  # atoms: fewer odd ones are no second element
@@ -42,7 +42,7 @@ def select(peaks: Peaks, distance_A: float, elements: Sequence[str], power: floa
         return select_atoms(peaks, distance_A)
     keep = _apart(peaks.positions_A, CLOSEST * distance_A)
     positions, heights = peaks.positions_A[keep], peaks.heights[keep]
-    heavy = float(np.median(heights[: max(4, round(BRIGHTEST * len(heights)))]))
+    heavy = bright(heights, BRIGHTEST)
     light = heavy * (atomic_number(elements[0]) / atomic_number(elements[-1])) ** power
     positions, confidence = select_atoms(Peaks(positions, np.minimum(heights, light)), distance_A)
     held = _held(positions, BOND * distance_A)

@@ -13,6 +13,7 @@ from .kinds import Lattice
 
 Floats = NDArray[np.float64]
 SMOOTHING_A = 0.18  # about the resolution of the map; quietens single noisy voxels
+BULK = 0.3  # of the atoms, the highest: they are not at the surface
 SEPARATION = 0.55  # of the nearest-neighbour distance: closer peaks are one atom
 
 
@@ -50,17 +51,29 @@ def find_peaks(volume: NDArray[np.float32], voxel_A: float, distance_A: float) -
     """
     smoothed = Smooth.of(volume, voxel_A)
     smooth = smoothed.values
-    reach = max(1, int(SEPARATION * distance_A / voxel_A))  # never as far as a neighbour along the diagonal
-    crest = (smooth == maximum_filter(smooth, size=2 * reach + 1)) & (smooth > 0)
+    crest = (smooth == maximum_filter(smooth, size=3)) & (smooth > 0)
     inner = np.zeros_like(crest)
     inner[2:-2, 2:-2, 2:-2] = True
     index = np.argwhere(crest & inner)
     if len(index) == 0:
         return Peaks(np.zeros((0, 3)), np.zeros(0))
+    index = index[_highest(index, smooth[tuple(index.T)], SEPARATION * distance_A / voxel_A)]
     centre = _centred(smoothed.spline, index.astype(np.float64))
     heights = map_coordinates(smoothed.spline, centre.T, order=3, prefilter=False).astype(np.float64)
     order = np.argsort(-heights, kind="stable")
     return Peaks(((centre - volume.shape[0] // 2)[:, ::-1] * voxel_A)[order], heights[order])
+
+
+def _highest(places: NDArray[np.int64], heights: NDArray[np.float32], apart: float) -> NDArray[np.bool_]:
+    """Which maxima (n, 3) have no higher one nearer than `apart`.
+
+    Maxima are compared with maxima. The flank of a heavy neighbour, which a box about a light atom reaches with its
+    corners, would be higher than that atom.
+    """
+    first, second = cKDTree(places).query_pairs(apart, output_type="ndarray").T
+    kept = np.ones(len(places), np.bool_)
+    kept[np.where(heights[first] < heights[second], first, second)] = False
+    return kept
 
 
 def _centred(spline: NDArray[np.float32], places: Floats) -> Floats:
@@ -96,17 +109,24 @@ def position_errors(halves: tuple[Smooth, Smooth], positions_A: Floats, voxel_A:
     return np.asarray(np.sqrt(0.5 * (variance + np.median(variance))) * voxel_A)
 
 
+def bright(heights: Floats, share: float) -> float:
+    """Median of that share of the atoms that is highest, of peaks (n,), descending; atoms are those more than half as
+    high as the fourth. How many peaks the noise has does not matter.
+    """
+    atoms = int((heights > heights[3] / 2).sum())
+    return float(np.median(heights[: max(4, round(share * atoms))]))
+
+
 def select_atoms(peaks: Peaks, distance_A: float) -> tuple[Floats, Floats]:
     """Peaks that are atoms, (n, 3) A, and a confidence 0..1 for each.
 
-    The threshold is half of the typical height of bulk atoms, moved into the widest gap between 0.3 and 0.6 of it,
-    since atoms and noise peaks form two groups; a peak without any neighbour within 1.35 nearest-neighbour distances is
-    noise.
+    The threshold is half of the typical height of bulk atoms (`bright`), moved into the widest gap between 0.3 and 0.6
+    of it, since atoms and noise peaks form two groups; a peak without any neighbour within 1.35 nearest-neighbour
+    distances is noise.
     """
     if len(peaks.heights) < 4:
         return np.zeros((0, 3)), np.zeros(0)
-    bulk = float(np.median(peaks.heights[: max(4, len(peaks.heights) // 6)]))
-    relative = peaks.heights / bulk
+    relative = peaks.heights / bright(peaks.heights, BULK)
     window = np.concatenate([[0.6], relative[(relative > 0.3) & (relative < 0.6)], [0.3]])
     widths = -np.diff(window) * np.exp(-0.5 * (((window[1:] + window[:-1]) / 2 - 0.42) / 0.1) ** 2)
     gap = int(np.argmax(widths))

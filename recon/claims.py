@@ -14,7 +14,7 @@ and all of them with it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,17 @@ class Evidence:
         taken_out = self._sums(used, self.path.poses[used], self.path.shifts[used])
         base = [_sum(whole, part, -1) for whole, part in zip(self.total, taken_out, strict=True)]
         return self._scores(rows, rival, base) - self._scores(rows, present, base)
+
+    def after(self, rows: Rows, reading: Reading) -> Evidence:
+        """The same when these rows are read so."""
+        path, used = self.path, rows[self.path.used[rows]]
+        taken_out = self._sums(used, path.poses[used], path.shifts[used])
+        put_in = self._sums(rows, reading.poses, reading.shifts)
+        left = (_sum(whole, part, -1) for whole, part in zip(self.total, taken_out, strict=True))
+        first, second = (_sum(whole, part, 1) for whole, part in zip(left, put_in, strict=True))
+        poses, shifts, use = path.poses.copy(), path.shifts.copy(), path.used.copy()
+        poses[rows], shifts[rows], use[rows] = reading.poses, reading.shifts, True
+        return replace(self, path=Path(poses, shifts, path.score, use), total=(first, second))
 
     def _sums(self, rows: Rows, poses: Floats, shifts: Floats) -> tuple[Sums, Sums]:
         into = Accumulator(self.grid, 2, self.data.device)

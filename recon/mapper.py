@@ -287,8 +287,8 @@ class Mapper:
             self._data, rows, buffer.number[rows], path, buffer.recall(), self._lattice_map(grid), grid,
             self.limits.score, self._band, self.step_deg, site,
             keep=branches.CANDIDATES if (turn == 0 and thorough) or grains else 2,
-            folds=FOLDS if thorough or len(rows) < FEW_FRAMES else 2, polish=thorough, base=self._ledger.left,
-            around=around, origin_px=buffer.origin_px[rows],
+            folds=FOLDS if thorough or len(rows) < FEW_FRAMES else 2, polish=thorough, doubting=thorough and turn == 0,
+            base=self._ledger.left, around=around, origin_px=buffer.origin_px[rows],
         )  # fmt: skip
         return Decided(decided[0], site, *decided[1:])
 

@@ -23,6 +23,7 @@ from .branches import (
     shortlist,
 )  # fmt: skip
 from .claims import Evidence
+from .crossings import turned
 from .device import Device
 from .indexing import Candidates
 from .maps import Accumulator, Sums, filled_map, rough_map
@@ -103,6 +104,7 @@ def redecide(
     keep: int = CANDIDATES,
     folds: int = FOLDS,
     polish: bool = True,
+    doubting: bool = False,
     base: Accumulator | None = None,
     around: Floats,
     origin_px: Floats,
@@ -116,6 +118,7 @@ def redecide(
     lattice_real : real O_h-symmetrised map on the grid's own sampling, for finding the lattice centre.
     keep : candidates per frame. folds : maps that leave out a share of the frames each. polish : refine every pose;
         else only those whose branch changed, so that poses refined in full band stay as they are.
+    doubting : look for wrong turns at zone axes as well, see `crossings`.
     base : sums of older frames that are no longer in the buffer, two sets (halves), always part of the map; on this
         grid or a larger one. around : (t, 2) where the particle's middle is expected, px from the middle of the box.
     origin_px : (t, 2) the middle of the box in the field.
@@ -170,11 +173,11 @@ def redecide(
     present = [f for f in range(folds) if (fold == f).any()]
     volumes = dict(zip(present, device.each(without, present), strict=True))
     states = _score_folds(data, volumes, fold, frames, chosen, centre, k_score, site, around)
-    fresh = pursue(
-        decide(states, sigma_deg),
-        Scene(data, frames, volumes, fold, candidates, centre, site, origin_px, k_score, sigma_deg),
-        Evidence(data, frames, half_of(number), path, (total[0], total[1]), grid, solve, k_score),
-    )
+    evidence = Evidence(data, frames, half_of(number), path, (total[0], total[1]), grid, solve, k_score)
+    scene = Scene(data, frames, volumes, fold, candidates, centre, site, origin_px, k_score, sigma_deg)
+    fresh = pursue(decide(states, sigma_deg), scene, evidence)
+    if doubting:
+        fresh = turned(fresh, path, states, scene, evidence)
     numbers = Redecision(
         int((angle_deg(fresh.poses, path.poses) > CHANGED_DEG).sum()),
         int(fresh.used.sum()),

@@ -94,6 +94,17 @@ def test_positions_are_x_y_z() -> None:
     assert (np.diff(peaks.heights) <= 0).all()
 
 
+def test_light_atoms_among_heavy_ones_are_found_at_any_place_between_voxels(synthetic) -> None:
+    # the corners of a box about a light atom reach the flank of its heavy neighbour, which is brighter than that atom
+    truth = synthetic.fcc_crystal()
+    light = np.round(truth[:, 0] / (LATTICE_A / 2)).astype(int) % 2 == 0
+    for shift_A in (0.0, 0.1, 0.2):
+        heights = np.where(light, 0.5, 1.0)
+        volume = render(truth + shift_A, 0.6, heights)
+        positions, _ = select_atoms(find_peaks(volume, VOXEL_A, NEIGHBOUR_A), NEIGHBOUR_A)
+        assert match(positions, truth + shift_A)[:2] == (1, 1)
+
+
 def test_two_atoms_too_close_are_one() -> None:
     near = render(np.array([[0.0, 0, 0], [0.9, 0, 0]]), sigma_A=0.3)
     assert (find_peaks(near, VOXEL_A, NEIGHBOUR_A).heights > 0.3).sum() == 1
