@@ -5,6 +5,8 @@ from __future__ import annotations
 import configparser
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -86,6 +88,30 @@ def test_the_unit_fits_the_program(deploy, root):
     assert 0 < int(service["WatchdogSec"]) <= progress.STALLED_S
     assert "tumble run --config /etc/tumble/tumble.toml --headless" in service["ExecStart"]
     assert "tumble config check /etc/tumble/tumble.toml" in service["ExecStartPre"]
+
+
+def test_systemd_finds_nothing_wrong_with_the_unit(deploy):
+    """But that the program is not installed where the unit has it."""
+    tool = shutil.which("systemd-analyze")
+    if tool is None:
+        pytest.skip("systemd-analyze is not installed")
+    words = [tool, "verify", "--man=no", str(deploy / "tumble.service")]
+    told = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    unknown = [
+        line for line in told.stderr.splitlines() if "Command /opt/tumble/bin/tumble is not executable" not in line
+    ]
+    assert [line for line in unknown if "tumble.service" in line] == []
+
+
+def test_the_compose_file_is_one_service_without_privileges(deploy):
+    yaml = pytest.importorskip("yaml")
+    compose = yaml.safe_load((deploy / "compose.yaml").read_text())
+    (service,) = compose["services"].values()
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+    assert (deploy / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+    compile(service["healthcheck"]["test"][-1], "healthcheck", "exec")
 
 
 def test_containers_install_what_is_pinned(deploy):
