@@ -28,7 +28,9 @@ class Thresholds:
     pose_agreement: float = 0.93  # 0.90 was seen with a tenth of the poses on another branch
     upheld: float = 0.93
     branch_margin: float = 0.05
-    margin_share: float = 0.012  # of the likelihood beyond `loud`: a strong signal must tell branches apart as well
+    margin_share: float = (
+        0.012  # of the likelihood beyond `loud`, on either map: a strong signal must tell branches apart
+    )
     loud: float = 100.0
     likelihood: float = 15.0
     used_share: float = 0.85
@@ -158,8 +160,9 @@ def judge(numbers: Trust, limits: Thresholds | None = None) -> Trust:
         against.append(words)
     if short("likelihood"):
         against.append(f"the frames hardly show this crystal: likelihood {numbers.likelihood or 0:.0f} per frame")
-    least = max(limits.branch_margin, limits.margin_share * ((numbers.likelihood or 0.0) - limits.loud))
-    if numbers.branch_margin is None or numbers.branch_margin < least:
+    least = limits.margin_share * ((numbers.likelihood or 0.0) - limits.loud)
+    clearest = max(numbers.branch_margin or 0.0, numbers.second_margin or 0.0)
+    if short("branch_margin") or clearest < least:
         against.append("in some stretch of frames another branch fits as well as the one taken")
     if short("used_share"):
         against.append(f"poses are sure in {percent(numbers.used_share)} of the frames only")

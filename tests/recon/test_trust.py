@@ -92,7 +92,8 @@ def test_no_atoms(pair: tuple[Account, Account]) -> None:
         ({"upheld": None}, "no second map has seen enough"),
         ({"pose_agreement": None}, "an unknown share of the frames"),
         ({"branch_margin": -1.0}, "another branch"),
-        ({"branch_margin": 1.3}, "another branch"),  # two crystals that took turns
+        ({"branch_margin": 1.3, "second_margin": 1.3}, "another branch"),  # two crystals that took turns
+        ({"branch_margin": 0.0, "second_margin": 8.0}, "another branch"),
         ({"likelihood": 5.0}, "hardly show"),
         ({"used_share": 0.7}, "70 %"),
         ({"shape": 0.6}, "shapes"),
@@ -110,6 +111,10 @@ def test_every_sign_is_named(change: dict[str, float], words: str) -> None:
 
 def test_a_weak_signal_has_small_margins() -> None:
     assert judge(replace(GOOD, likelihood=75.0, branch_margin=0.7)).trusted is True
+
+
+def test_branches_that_the_second_map_tells_apart_are_told_apart() -> None:
+    assert judge(replace(GOOD, branch_margin=1.3, second_margin=2.5)).trusted is True
 
 
 def test_matter_without_a_lattice_needs_no_lattice() -> None:
