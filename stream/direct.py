@@ -196,7 +196,7 @@ class DirectFile:
         OSError : something could not be written; what came after it was not tried.
         """
         if self._failure is not None:
-            raise OSError(self._failure.errno, os.strerror(self._failure.errno or 0))
+            raise OSError(self._failure.errno, self._failure.strerror)
 
     def _take(self, size: int) -> int:
         """Pages of their own: the piece that is being filled ends before them."""
@@ -240,6 +240,8 @@ class DirectFile:
                     self._do(task)
                 except OSError as error:
                     self._failure = error
+                except Exception as error:  # noqa: BLE001  # whoever waits for this thread has to hear of it
+                    self._failure = OSError(errno.EIO, f"{type(error).__name__}: {error}")
             if task.batch is not None:
                 self._room.release()
             if task.done is not None:

@@ -142,20 +142,28 @@ def read_earlier(path: Path) -> Earlier:
         if algorithm in (None, "none"):
             raise RecordingError(f"{path} has no frames as a recorder writes them")
         headers = {name: header_address(item) for name, item in (*columns.items(), ("data", data))}
-        places = []
-        for position in range(min(len(data), *map(len, columns.values()))):
-            stored = data.id.get_chunk_info_by_coord((position, 0, 0))
-            if not stored.size:  # a place that was never filled
-                break
-            places.append((stored.byte_offset, stored.size))
+        places = _places(data, min(len(data), *map(len, columns.values())))
         return Earlier(
             headers,
-            np.array(places, np.uint64).reshape(-1, 2),
+            places,
             {name: item[: len(places)] for name, item in columns.items()},
             data.shape[1:],
             data.dtype,
             str(algorithm),
         )
+
+
+def _places(data: h5py.Dataset, most: int) -> NDArray[np.uint64]:
+    """Addresses and sizes (n, 2) of the frames up to the first place that was never filled."""
+    places = np.zeros((most, 2), np.uint64)
+
+    def note(chunk: Any) -> None:
+        if chunk.chunk_offset[0] < most:
+            places[chunk.chunk_offset[0]] = chunk.byte_offset, chunk.size
+
+    data.id.chunk_iter(note)
+    empty = np.flatnonzero(places[:, 1] == 0)
+    return places[: empty[0]] if len(empty) else places
 
 
 def header_address(dataset: h5py.Dataset) -> int:

@@ -140,6 +140,20 @@ def test_a_disk_that_fails_is_heard_of_and_keeps_what_is_in_memory(tmp_path, mon
     file.close()
 
 
+def test_a_thread_that_fails_in_any_other_way_keeps_nobody_waiting(tmp_path, monkeypatch, small):
+    def refuse(*_what):
+        raise MemoryError("no memory")
+
+    file = DirectFile(tmp_path / "a", new=True)
+    monkeypatch.setattr(os, "pwrite", refuse)
+    file.append(b"x")
+    with pytest.raises(OSError, match="MemoryError: no memory"):
+        file.settle()
+    with pytest.raises(OSError, match="MemoryError: no memory"):
+        file.append(b"x")
+    file.close()
+
+
 def test_a_new_file_is_new(tmp_path):
     (tmp_path / "a").write_text("precious")
     with pytest.raises(FileExistsError):
