@@ -227,8 +227,8 @@ def _read(images, places, out):  # type: ignore[no-untyped-def]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Atoms that have gone and come beyond doubt, of so many, in the frames from `since` on, held against those up to
-    `before`; `lost` and `gained` say about how many there are in all.
+    """Atoms that have gone and come beyond doubt, of so many, in the frames from `since` to `until`, held against those
+    up to `before`; `lost` and `gained` say about how many there are in all.
     """
 
     gone: int
@@ -236,6 +236,7 @@ class Change:
     atoms: int
     since: int
     before: int
+    until: int
     lost: int = 0
     gained: int = 0
 
@@ -250,7 +251,8 @@ class Change:
             parts.append(f"about {max(self.come, self.gained)} have come")
         if not parts:
             return ""
-        return f"the crystal changes: since frame {self.since} {' and '.join(parts)}; the map mixes before and after"
+        when = f"from frame {self.since} or before to frame {self.until}"
+        return f"the crystal changes: {when} {' and '.join(parts)}; the map mixes before and after"
 
 
 class Alarm:
@@ -304,7 +306,8 @@ def find_change(
     if recent is None or oldest is None:
         return None
     found = recent.since(oldest)
-    since, before = int(buffer.number[rows[-count]]), int(buffer.number[rows[count - 1]])
+    since, before, until = (int(buffer.number[rows[place]]) for place in (-count, count - 1, -1))
     return Change(
-        int(found.gone.sum()), int(found.come.sum()), len(atoms), since, before, round(found.lost), round(found.gained)
+        int(found.gone.sum()), int(found.come.sum()), len(atoms), since, before, until, round(found.lost),
+        round(found.gained),
     )  # fmt: skip

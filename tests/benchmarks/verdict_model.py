@@ -196,7 +196,7 @@ class Reconstruction:
         found = found / level
         nowhere = np.zeros(0)  # no places beside the crystal
         occupation = Occupation(found - np.median(found), np.full(len(found), error), nowhere, nowhere)
-        return Change(int(occupation.gone.sum()), 0, len(found), self.frames - 200, 0)
+        return Change(int(occupation.gone.sum()), 0, len(found), self.frames - 200, 0, self.frames - 1)
 
     def halves(self) -> tuple[Floats, Floats]:
         """Half maps (EDGE,)*3, what was not measured zero."""

@@ -112,11 +112,14 @@ def test_vacant_sites(crystal: np.ndarray) -> None:
 
 
 def test_words() -> None:
-    assert Change(0, 0, 400, 9, 100).words == ""
-    assert Change(7, 2, 400, 9, 100).words == ""
-    assert "since frame 900 about 12 of 400 atoms have gone; the map" in Change(12, 0, 400, 900, 100).words
-    assert "and about 20 have come" in Change(12, 20, 400, 900, 100).words
-    assert "about 41 of 400 atoms have gone" in Change(12, 0, 400, 900, 100, lost=41).words
+    assert Change(0, 0, 400, 9, 100, 208).words == ""
+    assert Change(7, 2, 400, 9, 100, 208).words == ""
+    assert (
+        "from frame 900 or before to frame 1099 about 12 of 400 atoms have gone; the map"
+        in Change(12, 0, 400, 900, 100, 1099).words
+    )
+    assert "and about 20 have come" in Change(12, 20, 400, 900, 100, 1099).words
+    assert "about 41 of 400 atoms have gone" in Change(12, 0, 400, 900, 100, 1099, lost=41).words
 
 
 @pytest.mark.parametrize("gone", [5, 20, 60, 120])
@@ -136,18 +139,18 @@ def test_atoms_that_have_gone_are_counted_beyond_those_that_are_sure(gone: int) 
 def test_an_alarm_stays_when_the_change_is_over() -> None:
     alarm = Alarm()
     assert alarm.hear(None) == ""
-    assert alarm.hear(Change(0, 0, 400, 700, 400)) == ""
-    words = alarm.hear(Change(12, 0, 400, 1000, 600))
-    assert "since frame 1000" in words
+    assert alarm.hear(Change(0, 0, 400, 700, 400, 899)) == ""
+    words = alarm.hear(Change(12, 0, 400, 1000, 600, 1199))
+    assert "from frame 1000 or before to frame 1199" in words
     for frame in (1500, 2000, 2500):  # the buffer holds no frames from before any more
-        assert alarm.hear(Change(0, 0, 400, frame, frame - 300)) == words
-    assert "since frame 1000 about 40 of 400" in alarm.hear(Change(40, 0, 400, 3000, 2400))
+        assert alarm.hear(Change(0, 0, 400, frame, frame - 300, frame + 199)) == words
+    assert "from frame 1000 or before to frame 3199 about 40 of 400" in alarm.hear(Change(40, 0, 400, 3000, 2400, 3199))
 
 
 def test_an_alarm_that_frames_from_before_deny_twice_was_none() -> None:
-    alarm, calm = Alarm(), Change(0, 0, 400, 1400, 600)
-    words = alarm.hear(Change(12, 0, 400, 1000, 500))
+    alarm, calm = Alarm(), Change(0, 0, 400, 1400, 600, 1599)
+    words = alarm.hear(Change(12, 0, 400, 1000, 500, 1199))
     assert alarm.hear(calm) == words
-    assert alarm.hear(Change(11, 0, 400, 1500, 600)) != ""
+    assert alarm.hear(Change(11, 0, 400, 1500, 600, 1699)) != ""
     assert alarm.hear(calm) != ""
     assert alarm.hear(calm) == ""
