@@ -363,6 +363,33 @@ def test_a_twin_waits_for_twice_the_frames(
     assert particle.status().frames_rejected == {"no lattice": frames}
 
 
+@pytest.mark.parametrize("frames", [300, 200])
+def test_what_shows_no_lattice_is_looked_at_once_more_with_twice_the_frames(
+    synthetic: ModuleType, device: Device, monkeypatch: pytest.MonkeyPatch, frames: int
+) -> None:
+    asked = []
+
+    def bootstrap(self: Mapper, observations: list[Observation], noise: NoiseSpectrum, twin_frames: int = 0) -> None:
+        asked.append((len(observations), twin_frames))
+        raise NoLatticeError("none stands out")
+
+    monkeypatch.setattr(Mapper, "bootstrap", bootstrap)
+    movie, options = synthetic.movie(60, seed=9), ReconstructionOptions(bootstrap_frames=150)
+    particle = ParticleReconstruction(1, movie.pixel_size_A, movie.diameter_A, lambda: movie.noise, options, device)
+    for observation in (movie.observations * 5)[:frames]:
+        particle.push(observation)
+        while particle.work():
+            pass
+    if frames == 200:
+        assert particle.status().state == "COLLECTING"
+        assert particle.status().note == "200 of 300 frames for the first map: none stands out"
+        particle.finish()
+    assert asked == [(150, 300), (300, 300) if frames == 300 else (200, 0)]
+    status = particle.status()
+    check_books(status)
+    assert (status.state, status.note, status.frames_rejected) == ("FAILED", "none stands out", {"no lattice": frames})
+
+
 def test_a_new_map_is_no_reason_for_a_word_before_its_witness_has_judged_it(device: Device) -> None:
     particle = ParticleReconstruction(1, 0.42, 20.0, lambda: None, ReconstructionOptions(), device)
     first = particle.status().verdict
