@@ -128,9 +128,14 @@ class DirectFile:
         return batch.address + at, check
 
     def reserve(self, size: int) -> int:
-        """The address of `size` bytes that are only written by `post`."""
+        """The address of `size` bytes that are only written by `post`.
+
+        What fits into a page lies in one: the system writes it whole even when this process is killed meanwhile.
+        """
         if size > _SMALL_BYTES:
             return self._take(size)
+        if size <= PAGE and self._small % PAGE + size > PAGE:
+            self._small = _up(self._small)
         if self._small + size > self._small_end:
             self._small = self._take(_SMALL_BYTES)
             self._small_end = self._small + _SMALL_BYTES

@@ -105,6 +105,16 @@ def test_what_is_on_its_way_is_read_from_memory(tmp_path, monkeypatch, small):
     file.close()
 
 
+def test_what_fits_into_a_page_lies_in_one(tmp_path):
+    file, rng, end = DirectFile(tmp_path / "a", new=True), np.random.default_rng(1), 0
+    for size in rng.integers(1, 2 * PAGE, 500).tolist():
+        address = file.reserve(size)
+        assert address >= end
+        assert size > PAGE or address // PAGE == (address + size - 1) // PAGE
+        end = address + size
+    file.close()
+
+
 def test_a_mark_is_reached_when_all_before_it_is_written(tmp_path, small):
     file = DirectFile(tmp_path / "a", new=True)
     place = file.reserve(8)
