@@ -14,7 +14,7 @@ from .kinds import Lattice
 Floats = NDArray[np.float64]
 SMOOTHING_A = 0.18  # about the resolution of the map; quietens single noisy voxels
 BULK = 0.3  # of the atoms, the highest: they are not at the surface
-SEPARATION = 0.55  # of the nearest-neighbour distance: closer peaks are one atom
+SEPARATION = 0.75  # of the nearest-neighbour distance: of two closer peaks the lower one is none
 
 
 @dataclass(frozen=True, slots=True, eq=False)

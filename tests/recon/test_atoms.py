@@ -105,6 +105,14 @@ def test_light_atoms_among_heavy_ones_are_found_at_any_place_between_voxels(synt
         assert match(positions, truth + shift_A)[:2] == (1, 1)
 
 
+def test_ghosts_between_atoms_are_none(synthetic) -> None:
+    truth = crystal(synthetic)
+    ghosts = truth[::4] + np.array([1.5, 0.1, 0.3])  # what a map of few frames has between its atoms
+    volume = render(np.concatenate([truth, ghosts]), 0.35, np.repeat([1.0, 0.6], [len(truth), len(ghosts)]))
+    positions, _ = select_atoms(find_peaks(volume, VOXEL_A, NEIGHBOUR_A), NEIGHBOUR_A)
+    assert match(positions, truth)[:2] == (1, 1)
+
+
 def test_two_atoms_too_close_are_one() -> None:
     near = render(np.array([[0.0, 0, 0], [0.9, 0, 0]]), sigma_A=0.3)
     assert (find_peaks(near, VOXEL_A, NEIGHBOUR_A).heights > 0.3).sum() == 1
