@@ -210,6 +210,8 @@ def held_void(
         return np.asarray(thin.mean(axis=-1), np.float64)
 
     held = 0.0
+    if not said and float((now.counts == 0).mean()) <= VOID:
+        return held
     left = [s for s in starts if s.frames < now.frames]
     free = [_free(start, now, sampling, rng) for start in left]
     for allowed in sorted({0, most}):
