@@ -123,7 +123,7 @@ BARE = {
     "state", "note", "source", "series_id", "expected", "received", "used", "rejected", "dropped", "missing",
     "in_flight", "recorded", "queue", "queue_size", "waiting", "frames_seen", "frames_used", "frames_rejected",
     "frames_in_flight", "frames_waiting", "paused", "mark", "resolution_trend", "fsc_k", "fsc", "coverage", "slice_xy",
-    "slice_xz", "slice_yz", "atoms", "ms_per_frame", "elements", "tilts", "lattice", "twinned",
+    "slice_xz", "slice_yz", "atoms", "ms_per_frame", "elements", "metals", "tilts", "lattice", "twinned",
 }  # fmt: skip
 
 
