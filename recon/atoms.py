@@ -14,6 +14,7 @@ from .kinds import Lattice
 Floats = NDArray[np.float64]
 SMOOTHING_A = 0.18  # about the resolution of the map; quietens single noisy voxels
 BULK = 0.3  # of the atoms, the highest: they are not at the surface
+BESIDE, RINGING = 0.55, 0.5  # of the nearest-neighbour distance, and of the density there: below that a map rings
 SEPARATION = 0.75  # of the nearest-neighbour distance: of two closer peaks the lower one is none
 
 
@@ -42,7 +43,8 @@ class Smooth:
 
 
 def find_peaks(volume: NDArray[np.float32], voxel_A: float, distance_A: float) -> Peaks:
-    """Local maxima at least SEPARATION nearest-neighbour distances apart, centred to a fraction of a voxel.
+    """Local maxima at least SEPARATION nearest-neighbour distances apart, and no ringing beside higher density, centred
+    to a fraction of a voxel.
 
     Parameters
     ----------
@@ -51,7 +53,8 @@ def find_peaks(volume: NDArray[np.float32], voxel_A: float, distance_A: float) -
     """
     smoothed = Smooth.of(volume, voxel_A)
     smooth = smoothed.values
-    crest = (smooth == maximum_filter(smooth, size=3)) & (smooth > 0)
+    beside = maximum_filter(smooth, size=2 * max(1, int(BESIDE * distance_A / voxel_A)) + 1)
+    crest = (smooth == maximum_filter(smooth, size=3)) & (smooth > 0) & (smooth > RINGING * beside)
     inner = np.zeros_like(crest)
     inner[2:-2, 2:-2, 2:-2] = True
     index = np.argwhere(crest & inner)
