@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from .atoms import Peaks, bright, select_atoms
+from .atoms import Peaks, bright, highest, select_atoms
 from .elements import LEAST_ATOMS, assign_elements, integrated_intensities
 from .records import Atom
 from .symbols import atomic_number
@@ -40,23 +40,13 @@ def select(peaks: Peaks, distance_A: float, elements: Sequence[str], power: floa
     """
     if len(elements) < 2 or len(peaks.heights) < 4:
         return select_atoms(peaks, distance_A)
-    keep = _apart(peaks.positions_A, CLOSEST * distance_A)
+    keep = highest(peaks.positions_A, peaks.heights, CLOSEST * distance_A)
     positions, heights = peaks.positions_A[keep], peaks.heights[keep]
     heavy = bright(heights, BRIGHTEST)
     light = heavy * (atomic_number(elements[0]) / atomic_number(elements[-1])) ** power
     positions, confidence = select_atoms(Peaks(positions, np.minimum(heights, light)), distance_A)
     held = _held(positions, BOND * distance_A)
     return positions[held], confidence[held]
-
-
-def _apart(positions_A: Floats, distance_A: float) -> NDArray[np.bool_]:
-    """Which of (n, 3) positions, the first first, have none before them nearer than that."""
-    keep = np.ones(len(positions_A), bool)
-    pairs = cKDTree(positions_A).query_pairs(distance_A, output_type="ndarray")
-    for first, second in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]:
-        if keep[first]:
-            keep[second] = False
-    return keep
 
 
 def _held(positions_A: Floats, reach_A: float) -> NDArray[np.bool_]:

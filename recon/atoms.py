@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,15 +61,15 @@ def find_peaks(volume: NDArray[np.float32], voxel_A: float, distance_A: float) -
     index = np.argwhere(crest & inner)
     if len(index) == 0:
         return Peaks(np.zeros((0, 3)), np.zeros(0))
-    index = index[_highest(index, smooth[tuple(index.T)], SEPARATION * distance_A / voxel_A)]
+    index = index[highest(index, smooth[tuple(index.T)], SEPARATION * distance_A / voxel_A)]
     centre = _centred(smoothed.spline, index.astype(np.float64))
     heights = map_coordinates(smoothed.spline, centre.T, order=3, prefilter=False).astype(np.float64)
     order = np.argsort(-heights, kind="stable")
     return Peaks(((centre - volume.shape[0] // 2)[:, ::-1] * voxel_A)[order], heights[order])
 
 
-def _highest(places: NDArray[np.int64], heights: NDArray[np.float32], apart: float) -> NDArray[np.bool_]:
-    """Which maxima (n, 3) have no higher one nearer than `apart`.
+def highest(places: NDArray[Any], heights: NDArray[Any], apart: float) -> NDArray[np.bool_]:
+    """Which maxima (n, 3) of heights (n,) have no higher one, nor an equal one before them, nearer than `apart`.
 
     Maxima are compared with maxima. The flank of a heavy neighbour, which a box about a light atom reaches with its
     corners, would be higher than that atom.

@@ -36,6 +36,7 @@ IMPLAUSIBLE = 6.0  # standard deviations of the rotation per frame and axis that
 LEAST_SIGMA_DEG = 1.0  # of the pose errors, however slowly a crystal turns
 TWIN_REACH_PX = 2.5  # from the map centre to the site that both grains are counted from
 ALONG_AXES = np.array([step * np.eye(3, dtype=int)[axis] for axis in range(3) for step in (-1, 0, 1)])
+CLIPPED = 60.0  # no frame counts for more, where states are compared
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,6 +196,11 @@ def decide(states: States, sigma_deg: float, anchor: Floats | None = None) -> Pa
     score = states.score[rows, chosen]
     used = trusted(poses, mass, sigma_deg, anchor) & explained(score)
     return Path(poses, states.shifts[rows, chosen], score, used)
+
+
+def clear_by(score: Floats) -> Floats:
+    """Log-likelihood (t, s - 1) by which the first of the states (t, s) beats each other one, clipped."""
+    return np.asarray(np.clip(score[:, :1] - score[:, 1:], -CLIPPED, CLIPPED))
 
 
 def explained(score: Floats) -> NDArray[np.bool_]:

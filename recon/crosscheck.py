@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .branches import Path, Shortlist, lattice_position, score_branches
+from .branches import Path, Shortlist, clear_by, lattice_position, score_branches
 from .compare import SAME_POSE_DEG
 from .coverage import REACH_DEG, view_directions, view_grid
 from .rotations import C2Z, angle_deg, from_matrix, multiply, to_matrix
@@ -22,7 +22,6 @@ from .whitened import Whitened
 Floats = NDArray[np.float64]
 STRETCH_FRAMES = 50  # whose branch is judged together
 MOST_FRAMES = 800  # that are tried, or a few more
-CLIPPED = 60.0  # no frame counts for more
 DECIDED = 5.0  # log-likelihood by which a pose must beat another one to prove it wrong: odds of 150 to 1
 KNOWN = 0.75  # share of what a frame measures that the other map must know, to judge it
 LEAST_KNOWN = 10  # such frames of a stretch
@@ -74,7 +73,7 @@ def leads(
         poses[:, None], lattice_position(poses, shifts, to.centre_px)[:, None], np.ones((len(rows), 1), np.bool_)
     )
     score = score_branches(data, to.volume, rows, candidates, to.centre_px, to.k_max, to.site, placed=True).score
-    return np.asarray(np.clip(score[:, :1] - score[:, 1:], -CLIPPED, CLIPPED))
+    return clear_by(score)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter
 
-from .branches import Path, States, explained
+from .branches import Path, States, clear_by, explained, lattice_position
 from .claims import Evidence, Reading
-from .pursuit import Scene
+from .pursuit import LEAST_CLAIM, LONGEST_CLAIM, SURE_GAIN, Scene
 from .rotations import angle_deg, to_matrix
 from .site import FIRST
 
@@ -30,9 +30,6 @@ AHEAD = 50  # frames beyond a crossing whose lead over the mirror image is looke
 DOUBT = 0.03  # share of the likelihood; a lead beyond it is no doubt
 MOST_TURNED = 4  # stretches in one round
 MOST = 6  # crossings tried at a time, those of the least lead
-LEAST, LONGEST = 8, 500  # frames that are turned together
-CLIPPED = 60.0  # no frame counts for more in a lead
-SURE_GAIN = 10.0  # log-likelihood by which the mirror image must be better, in all frames together
 SAME_DEG = 3.0  # farther from the path before, a frame was decided anew and its lead is not known
 
 
@@ -62,7 +59,7 @@ def turned(path: Path, before: Path, states: States, scene: Scene, evidence: Evi
             _tried(result, rows, branch, scene, evidence) for rows, branch in _doubted(result, before, states, scene)
         ]
         best = max(tried, key=lambda one: float(one.gains.sum()), default=None)
-        if best is None or best.gains.sum() <= SURE_GAIN or len(best.rows) < LEAST:
+        if best is None or best.gains.sum() <= SURE_GAIN or len(best.rows) < LEAST_CLAIM:
             break
         result.poses[best.rows], result.shifts[best.rows] = best.rival.poses, best.rival.shifts
         result.score[best.rows] += best.gains
@@ -100,15 +97,15 @@ def _best_part(gains: Floats) -> slice:
 def _doubted(path: Path, before: Path, states: States, scene: Scene) -> list[tuple[Rows, int]]:
     """Rows beyond crossings, either way, and the branch that they would change to, the most doubtful first."""
     every, branches = np.arange(len(path.poses)), scene.site.kind.symmetry.equivalents(path.poses)
-    lead = np.clip(states.score[:, :1] - states.score[:, : branches.shape[1]], -CLIPPED, CLIPPED)
+    lead = clear_by(states.score[:, : branches.shape[1]])
     lead[angle_deg(path.poses, before.poses) > SAME_DEG] = np.nan
     doubt = DOUBT * float(np.median(np.maximum(path.score, 0.0)))
     found = []
     for row, branch in crossings(branches, scene.sigma_deg):
-        for beyond in (every[row : row + LONGEST], every[max(row - LONGEST, 0) : row][::-1]):
-            told = lead[beyond[:AHEAD], branch]
+        for beyond in (every[row : row + LONGEST_CLAIM], every[max(row - LONGEST_CLAIM, 0) : row][::-1]):
+            told = lead[beyond[:AHEAD], branch - 1]
             told = told[np.isfinite(told)]
-            if len(beyond) >= LEAST and len(told) and told.mean() < doubt:
+            if len(beyond) >= LEAST_CLAIM and len(told) and told.mean() < doubt:
                 found.append((float(told.mean()), beyond, branch))
     found.sort(key=lambda one: one[0])
     return [(beyond, branch) for _, beyond, branch in found[:MOST]]
@@ -116,7 +113,7 @@ def _doubted(path: Path, before: Path, states: States, scene: Scene) -> list[tup
 
 def _mirrored(path: Path, rows: Rows, poses: Floats, scene: Scene) -> Reading:
     """Equivalent `poses` of rows of a path: the lattice centre stays where it is seen, and the particle where it is."""
-    own = to_matrix(path.poses[rows])[:, :2]
-    shifts = path.shifts[rows] + (own - to_matrix(poses)[:, :2]) @ scene.centre_px
-    middle = path.shifts[rows] - own @ scene.site.offset_px
+    own, seen = path.poses[rows], path.shifts[rows]
+    middle = scene.place(rows, own, seen) - scene.origin_px[rows]
+    shifts = lattice_position(own, seen, scene.centre_px) - to_matrix(poses)[:, :2] @ scene.centre_px
     return Reading(poses, scene.site.placed(poses, shifts - middle, FIRST) + middle)

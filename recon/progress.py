@@ -151,10 +151,8 @@ class Progress:
         starts = [lately((*self.history, newest)), half]
         begins = {self.history.index(m) for m in starts if m is not None}
         known = [self._sightings[begin] for begin in sorted(begins, reverse=True)]
-        said, rng = (
-            bool(self.history) and self.history[-1].held_fraction > VOID,
-            np.random.default_rng(newest.frames_used),
-        )
+        said = bool(self.history) and self.history[-1].held_fraction > VOID
+        rng = np.random.default_rng(newest.frames_used)
         return held_void(known, now, sampled, rng, said=said)
 
     def _shared(self, sampled: FourierSampling, new: NewMap) -> float:

@@ -14,6 +14,7 @@ from .branches import (
     Path,
     Shortlist,
     States,
+    clear_by,
     decide,
     find_centre,
     half_of,
@@ -40,7 +41,6 @@ SAME_BRANCH_DEG = 3.0  # nearer than this a decision leaves a pose where refinem
 SAME_SITE_PX = 1.0  # a shift that changes by more is another lattice site
 CHANGED_DEG = 8.0  # farther than this a pose is another one
 STRETCH_FRAMES = 50  # long enough to tell a branch, short enough to find the stretch that went wrong
-CLIPPED = 60.0  # no frame counts for more in a margin
 MOST_STATES = 300  # of a frame in the chain, whose memory goes with their square: two candidates of an icosahedron
 DETOUR_DEG = 4.0  # off the midpoint of its neighbours: the midpoint becomes a candidate
 
@@ -83,7 +83,7 @@ def weakest_margin(score: Floats, order: int = GROUP_ORDER) -> float:
     ----------
     score : (t, states), the first `order` of them the branches of the path itself.
     """
-    lead = np.clip(score[:, :1] - score[:, 1:order], -CLIPPED, CLIPPED)
+    lead = clear_by(score[:, :order])
     stretches = np.array_split(lead, max(1, len(lead) // STRETCH_FRAMES))
     return min(float(stretch.mean(axis=0).min()) for stretch in stretches)
 

@@ -28,9 +28,7 @@ class Thresholds:
     pose_agreement: float = 0.93  # 0.90 was seen with a tenth of the poses on another branch
     upheld: float = 0.93
     branch_margin: float = 0.05
-    margin_share: float = (
-        0.012  # of the likelihood beyond `loud`, on either map: a strong signal must tell branches apart
-    )
+    margin_share: float = 0.012  # of the likelihood beyond `loud`, on either map: a strong signal must tell them apart
     loud: float = 100.0
     likelihood: float = 15.0
     used_share: float = 0.85

@@ -100,14 +100,8 @@ class ChunkIndex:
         self._blocks: list[int] = []  # addresses of all data blocks
         self._piece: _Piece | None = None
         self._super: _SuperBlock | None = None
-        self._stored = [
-            0,
-            0,
-            0,
-            0,
-            0,
-            _IN_INDEX_BLOCK,
-        ]  # super blocks, their bytes, data blocks, theirs, chunks, elements
+        # super blocks, their bytes, data blocks, theirs, chunks, elements
+        self._stored = [0, 0, 0, 0, 0, _IN_INDEX_BLOCK]
 
     def rows(self, addresses: NDArray[np.uint64], sizes: NDArray[np.uint64] | None = None) -> NDArray[np.uint8]:
         """Elements (n, bytes) of n chunks that lie at `addresses`, with `sizes` in bytes where they are compressed."""
