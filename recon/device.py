@@ -45,6 +45,16 @@ class Device:
         alone = replace(self, threads=1)
         return list(_pool(self.threads).map(lambda item: work(alone, item), items))
 
+    def begin(self, work: Callable[[], Any]) -> Callable[[], Any]:
+        """Begin `work` in one of the threads that `each` has; what comes back waits for it, and gives what it gave.
+
+        With one thread, and on a GPU, it is done at once.
+        """
+        if self.xp is not np or self.threads < 2:
+            done = work()
+            return lambda: done
+        return _pool(self.threads).submit(work).result
+
     def shares(self, length: int) -> list[slice]:
         """A length in even parts, one for each thread that `each` has; on a GPU the whole."""
         parts = min(self.threads, length) if self.xp is np else 1

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..device import Device
 from .loops import take
+from .quality import Levels, sample_stride
 
 KEPT = 2  # spare rooms of each type
 
@@ -68,24 +69,22 @@ class Feed:
         cuda.get_current_stream().wait_event(buffer.left)
         return buffer.counts, target
 
-    def keep(self, frame: Any) -> tuple[Any, tuple[int, int] | None]:
-        """The frame of `send`, to be held for longer, a copy on the CPU; and its levels where they cost nothing more.
-
-        Levels are the sum of the counts and how many of them are at the top of the range; None: not looked at.
-        """
+    def keep(self, frame: Any) -> tuple[Any, Levels | None]:
+        """The frame of `send`, to be held for longer, a copy on the CPU; its levels where they cost nothing more."""
         if self.ahead:
             return frame, None
         kept, _ = self._room(frame.dtype)
         if frame.dtype.kind not in "ui" or frame.dtype.itemsize > 2:
             np.copyto(kept, frame)
             return kept, None
-        top = np.iinfo(frame.dtype).max
+        top, stride = np.iinfo(frame.dtype).max, sample_stride(frame.size)
+        sample = np.empty(-(-frame.size // stride), frame.dtype)
         edges = np.linspace(0, len(frame), self.device.threads + 1).astype(int).tolist()
         parts = self.device.each(
-            lambda _, rows: take(frame[rows], frame.dtype.type(top), kept[rows]),
-            [slice(*pair) for pair in itertools.pairwise(edges)],
+            lambda _, rows: take(frame, frame.dtype.type(top), kept, sample, stride, rows),
+            list(itertools.pairwise(edges)),
         )
-        return kept, (sum(int(total) for total, _ in parts), sum(int(at_top) for _, at_top in parts))
+        return kept, Levels(sum(int(total) for total, _ in parts), sum(int(at_top) for _, at_top in parts), sample)
 
     def room(self, dtype: np.dtype[Any]) -> Any:
         """(rows, columns) to write a frame to, used before where it is free: fresh large buffers cost page faults."""

@@ -206,16 +206,21 @@ class Followers:
         np.fill_diagonal(reaches, False)
         close = np.hypot(apart[..., 0], apart[..., 1]) * self.sampling.bin_A < 0.5 * (diameters[:, None] + diameters)
         np.fill_diagonal(close, False)
-        return set(np.flatnonzero(close.any(axis=1)).tolist()), [np.flatnonzero(row).tolist() for row in reaches]
+        touched = reaches.any(axis=1).tolist()
+        reached = [np.flatnonzero(row).tolist() if any_of else [] for row, any_of in zip(reaches, touched, strict=True)]
+        return set(np.flatnonzero(close.any(axis=1)).tolist()), reached
 
     def _learn(self, track: Track, measurement: Measurement, background: Background) -> None:
-        """Follow slow changes of brightness and dose; rebuild the filters now and then."""
+        """Follow slow changes of brightness and dose; rebuild the filters now and then.
+
+        Pairs of numbers are not given to numpy here, whose calls no two threads can make at a time.
+        """
         track.measured += 1
         # The low map fades where the height reverses the contrast, the energy at dark orientations; either one will do.
-        usual = float(np.maximum(track.excess, 0.02).sum())
+        usual = sum(max(excess, 0.02) for excess in track.excess.tolist())
         weight = 1 / PRESENCE_MEMORY  # from the first frame on: one noisy frame must not flag the start
         track.low_share += weight * (measurement.amplitude / (track.amplitude or 1e-3) - track.low_share)
-        track.energy_share += weight * (float(measurement.excess.sum()) / usual - track.energy_share)
+        track.energy_share += weight * (sum(measurement.excess.tolist()) / usual - track.energy_share)
         track.presence = max(track.low_share / LOW_PRESENT, track.energy_share / ENERGY_PRESENT)
         shade_weight = 1 / min(track.measured, MEMORY)
         track.dose_ratio += shade_weight * (1 + measurement.shade - track.dose_ratio)
@@ -227,12 +232,12 @@ class Followers:
 
     def _judge(self, track: Track, index: int) -> list[str]:
         """Give up a track that left the field or was not there for long."""
-        variance = np.diag(track.covariance)
-        if variance.max() > MAX_VARIANCE:
-            track.covariance = track.covariance * (MAX_VARIANCE / variance.max())
+        variance = max(float(track.covariance[0, 0]), float(track.covariance[1, 1]))
+        if variance > MAX_VARIANCE:
+            track.covariance = track.covariance * (MAX_VARIANCE / variance)
         track.frames_without = track.frames_without + 1 if track.presence < 1 else 0
-        limits = np.array(self.tracker.field_bins) - 1
-        margin = float(min(track.mean.min(), (limits - track.mean).min()))
+        (row, column), (rows, columns) = track.mean.tolist(), self.tracker.field_bins
+        margin = min(row, column, rows - 1 - row, columns - 1 - column)
         radius = track.radius_bins(self.sampling)
         lost = track.frames_without >= self.options.lost_frames
         if margin < LEFT_RADII * radius or (lost and margin < 1.2 * radius):

@@ -181,6 +181,7 @@ class FrontEnd:
         if self._searching_window and self._window:
             rejected.extend(self._close_window(observations, analysed))
         rejected.extend((number, REST) for number in self._summer.rest())
+        self._searcher.wait()
         while self._ring:
             oldest = self._ring.popleft()
             with self.clock("box"):
@@ -292,25 +293,28 @@ class FrontEnd:
     def _advance(
         self, held: Held, observations: list[Observation], analysed: list[int], *, search: bool = False
     ) -> None:
-        """Track one frame; then take empty boxes from it, release the frame that has waited for the lag, and search.
+        """Track one frame; then search it, take empty boxes from it, and release the frame that has waited for the lag.
 
-        These three read the tracks and touch nothing in common, so that threads may do them at the same time.
+        These three read the tracks and touch nothing in common, so that threads may do them at the same time; a search
+        goes on while the next frames come.
         """
         with self.clock("track"):
             self._events.extend(self._followers.advance(held.index, held.data, held.mean, self._dead))
         self._ring.append(held)
         oldest = self._ring.popleft() if len(self._ring) > self.options.lag_frames else None
         places, active, dead = self._followers.places_px(), self._followers.active, self._dead
+        with self.clock("detect"):
+            found = self._searcher.next_search(held.data, held.mean, active) if search else None
         jobs: list[tuple[str, Callable[[], Any]]] = [
             ("noise", lambda: self._noise.add_frame(held.data, held.mean, places, dead)),
             ("box", lambda: [] if oldest is None else self._observe(oldest)),
-            ("detect", lambda: self._searcher.next_search(held.data, held.mean, active) if search else None),
         ]
-        noise_events, boxes, found = self._done(jobs)
+        noise_events, boxes = self._done(jobs)
         self._events.extend(noise_events)
         observations.extend(boxes)
         if oldest is not None:
             analysed.extend(oldest.members)
+            self._searcher.wait(oldest.data)
             self._feed.give_back(oldest.data)
         if search:
             self._take_newcomers(found)
@@ -318,7 +322,7 @@ class FrontEnd:
     def _done(self, jobs: list[tuple[str, Callable[[], Any]]]) -> list[Any]:
         """What the jobs give; with several threads at once, and timed as one step then."""
         if self.device.threads > 1:
-            with self.clock("noise, box, detect"):
+            with self.clock("noise, box"):
                 return self.device.each(lambda _, job: job[1](), jobs)
         given = []
         for step, work in jobs:

@@ -13,16 +13,20 @@ NEGLIGIBLE = 40.0  # below the largest log-likelihood: exp(-40) is nothing besid
 
 
 @njit(cache=True, nogil=True)
-def take(data: NDArray[Any], top: Any, kept: NDArray[Any]) -> tuple[np.int64, np.int64]:
-    """Copy a frame and tell the sum of its counts and how many are `top`, for the price of the copy alone.
+def take(
+    data: NDArray[Any], top: Any, kept: NDArray[Any], sample: NDArray[Any], stride: int, rows: tuple[int, int]
+) -> tuple[np.int64, np.int64]:
+    """Copy rows of a frame, and tell the sum of their counts and how many are `top`, for the price of the copy alone.
 
     Parameters
     ----------
     data, kept : (rows, columns) of one integer type of at most 16 bits; `kept` is written to.
     top : of the same type.
+    sample : of the same type, takes every `stride`-th count of the frame, row after row, while it is in the cache.
+    rows : the first one, and the one after the last.
     """
-    total, at_top = np.int64(0), np.int64(0)
-    for row in range(data.shape[0]):
+    total, at_top, columns = np.int64(0), np.int64(0), data.shape[1]
+    for row in range(rows[0], rows[1]):
         for first in range(0, data.shape[1], BLOCK):  # short enough for sums of 32 bits, twice as many in a vector
             line, target = data[row, first : first + BLOCK], kept[row, first : first + BLOCK]
             part, hits = np.int32(0), np.int32(0)
@@ -33,6 +37,10 @@ def take(data: NDArray[Any], top: Any, kept: NDArray[Any]) -> tuple[np.int64, np
                 hits = np.int32(hits + np.int32(value == top))
             total += np.int64(part)
             at_top += np.int64(hits)
+        number = (row * columns + stride - 1) // stride
+        for place in range(number * stride, (row + 1) * columns, stride):
+            sample[number] = data[row, place - row * columns]
+            number += 1
     return total, at_top
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -71,15 +73,50 @@ def bad_pixels(frames: list[tuple[NDArray[Any], float]]) -> NDArray[np.bool_] | 
 def stands_out(field: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Pixels of a mean field, (rows, columns) in units of its mean, that differ from all around them."""
     deviation = field - median_of_nine(field)
-    spread = 1.4826 * float(np.median(np.abs(deviation)))
+    spread = 1.4826 * _median(np.abs(deviation))
     if spread == 0:  # so few counts that most pixels are alike
         spread = float(deviation.std())
     # A fifth of the mean at least: the wanted mask is of broken pixels, not of the strongest fluctuations.
     return np.asarray(np.abs(deviation) > max(BAD_PIXEL_Z * spread, 0.2))
 
 
+def _hide(
+    maps: NDArray[np.float32],
+    first: tuple[int, int],
+    hidden: list[tuple[NDArray[np.float64], float]],
+    floors: NDArray[np.float64],
+) -> None:
+    """Put the floor where a known particle is, in place; bins.
+
+    Parameters
+    ----------
+    first : (row, column) where the maps begin.
+    hidden : (row, column) and radius of what is hidden.
+    """
+    shape = (maps.shape[1], maps.shape[2])
+    for mean, radius in hidden:
+        row, column = float(mean[0]) - first[0], float(mean[1]) - first[1]
+        reach = radius + RIM_BINS
+        if not (-reach < row < shape[0] + reach and -reach < column < shape[1] + reach):
+            continue
+        disc = soft_disc(shape, row, column, radius, 0.5)
+        maps[:-1] += disc * (floors[:, None, None].astype(np.float32) - maps[:-1])
+        maps[-1] *= 1 - disc
+
+
+def _median(values: NDArray[np.float32]) -> float:
+    """What `numpy.median` gives, without its search for what is not a number: half of the time."""
+    flat, half = values.ravel(), values.size // 2
+    middle = (half,) if flat.size % 2 else (half - 1, half)
+    return float(np.partition(flat, middle)[middle[0] : half + 1].mean())
+
+
 class Searcher:
-    """Holds the full-field filters and the running sums of the search."""
+    """Holds the full-field filters and the running sums of the search.
+
+    Where there are threads, a look at a part of a frame goes on while the next frames come. What it adds to the sums is
+    asked for only with the last look of a search, so that no result depends on when it is done.
+    """
 
     def __init__(
         self, rows: int, columns: int, sampling: Sampling, options: FrontEndOptions, device: Device | None = None
@@ -107,6 +144,7 @@ class Searcher:
         # Tiles are judged in different tours: the look for pixels that have broken takes longer than a frame.
         self._left = [options.search_frames + number % options.search_frames for number in range(len(self.tiles))]
         self._seen = [0] * len(self.tiles)
+        self._looks: deque[tuple[Any, Callable[[], Any]]] = deque()  # that go on: the frame, and what waits for it
         self._motion: FieldMotion | None = None
 
     def first_search(self, frames: list[tuple[NDArray[Any], float]]) -> Found:
@@ -117,8 +155,9 @@ class Searcher:
         frames : (counts (rows, columns), mean count) of every frame of the window.
         """
         device = self.device
-        whole = MapMaker(*self.shape, self.sampling, replace(device, threads=1))
-        maker = self._maker = whole if self._window == self.shape else MapMaker(*self._window, self.sampling, device)
+        alone = replace(device, threads=1)
+        whole = MapMaker(*self.shape, self.sampling, alone)
+        maker = self._maker = whole if self._window == self.shape else MapMaker(*self._window, self.sampling, alone)
         self._set_dead(bad_pixels(frames))
 
         def contrast(data: NDArray[Any], mean: float) -> NDArray[np.float32]:
@@ -158,7 +197,8 @@ class Searcher:
     def next_search(self, data: Any, mean: float, tracks: list[Track]) -> Found | None:
         """Look at one frame in `pause`, at one part of it; once all were seen often enough, return what is new.
 
-        `data` (rows, columns) counts, on the device. None while there is nothing to tell.
+        `data` (rows, columns) counts, on the device; it may be overwritten after `wait`. None while there is nothing to
+        tell.
         """
         maker, background = self._maker, self._background
         self._since += 1
@@ -181,40 +221,68 @@ class Searcher:
             return None
         return Found(tuple(detections), mean_maps[:-1], mean_maps[-1], None, self.dead, (), events)
 
+    def wait(self, data: Any | None = None) -> None:
+        """Wait until nothing is looked at any more, or not this frame."""
+        while self._looks and (data is None or any(frame is data for frame, _ in self._looks)):
+            self._looks.popleft()[1]()
+
     def _look(
         self, maker: MapMaker, data: Any, mean: float, tracks: list[Track], floors: NDArray[np.float64]
     ) -> tuple[str, ...]:
         """Add the part of a frame whose turn it is to the sums; returns lines for the log."""
-        bin_px, number = self.sampling.bin_px, self._turn
-        tile = self.tiles[number]
+        number = self._turn
+        tile, dead = self.tiles[number], self._dead_there
+        hidden = [(track.mean, 1.3 * track.radius_bins(self.sampling)) for track in tracks]
+        # A thread is left to the frames, and nobody else adds to the sums of this part.
+        while len(self._looks) >= max(1, min(self.device.threads, len(self.tiles)) - 1):
+            self._looks.popleft()[1]()
+        add = self.device.begin(lambda: self._add(number, maker, data, mean, dead, hidden, floors))
+        self._looks.append((data, add))
+        self._seen[number] += 1
+        judged = self._seen[number] >= self._left[number]
+        if judged or (number + 1 == len(self.tiles) and self._count + 1 >= self.options.search_frames):
+            self.wait()
+        if not judged:
+            return ()
+        field = self.device.to_host(self._fields[number]) / np.float32(self._seen[number])
+        self._fields[number], self._seen[number], self._left[number] = None, 0, self.options.search_frames
+        return self._learn_bad_pixels(field, tile)
+
+    def _add(
+        self,
+        number: int,
+        maker: MapMaker,
+        data: Any,
+        mean: float,
+        dead: Any,
+        hidden: list[tuple[NDArray[np.float64], float]],
+        floors: NDArray[np.float64],
+    ) -> None:
+        """Make the maps of a part, and add them to its sums."""
+        bin_px, tile = self.sampling.bin_px, self.tiles[number]
         corner = (tile.window[1] * bin_px, tile.window[0] * bin_px)
-        contrast = contrasts(self.device, data, [corner], maker.shape, [mean], self._dead_there)
+        contrast = contrasts(self.device, data, [corner], maker.shape, [mean], dead)
         maps = np.asarray(self.device.to_host(maker.maps(contrast)))[0][:, *tile.inside]
-        self._hide(maps, tile.first, tracks, floors)
+        _hide(maps, tile.first, hidden, floors)
         self._sum[:, *tile.there] += maps
         seen = contrast[0] if len(self.tiles) == 1 else contrast[0][in_pixels(tile.inside, bin_px)]
         if self._fields[number] is None:
             self._fields[number] = seen.copy()
         else:
             self._fields[number] += seen
-        self._seen[number] += 1
-        if self._seen[number] < self._left[number]:
-            return ()
-        field = self.device.to_host(self._fields[number]) / np.float32(self._seen[number])
-        self._fields[number], self._seen[number], self._left[number] = None, 0, self.options.search_frames
-        return self._learn_bad_pixels(field, tile)
 
     def _learn_bad_pixels(self, field: NDArray[np.float32], tile: Tile) -> tuple[str, ...]:
         """Add pixels that have broken since; `field` is the mean contrast of a part, in which known ones are 0."""
-        late = np.zeros(self.shape, np.bool_)
         part = (slice(None), slice(None)) if len(self.tiles) == 1 else in_pixels(tile.there, self.sampling.bin_px)
-        late[part] = stands_out(field)
+        late = stands_out(field)
         if self.dead is not None:
-            late &= ~self.dead
+            late &= ~self.dead[part]
         count = int(late.sum())
         if not count:
             return ()
-        self._set_dead(late if self.dead is None else self.dead | late)
+        dead = np.zeros(self.shape, np.bool_) if self.dead is None else self.dead.copy()
+        dead[part] |= late
+        self._set_dead(dead)
         return (f"{count} more bad pixels are left out",)
 
     def _set_dead(self, dead: NDArray[np.bool_] | None) -> None:
@@ -239,25 +307,6 @@ class Searcher:
             if margin * self.sampling.pixel_size_A >= d.diameter_A / 2:
                 found.append(d)
         return found
-
-    def _hide(
-        self,
-        maps: NDArray[np.float32],
-        first: tuple[int, int],
-        tracks: list[Track],
-        floors: NDArray[np.float64],
-    ) -> None:
-        """Put the floor where a known particle is, in place; `first` (row, column) is where the maps begin, bins."""
-        shape = (maps.shape[1], maps.shape[2])
-        for track in tracks:
-            radius = 1.3 * track.radius_bins(self.sampling)
-            row, column = float(track.mean[0]) - first[0], float(track.mean[1]) - first[1]
-            reach = radius + RIM_BINS
-            if not (-reach < row < shape[0] + reach and -reach < column < shape[1] + reach):
-                continue
-            disc = soft_disc(shape, row, column, radius, 0.5)
-            maps[:-1] += disc * (floors[:, None, None].astype(np.float32) - maps[:-1])
-            maps[-1] *= 1 - disc
 
     def _known(self, detection: Detection, tracks: list[Track]) -> bool:
         """Whether a detection is what is left of a particle that is tracked already."""

@@ -264,7 +264,9 @@ class CropTracker:
         spectra *= template.filters
         score = scipy.fft.irfft2(spectra.sum(axis=0), s=(size, size), overwrite_x=True)
         step = self.walk_variance * frames
-        prior = track.covariance + np.eye(2) * step
+        prior = track.covariance.copy()
+        prior[0, 0] += step
+        prior[1, 1] += step
         shift_r, shift_c, var_r, cov, var_c, at_mean = grid_posterior(
             score, track.mean[0] - corner[0], track.mean[1] - corner[1], prior, GRID_BINS, GRID_STEP_BINS
         )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tumble.recon.frontend.options import FrontEndOptions
-from tumble.recon.frontend.quality import FrameGate
+from tumble.recon.frontend.quality import FrameGate, Levels, median, sample_stride
 
 SHAPE = (40, 48)
 
@@ -91,3 +91,19 @@ def test_a_first_bad_frame_does_not_block_the_movie(rng):
     gate.check(0, rng.poisson(40, SHAPE).astype(np.uint16))
     reasons = [gate.check(1 + i, rng.poisson(12, SHAPE).astype(np.uint16)) for i in range(30)]
     assert set(reasons[10:]) == {""}
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 64])
+def test_the_median_is_that_of_numpy(rng, count):
+    values = rng.random(count).tolist()
+    assert median(values) == float(np.median(values))
+
+
+def test_what_a_pass_over_the_frame_told_is_believed(rng):
+    gate, told = settled(rng), settled(np.random.default_rng(7))
+    frame = rng.poisson(12, SHAPE).astype(np.uint16)
+    sample = frame.reshape(-1)[:: sample_stride(frame.size)]
+    levels = Levels(int(frame.sum()), 0, sample)
+    for index in (30, 31):
+        assert gate.check(index, frame) == told.check(index, frame, levels=levels) == ("duplicate" * (index == 31))
+    assert gate.mean == told.mean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from threading import Event
 
 import numpy as np
 import pytest
@@ -70,7 +71,9 @@ def test_a_frame_is_kept_and_its_counts_are_summed(kind, threads):
     if np.dtype(kind).itemsize > 2:
         assert levels is None
     else:
-        assert levels == (int(data.sum(dtype=np.int64)), int((data == np.iinfo(kind).max).sum()))
+        assert levels.total == int(data.sum(dtype=np.int64))
+        assert levels.at_top == int((data == np.iinfo(kind).max).sum())
+        np.testing.assert_array_equal(levels.sample, data.reshape(-1)[:: data.size // 4096])
 
 
 @pytest.mark.parametrize(
@@ -116,25 +119,64 @@ def test_maps_of_tiles_are_those_of_the_field(twin_maker):
     assert np.sqrt(np.mean(difference**2)) < 0.05 * expected[:-1].std()
 
 
-def test_a_newcomer_and_late_bad_pixels_in_a_large_field(twin_maker):
-    """A field of six tiles, one looked at in each frame."""
-    shape, quick = (560, 720), FrontEndOptions(window_frames=8, search_frames=6)
+def newcomer(twin_maker, threads, lag_frames):
+    """A field of six tiles, one looked at in each frame, in which a particle and bad pixels turn up later.
+
+    All observations and lines, the particles, and the sums of the search.
+    """
+    shape, quick = (560, 720), FrontEndOptions(window_frames=8, search_frames=6, lag_frames=lag_frames)
     empty = twin_maker(count=4, shape=shape, starts=(), counts=40.0).frames
     place = (420.0, 250.0)
     there = twin_maker(
         count=6, shape=shape, starts=(place,), diameters_A=(24.0,), counts=40.0, step_px=0.2, seed=2
     ).frames
-    front = FrontEnd(*shape, PIXEL_A, quick)
+    front = FrontEnd(*shape, PIXEL_A, quick, threads=threads)
     tour = len(Searcher(*shape, sampling_for(PIXEL_A), quick).tiles)
     assert tour == 6
     movie = itertools.chain((empty[i % 4] for i in range(8)), (there[i % 6] for i in range(6 * 2 * tour)))
-    events = []
+    given, outputs = np.empty_like(empty[0]), []
     for index, frame in enumerate(movie):
-        given = frame.copy()
+        given[:] = frame  # over the frame before, as in the ring of the daemon
         if index >= 8:
             given[33, 44] = given[500, 700] = 4000
-        events.extend(front.step(index, index * 0.0025, given).events)
+        outputs.append(front.step(index, index * 0.0025, given))
+    outputs.append(front.flush())
+    told = [line for out in outputs for line in out.events]
+    seen = [(o.frame, o.corner_px, o.centre_px, o.box.tobytes()) for out in outputs for o in out.observations]
     found = front.particles()
     assert len(found) == 1
     np.testing.assert_allclose(found[0].centre_px, place, atol=6)
-    assert sum("1 more bad pixels" in line for line in events) == 2
+    assert sum("1 more bad pixels" in line for line in told) == 2
+    return told, seen, found, front._searcher._sum.tobytes()
+
+
+@pytest.mark.parametrize("lag_frames", [10, 1])
+def test_a_newcomer_in_a_large_field_is_found_in_the_same_frame_by_any_number_of_threads(twin_maker, lag_frames):
+    alone = newcomer(twin_maker, 1, lag_frames)
+    assert newcomer(twin_maker, 4, lag_frames) == alone
+
+
+def test_a_look_that_fails_is_not_lost(twin_maker, monkeypatch):
+    searcher = Searcher(560, 720, sampling_for(PIXEL_A), FrontEndOptions(), cpu(2))
+    frames = [(frame, float(frame.mean())) for frame in twin_maker(count=6, shape=(560, 720), starts=()).frames]
+    searcher.first_search(frames)
+
+    def broken(_):
+        raise ArithmeticError("deliberate")
+
+    monkeypatch.setattr(searcher._maker, "maps", broken)
+    data, mean = frames[0]
+    assert searcher.next_search(data, mean, []) is None
+    with pytest.raises(ArithmeticError):
+        searcher.wait(data)
+    searcher.wait()
+
+
+def test_two_things_at_once_and_one_after_the_other():
+    assert cpu(1).begin(lambda: 3)() == 3
+    gone, waits = Event(), Event()
+    waiting = cpu(2).begin(lambda: waits.wait(60))
+    cpu(2).begin(gone.set)()
+    waits.set()
+    assert waiting()
+    assert gone.is_set()
