@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .compression import Buffer, read_only
 
+SEAL_BYTES = 4  # of a check sum of HDF5
 _BLOCK = 64
 _LANES = 4
 _WORTH_IT = 1 << 13  # bytes; below it the call costs more than zlib
@@ -58,6 +59,11 @@ def lookup3(data: bytes) -> int:
     if not data:
         return 0xDEADBEEF
     return int(_lookup3(np.frombuffer(data + bytes(-len(data) % 12), "<u4"), len(data)))
+
+
+def sealed(content: bytes) -> bytes:
+    """A structure of HDF5 with its check sum behind it."""
+    return content + lookup3(content).to_bytes(SEAL_BYTES, "little")
 
 
 def _can_fold() -> bool:

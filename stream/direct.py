@@ -18,9 +18,9 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from .checksum import crc32
-from .chunk_index import Write
 from .compression import Buffer
 
+Write = tuple[int, bytes]  # an address in the file, and what belongs there
 PAGE = 4096  # what lies on pages of its own can be written past the cache
 BATCH_BYTES = 2 << 20  # larger ones cost as much, and their memory has to be fetched anew
 _IN_FLIGHT = 4  # pieces that are being written or wait for it, besides the one that is being filled

@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from .chunk_index import ChunkIndex, Write
-from .direct import DirectFile
+from .chunk_index import ChunkIndex
+from .direct import DirectFile, Write
 from .errors import RecordingError
 from .hdf5 import OWN_DATASET, chunk_algorithm
 from .object_header import ObjectHeader
@@ -93,14 +93,14 @@ class FrameTable:
         writes += self._index.extend(self._index.rows(places[:, 0], places[:, 1]))
         self.count = self._index.count
         writes += self._header.changed(self.count, self._index.address)
-        return [*writes, self.marked(WRITTEN_TO)]
+        return [*writes, marked(self._file, WRITTEN_TO)]
 
-    def marked(self, flags: int) -> Write:
-        """The beginning of the file, with these marks."""
-        return 0, superblock(os.pread(self._file.file, HEAD_BYTES, 0), flags, self._file.end)
+    def settled(self, count: int) -> int:
+        """Of how many of the first `count` frames, once their places are written, these will stay where they are."""
+        return self._index.settled(count)
 
     def place(self, position: int) -> tuple[int, int]:
-        """Address and size of a frame whose place has been written.
+        """Address and size of a frame whose place is settled.
 
         Raises
         ------
@@ -164,6 +164,11 @@ def _places(data: h5py.Dataset, most: int) -> NDArray[np.uint64]:
     data.id.chunk_iter(note)
     empty = np.flatnonzero(places[:, 1] == 0)
     return places[: empty[0]] if len(empty) else places
+
+
+def marked(file: DirectFile, flags: int) -> Write:
+    """The beginning of the file, with these marks and the end that the file has by now."""
+    return 0, superblock(os.pread(file.file, HEAD_BYTES, 0), flags, file.end)
 
 
 def header_address(dataset: h5py.Dataset) -> int:

@@ -10,13 +10,13 @@ import os
 import struct
 from dataclasses import dataclass
 
-from .checksum import lookup3
-from .chunk_index import PARAMETERS, Write
+from .checksum import SEAL_BYTES, lookup3, sealed
+from .chunk_index import PARAMETERS
+from .direct import Write
 from .errors import RecordingError
 
 _DATASPACE, _LAYOUT, _CONTINUATION = 0x01, 0x08, 0x10
 _EXTENSIBLE_ARRAY = 4
-_CHECKSUM = 4
 _LARGEST = 1 << 20  # of a part of a header
 
 
@@ -64,8 +64,8 @@ class ObjectHeader:
     def _read(self, file: int, address: int, size: int) -> _Part:
         if size > _LARGEST:
             raise RecordingError("the header of a dataset is damaged")
-        content = os.pread(file, size + _CHECKSUM, address)
-        if len(content) < size + _CHECKSUM or lookup3(content[:size]) != int.from_bytes(content[size:], "little"):
+        content = os.pread(file, size + SEAL_BYTES, address)
+        if len(content) < size + SEAL_BYTES or lookup3(content[:size]) != int.from_bytes(content[size:], "little"):
             raise RecordingError("the header of a dataset is damaged")
         self._parts.append(_Part(address, bytearray(content[:size])))
         return self._parts[-1]
@@ -89,7 +89,7 @@ class ObjectHeader:
                 address, length = struct.unpack_from("<QQ", body)
                 if len(self._parts) + len(named) > 64:
                     raise RecordingError("the header of a dataset is damaged")
-                named.append((address, 4, length - _CHECKSUM))
+                named.append((address, 4, length - SEAL_BYTES))
             at += size
         return named
 
@@ -98,8 +98,4 @@ class ObjectHeader:
         for (part, at), number in zip(self._places, (index, length), strict=True):
             struct.pack_into("<Q", part.content, at, number)
         parts = {part.address: part for part, _ in self._places}
-        return [(part.address, _checked(bytes(part.content))) for part in parts.values()]
-
-
-def _checked(content: bytes) -> bytes:
-    return content + lookup3(content).to_bytes(_CHECKSUM, "little")
+        return [(part.address, sealed(bytes(part.content))) for part in parts.values()]

@@ -24,18 +24,19 @@ from numpy.typing import NDArray
 
 from .chunk_index import largest
 from .compression import default_block_bytes
-from .direct import DirectFile
+from .direct import PAGE, DirectFile
 from .encoded import EncodedFrame, encode_frame
 from .errors import RecordingError, RecordingGoneError
 from .frame import Frame, Quaternion, SeriesStart
-from .frame_table import COLUMN_CHUNK, COLUMNS, POSE, FrameTable, header_address, read_earlier
+from .frame_table import COLUMN_CHUNK, COLUMNS, POSE, FrameTable, header_address, marked, read_earlier
 from .hdf5 import BITSHUFFLE_FILTER, LZ4_FILTER, as_pose
 from .nxmx import attributes, lay_out
-from .repair import repair_recording
+from .repair import WRITTEN_TO, repair_recording, superblock
 
 RESERVE_BYTES = 256 << 20
 _LOOK_EVERY_BYTES = 32 << 20  # written between two looks at the disk, besides one at every flush
 _NO_POSE = (math.nan,) * 4
+_SMALLEST_HEADER = 256  # bytes; those of our datasets are a little larger
 
 
 class Recorder:
@@ -82,7 +83,7 @@ class Recorder:
         self._unwatched = _LOOK_EVERY_BYTES
         self._algorithm = ""
         self._columns: dict[str, list[Any]] = {}  # of frames that are not in the table yet
-        self._places: list[tuple[int, int]] = []  # addresses and sizes of those that the table on the disk lacks
+        self._places: list[tuple[int, int]] = []  # addresses and sizes of those that have none in the table on the disk
         self._places_from = 0
         self._table: FrameTable | None = None
         self._form: tuple[tuple[int, int], np.dtype[Any]] | None = None
@@ -188,10 +189,10 @@ class Recorder:
         if self._table is None:
             return
         self._look_after_it()
-        written = self._file.reached - self._places_from
-        if written > 0:
-            del self._places[:written]
-            self._places_from += written
+        settled = self._table.settled(self._file.reached) - self._places_from
+        if settled > 0:
+            del self._places[:settled]
+            self._places_from += settled
         try:
             self._file.check()
             if new := self.frames - self._table.count:
@@ -244,9 +245,8 @@ class Recorder:
         self._closed = True
         try:
             self.flush()
-            if self._table is not None:
-                self._file.post([self._table.marked(0)], self.frames)
-                self._file.settle()
+            self._file.post([marked(self._file, 0)], self.frames)
+            self._file.settle()
         except OSError as error:
             raise self._failed(error) from None
         finally:
@@ -329,10 +329,13 @@ class Recorder:
         self._algorithm = earlier.algorithm
         self._begin(earlier.headers, earlier.shape, earlier.dtype)
         assert self._table is not None  # noqa: S101  # just made
-        self.frames = self._taken = self._places_from = len(earlier.places)
+        self.frames = self._taken = len(earlier.places)
         self._earlier = earlier.columns
-        self._file.post(self._table.extend(earlier.places, earlier.columns), self.frames)
+        table = self._table.extend(earlier.places, earlier.columns)
+        self._file.post([marked(self._file, WRITTEN_TO), *table], self.frames)
         self._file.settle()
+        self._places_from = self._table.settled(self.frames)
+        self._places = [(int(address), int(size)) for address, size in earlier.places[self._places_from :]]
 
     def numbers(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Image numbers and times (s) of the frames that were in the file when it was opened."""
@@ -349,11 +352,24 @@ def _storable(frame: EncodedFrame) -> bool:
 
 
 def _made(make: Callable[[h5py.File], None]) -> bytes:
-    """The bytes of a new HDF5 file with what `make` puts into it."""
-    with h5py.File("new", "w", driver="core", backing_store=False, libver="v110") as file:
+    """The bytes of a new HDF5 file with what `make` puts into it, as one that is being written.
+
+    Headers that change later lie in one page each, so that a kill cannot tear them.
+    """
+    with h5py.File(
+        "new",
+        "w",
+        driver="core",
+        backing_store=False,
+        libver="v110",
+        alignment_threshold=_SMALLEST_HEADER,
+        alignment_interval=PAGE,
+    ) as file:
         make(file)
         file.flush()
-        return bytes(file.id.get_file_image())
+        image = bytes(file.id.get_file_image())
+    head = superblock(image, WRITTEN_TO, len(image))
+    return head + image[len(head) :]
 
 
 def _short(error: Exception) -> str:
