@@ -41,6 +41,8 @@ SAME_SITE = 0.4  # of the nearest-neighbour distance
 SHAPE_ENDS = 0.15  # 1/A, below it there is shape and no atoms
 ALARM_ATOMS, ALARM_SHARE = 3, 0.02  # fewer changed atoms are no alarm
 ROUNDS = 100  # of the mixture that counts them
+GOING_SIGMAS = 4.0  # by which the newest frames must show fewer atoms than those before them, to say that it goes on
+SAME_BODY = 0.7  # of a map's atoms lie at places remembered from an earlier one, or it is turned otherwise
 AGAINST = 2  # maps in a row that must show no change, against frames from before it, to take an alarm back
 
 
@@ -84,6 +86,15 @@ class Occupation:
     def gained(self) -> float:
         """About how many atoms have come."""
         return _about(-self.vacant, self.come)
+
+    @property
+    def fewer(self) -> tuple[float, float]:
+        """By how many atoms there are fewer, of all places together, and its standard error.
+
+        One place says little within some hundred frames; what all of them lack is known to an atom or two.
+        """
+        each = np.hypot(self._spread, self.atoms_error)
+        return -float(self.atoms.sum()), float(np.sqrt((each**2).sum()))
 
     @property
     def _spread(self) -> float:
@@ -228,7 +239,8 @@ def _read(images, places, out):  # type: ignore[no-untyped-def]
 @dataclass(frozen=True, slots=True)
 class Change:
     """Atoms that have gone and come beyond doubt, of so many, in the frames from `since` to `until`, held against those
-    up to `before`; `lost` and `gained` say about how many there are in all.
+    up to `before`; `lost` and `gained` say about how many there are in all. `going` says whether the newest frames show
+    fewer atoms, or more, than as many just before them, which begin at `middle`; None where that was not asked.
     """
 
     gone: int
@@ -239,10 +251,21 @@ class Change:
     until: int
     lost: int = 0
     gained: int = 0
+    going: bool | None = None
+    middle: int = 0
+
+    @property
+    def total(self) -> int:
+        """About how many have gone and come."""
+        return max(self.gone, self.lost) + max(self.come, self.gained)
 
     @property
     def words(self) -> str:
         """For the operator; empty where there is no reason for alarm."""
+        return self.said("")
+
+    def said(self, how: str) -> str:
+        """The same, and `how` it goes on."""
         least = max(ALARM_ATOMS, ALARM_SHARE * self.atoms)
         parts = []
         if self.gone >= least:
@@ -252,20 +275,23 @@ class Change:
         if not parts:
             return ""
         when = f"from frame {self.since} or before to frame {self.until}"
-        return f"the crystal changes: {when} {' and '.join(parts)}; the map mixes before and after"
+        return f"the crystal changes: {when} {' and '.join(parts)}{how}; the map mixes before and after"
 
 
 class Alarm:
-    """What is said of a change, map after map.
+    """What is said of a change, map after map: since when, how much, and whether it is still going on.
 
     A map mixes before and after for good: an alarm stays when the change is over, and when the buffer holds no frames
-    from before it any more. It is taken back only where frames from before are still there and show none.
+    from before it any more. It is taken back only where frames from before are still there and show none. The count is
+    the highest so far, because what is compared with moves on.
     """
 
     def __init__(self) -> None:
         self.words = ""
         self._since = 0
         self._against = 0
+        self._most: Change | None = None
+        self._calm: int | None = None  # frame since which nothing changes any more
 
     def hear(self, change: Change | None) -> str:
         """The words for the operator after the newest map; empty without an alarm."""
@@ -273,11 +299,25 @@ class Alarm:
             return self.words
         if change.words:
             self._since = self._since if self.words else change.since
-            self.words, self._against = replace(change, since=self._since).words, 0
+            self._against = 0
+            if not self.words or self._most is None or change.total >= self._most.total:
+                self._most = change
         elif change.before <= self._since:
             self._against += 1
-            self.words = "" if self._against >= AGAINST else self.words
+            if self._against >= AGAINST:
+                self.words, self._most, self._calm = "", None, None
+        if self._most is not None:
+            self.words = replace(self._most, since=self._since).said(self._how(change))
         return self.words
+
+    def _how(self, change: Change) -> str:
+        if change.going is None:
+            return ""
+        if change.going:
+            self._calm = None
+            return f", still going on at frame {change.until}"
+        self._calm = change.middle if self._calm is None else self._calm
+        return f", no more since frame {self._calm}"
 
 
 def find_change(
@@ -288,26 +328,51 @@ def find_change(
     published: Published,
     pixel_size_A: float,
     k_max: float,
+    known: Floats | None = None,
 ) -> Change | None:
     """Hold the newest of rows (t,) of a buffer against the oldest, at the published atoms; None with too few of them.
 
-    `volume` is the kernel volume of the same map.
+    `volume` is the kernel volume of the same map. `known` (n, 3) A are atoms of an earlier map, from before a change:
+    those that have gone since are in this one no longer, and are asked for as well; it is then told whether it goes on.
     """
     if len(published.atoms) == 0 or len(rows) < 2 * LEAST_FRAMES:
         return None
-    atoms = np.array([atom.position_A for atom in published.atoms]) + published.centre_A
+    atoms = placed_atoms(published)
+    if known is not None and _same_body(known, atoms, published.lattice.neighbour_A):
+        atoms = known
     vacant = vacant_sites(atoms, published.lattice.neighbour_A, published.lattice.kind)
     low = SHAPE_ENDS * data.plane.box_px * pixel_size_A
     count = min(RECENT_FRAMES, len(rows) // 2)
-    recent, oldest = (
-        occupation(data, part, buffer.path(part), volume, atoms / pixel_size_A, vacant / pixel_size_A, (low, k_max))
-        for part in (rows[-count:], rows[:count])
-    )
+
+    def seen(part: NDArray[np.int64]) -> Occupation | None:
+        return occupation(
+            data, part, buffer.path(part), volume, atoms / pixel_size_A, vacant / pixel_size_A, (low, k_max)
+        )
+
+    recent, oldest = seen(rows[-count:]), seen(rows[:count])
     if recent is None or oldest is None:
         return None
     found = recent.since(oldest)
     since, before, until = (int(buffer.number[rows[place]]) for place in (-count, count - 1, -1))
-    return Change(
+    change = Change(
         int(found.gone.sum()), int(found.come.sum()), len(atoms), since, before, until, round(found.lost),
         round(found.gained),
     )  # fmt: skip
+    if known is None and not change.words:
+        return change
+    just_before = seen(rows[-2 * count : -count])
+    if just_before is None:
+        return change
+    fewer, error = recent.since(just_before).fewer
+    least = max(ALARM_ATOMS, ALARM_SHARE * len(atoms), GOING_SIGMAS * error)
+    return replace(change, going=abs(fewer) >= least, middle=int(buffer.number[rows[-2 * count]]))
+
+
+def placed_atoms(published: Published) -> Floats:
+    """Atoms (n, 3) of a map, A from the middle of its box."""
+    return np.array([atom.position_A for atom in published.atoms]).reshape(-1, 3) + published.centre_A
+
+
+def _same_body(known: Floats, atoms: Floats, neighbour: float) -> bool:
+    """Whether both are of one crystal in one orientation, atoms that have gone or come aside."""
+    return float((cKDTree(known).query(atoms)[0] < SAME_SITE * neighbour).mean()) >= SAME_BODY

@@ -23,11 +23,14 @@ from .records import Forecast, Milestone
 Floats = NDArray[np.float64]
 
 DRAWS = 400
-LIMITS = (0.25, 0.95)  # quantiles of the draws between which 92 % of the cases fell that they were chosen on
+LIMITS = (0.17, 0.95)  # quantiles of the draws between which 9 in 10 of the cases fell that they were chosen on
 SEEN_SIGMAS = 2.5  # a shell whose FSC exceeds so many of its standard deviations speaks for itself
 LEAST_SCATTER = 0.15  # of the logarithm of a shell about the fit
 MOST_FSC = 0.995  # beyond, the logarithm of the signal-to-noise ratio is not measured
 LEAST_POWER = 1e-3  # of one atom
+ATOMS_ERROR = 0.01  # of the correlation of a map with its own atoms, and
+VOID_ERROR = 0.1  # of the directions that no view has measured as much again: neither is noise
+NOISE_FITTED = 0.015  # share of the power of noise that atoms placed in it explain, three numbers each
 WORTH_SCATTER = 0.06  # of the logarithm of the signal, for given effective views: 0.03 to 0.08 in the model
 B_PRIOR_A2 = (8.0, 6.0)  # mean and standard deviation before anything is seen: atoms, poses and optics
 RECENT_SHARE = 0.35  # of all frames, over which a rate is measured
@@ -35,6 +38,33 @@ RECENT_FRAMES = 250  # at least
 AHEAD = 4  # times the frames so far: how far into the future views are foreseen
 NEXT_FRAMES = 100  # from one map to the next, at least, however near the target: nothing is known sooner
 NEVER_S = 1e6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Likeness:
+    """How alike a map of all frames and its own atoms are.
+
+    Attributes
+    ----------
+    correlation : (shells,) FSC of the two. empty : share of the directions that no view has measured, where the map
+        holds nothing of the atoms. views : effective views behind the map.
+    """
+
+    correlation: Floats
+    empty: float
+    views: float
+
+    def measured(self, independent: Floats) -> tuple[Floats, Floats]:
+        """As `Curve.measured`, from this alone; `independent` (shells,) coefficients.
+
+        A map with the signal-to-noise ratio s, twice that of one half, correlates with what is free of noise as
+        ``sqrt(s / (1 + s))`` (Rosenthal & Henderson 2003).
+        """
+        alike = np.clip(self.correlation / math.sqrt(max(1 - self.empty, 1e-3)), 1e-2, MOST_FSC)
+        ratio = alike**2 / (1 - alike**2)
+        off = ATOMS_ERROR + VOID_ERROR * self.empty
+        error = np.hypot((1 - alike**2) / np.sqrt(independent), off) * (2 / alike + 2 * alike / (1 - alike**2))
+        return np.log(ratio / 2 / max(self.views, 1.0)), np.hypot(error, NOISE_FITTED / ratio)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +76,7 @@ class Curve:
     correlation : (shells,) half-map FSC, one shell per cycle per `box_A`. first : shell where the lattice begins.
     diameter_A : of the crystal; it has (box / diameter)^3 fewer independent coefficients than the box.
     power : (shells,) power of the crystal without envelope, up to a factor, as `debye_power` gives; 1 if not known.
+    likeness : of the map of all frames with its own atoms; None where it has none.
     """
 
     correlation: Floats
@@ -53,6 +84,7 @@ class Curve:
     diameter_A: float
     first: int
     power: Floats
+    likeness: Likeness | None = None
 
     @property
     def k(self) -> Floats:
@@ -60,11 +92,32 @@ class Curve:
         return np.asarray(np.arange(len(self.correlation)) / self.box_A, np.float64)
 
     @property
+    def independent(self) -> Floats:
+        """(shells,) independent coefficients."""
+        shells = np.maximum(np.arange(len(self.correlation)), 1)
+        return np.asarray(4 * math.pi * shells**2 * (self.diameter_A / self.box_A) ** 3, np.float64)
+
+    @property
     def deviation(self) -> Floats:
         """(shells,) standard deviation of the FSC."""
-        shells = np.maximum(np.arange(len(self.correlation)), 1)
-        independent = 4 * math.pi * shells**2 * (self.diameter_A / self.box_A) ** 3
-        return np.asarray((1 - np.clip(self.correlation, 0, 1) ** 2) / np.sqrt(independent) + 1e-3, np.float64)
+        return np.asarray((1 - np.clip(self.correlation, 0, 1) ** 2) / np.sqrt(self.independent) + 1e-3, np.float64)
+
+    def measured(self, views: float) -> tuple[Floats, Floats]:
+        """Logarithm of the signal-to-noise ratio of one view, and its standard error, (shells,) each, from what is
+        measured of each shell; `views` are those behind the halves.
+
+        At the threshold the correlation of the halves tells it to 10 %, that of the map with its atoms to 5: it
+        compares noise with hardly any. Atoms are not quite where they ought to be, and some of the noise is in them;
+        both are in its error, so that it counts where signal is weak but there.
+        """
+        bounded = np.clip(self.correlation, 1e-3, MOST_FSC)
+        value = np.log(signal_to_noise(bounded) / views)
+        error = np.minimum(self.deviation / (bounded * (1 - bounded)), 1.5)
+        if self.likeness is None:
+            return value, error
+        other, doubt = self.likeness.measured(self.independent)
+        weight = error**2 / (error**2 + doubt**2)
+        return value + weight * (other - value), error * doubt / np.hypot(error, doubt)
 
 
 def debye_power(atoms_A: ArrayLike, k: Floats, bins: int = 4000) -> Floats:
@@ -98,9 +151,8 @@ def _fit(curve: Curve, views: float) -> _Fit:
     squared = curve.k**2
     correlation, deviation = curve.correlation, curve.deviation
     seen = np.flatnonzero((correlation > SEEN_SIGMAS * deviation) & (np.arange(len(correlation)) >= curve.first))
-    bounded = np.clip(correlation, 1e-3, MOST_FSC)
-    error = np.minimum(deviation / (bounded * (1 - bounded)), 1.5)
-    per_view = _per_view(bounded, curve, views)
+    per_view, error = curve.measured(views)
+    per_view = per_view - np.log(np.maximum(curve.power, LEAST_POWER))
     design = np.stack([np.ones(len(seen)), -squared[seen] / 2], axis=1)
     scatter = LEAST_SCATTER
     for _ in range(3):

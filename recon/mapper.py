@@ -366,16 +366,15 @@ class Mapper:
             return None
         return tried(self._data, rows[self.buffer.used[rows]], own, turn, shift_A / self.pixel_size_A, other)
 
-    def change(self) -> Change | None:
-        """Atoms that the newest settled frames lack or have beside what the oldest had; None with too few frames."""
+    def change(self, known: Floats | None = None) -> Change | None:
+        """Atoms that the newest settled frames lack or have beside what the oldest had, see `change.find_change`."""
         if self.published is None:
             return None
         settled = np.arange(self._committed)
         rows = settled[self.buffer.used[settled]]
         with self.clock("change"):
-            return find_change(
-                self._data, self.buffer, rows, self._filled, self.published, self.pixel_size_A, self.limits.score
-            )
+            own = (self._filled, self.published, self.pixel_size_A, self.limits.score)
+            return find_change(self._data, self.buffer, rows, *own, known)
 
     # ---------------------------------------------------------------- out
 

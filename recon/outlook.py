@@ -28,6 +28,8 @@ MARKS = 30  # moments of the future at which a path is measured
 HELD = 0.1  # a share of paths lower than this that gain as little as was gained makes one doubt that it turns freely,
 SURELY_HELD = 0.02  # and one lower than this is proof
 SHRINKING = 0.85  # a void that is still larger than this share of what it was does not fill
+LAG_FRAMES = 25  # over which it is seen how far a crystal gets: what its poses are off counts less,
+LEAST_PAIRS = 100  # of frames so far apart
 RESIDUE = 0.25  # of a path, added to those that gain as little: that none of a few does is no proof
 
 
@@ -42,6 +44,25 @@ class Sighting:
     visits: NDArray[np.int32]
     view: Floats
     step_deg: float
+
+
+def drift_deg(views: Floats, number: NDArray[np.int64]) -> float | None:
+    """Rotation per axis and frame, degrees, of a free one that would get as far in `LAG_FRAMES` frames; None if too few
+    are known.
+
+    From one frame to the next errors of poses are in it, and one that rocks or spins seems slow: in longer it gets far.
+    The median of the distances, so that a wrong pose in a hundred does no harm.
+
+    Parameters
+    ----------
+    views : (n, 3) unit vectors. number : (n,) which frames they are of, ascending.
+    """
+    later = np.minimum(np.searchsorted(number, number + LAG_FRAMES), max(len(number) - 1, 0))
+    apart = number[later] == number + LAG_FRAMES
+    if apart.sum() < LEAST_PAIRS:
+        return None
+    squared = ((views[later[apart]] - views[apart]) ** 2).sum(axis=1)
+    return math.degrees(math.sqrt(float(np.median(squared)) / (2 * math.log(2) * LAG_FRAMES)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .alloy import counted, untold
-from .change import Alarm
+from .change import Alarm, placed_atoms
 from .coverage import CELLS, view_directions
 from .device import Device
 from .errors import NoLatticeError, TwinnedError
@@ -100,6 +100,7 @@ class ParticleReconstruction:
         self._first = self._wanted = max(options.bootstrap_frames, LEAST_FRAMES)  # frames before the first map
         self._witness: Witness | None = None
         self._change = Alarm()
+        self._unchanged_A: NDArray[np.float64] | None = None  # atoms (n, 3) of the newest map from before a change
         constant_A = options.lattice_constant_A
         known = None if constant_A is None else known_lattice(constant_A, options.element)
         try:
@@ -182,7 +183,9 @@ class ParticleReconstruction:
         if self._progress:
             with mapper.clock("metrics"):
                 self._progress.advance(new_map(mapper))
-        self._alarm = self._change.hear(mapper.change())
+        self._alarm = self._change.hear(mapper.change(self._unchanged_A if self._alarm else None))
+        if not self._alarm and mapper.published:
+            self._unchanged_A = placed_atoms(mapper.published)
         self._judge(mapper.used)
 
     def finish(self) -> None:

@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from .branches import half_of
 from .chain import step_per_axis_deg
 from .coverage import view_directions
-from .forecast import NEXT_FRAMES, Curve, b_factor_A2, debye_power, forecast, needed_views
+from .forecast import NEXT_FRAMES, Curve, Likeness, b_factor_A2, debye_power, forecast, needed_views
 from .metrics import cones, efficiency
 from .metrics.density import density_of_atoms
 from .metrics.sampling import FourierSampling, shared_views
-from .outlook import VOID, Sighting, held_void
+from .metrics.shells import shell_correlation
+from .outlook import VOID, Sighting, drift_deg, held_void
 from .output import SIGNAL_FROM
 from .records import Forecast, Milestone, Trust, Verdict
-from .verdict import SURE, Evidence, lately, update
+from .verdict import LATELY_FRAMES, SURE, Evidence, lately, update
 
 if TYPE_CHECKING:
     from .mapper import Mapper
@@ -121,6 +122,7 @@ class Progress:
             effective_views=now.effective_views,
             empty_fraction=now.empty_fraction,
             step_deg=new.step_deg,
+            drift_deg=drift_deg(*_since(new, new.frame - STEP_FRAMES - LATELY_FRAMES)),
             scf=now.scf,
         )
         if before and seconds > 0:
@@ -130,12 +132,14 @@ class Progress:
                 fresh_views_per_s=(now.effective_views - before.effective_views) / seconds,
             )
         view = new.views[-1] if len(new.views) else UNSEEN
-        sighting = Sighting(now.views, sampled.counts, sampled.visits, view, new.step_deg or 0.0)
-        milestone = replace(self._directional(milestone, new), held_fraction=self._held(milestone, sighting, sampled))
+        turning = new.step_deg or 0.0 if milestone.drift_deg is None else milestone.drift_deg
+        sighting = Sighting(now.views, sampled.counts, sampled.visits, view, turning)
+        milestone = replace(self._even(milestone, new), held_fraction=self._held(milestone, sighting, sampled, new))
+        milestone, likeness = self._beside_atoms(milestone, new)
         self.history = _bounded((*self.history, milestone))
         self._sightings = _bounded((*self._sightings, sighting))
         k = np.arange(len(new.fsc)) / self.box_A
-        curve = Curve(new.fsc, self.box_A, self.diameter_A, new.first, debye_power(new.atoms_A, k))
+        curve = Curve(new.fsc, self.box_A, self.diameter_A, new.first, debye_power(new.atoms_A, k), likeness)
         shared = self._shared(sampled, new)
         needed = needed_views(curve, shared, self.target_A, np.random.default_rng(now.views))
         self._needed = needed
@@ -143,14 +147,19 @@ class Progress:
         self._b_factor_A2 = b_factor_A2(curve, shared)
         self.forecast = forecast(needed, self.history, self.target_A, self._sightings, sampled)
 
-    def _held(self, newest: Milestone, now: Sighting, sampled: FourierSampling) -> float:
+    def _held(self, newest: Milestone, now: Sighting, sampled: FourierSampling, new: NewMap) -> float:
         """`outlook.held_void` since lately and since half the frames: one that is held within limits fills as little in
-        some hundred frames as a free one may, but not in a thousand.
+        some hundred frames as a free one may, but not in a thousand. A free one would have turned as fast as this one
+        has been seen to get on since then.
         """
         half = next((m for m in self.history[::-1] if 2 * m.frames_used <= newest.frames_used), None)
         starts = [lately((*self.history, newest)), half]
         begins = {self.history.index(m) for m in starts if m is not None}
-        known = [self._sightings[begin] for begin in sorted(begins, reverse=True)]
+        known = []
+        for begin in sorted(begins, reverse=True):
+            then = self._sightings[begin]
+            drift = drift_deg(*_since(new, self.history[begin].frame))
+            known.append(then if drift is None else replace(then, step_deg=drift))
         said = bool(self.history) and self.history[-1].held_fraction > VOID
         rng = np.random.default_rng(newest.frames_used)
         return held_void(known, now, sampled, rng, said=said)
@@ -162,16 +171,23 @@ class Progress:
         first = sampled.counts - second.counts
         return max(shared_views(first.astype(np.float64), second.counts.astype(np.float64), sampled.radius), 1.0)
 
-    def _directional(self, milestone: Milestone, new: NewMap) -> Milestone:
+    def _even(self, milestone: Milestone, new: NewMap) -> Milestone:
         views = np.concatenate([self._sample, new.views[:: self._stride]])
         even = min(1.0, efficiency.orientation_efficiency(views) / efficiency.BEST) if len(views) else None
-        milestone = replace(milestone, efficiency=even)
+        return replace(milestone, efficiency=even)
+
+    def _beside_atoms(self, milestone: Milestone, new: NewMap) -> tuple[Milestone, Likeness | None]:
+        """How well the map of all frames agrees with its own atoms, by direction and by shell."""
         if new.halves is None or len(new.atoms_A) == 0:
-            return milestone
+            return milestone, None
         both = new.halves[0] + new.halves[1]
         shells = (new.first, min(math.floor(self.box_A / self.target_A), len(new.fsc) - 1))
         model = density_of_atoms(new.atoms_A, len(both), self.box_A / len(both))
-        return replace(milestone, weakest_cone=cones.weakest_cone(both, model, shells, AXES))
+        alike = np.zeros(len(new.fsc))
+        correlation = shell_correlation(both, model)[: len(alike)]
+        alike[: len(correlation)] = correlation
+        milestone = replace(milestone, weakest_cone=cones.weakest_cone(both, model, shells, AXES))
+        return milestone, Likeness(alike, milestone.empty_fraction, milestone.effective_views)
 
     def ahead(self, time_s: float) -> Forecast | None:
         """The forecast counted from `time_s`, the time of the particle's newest frame."""
@@ -257,6 +273,12 @@ class Progress:
 def _unable(trust: Trust) -> bool:
     """Whether nothing speaks against the map, but the newest second map has seen too little to judge its poses."""
     return trust.trusted is False and trust.agreement is not None and trust.upheld is None and len(trust.reasons) == 1
+
+
+def _since(new: NewMap, frame: int) -> tuple[Floats, NDArray[np.int64]]:
+    """Views and their frames after `frame`."""
+    later = new.number > frame
+    return new.views[later], new.number[later]
 
 
 def new_map(mapper: Mapper) -> NewMap:

@@ -155,6 +155,7 @@ class Milestone:
     effective_views : number of evenly spread views that measure the same directions as well, see `metrics.sampling`.
     empty_fraction : share of the directions of Fourier space, at the target resolution, that no view has measured.
     step_deg : rotation per frame, rms per axis, since the milestone before.
+    drift_deg : the same of a free crystal that would get as far in 25 frames, see `outlook.drift_deg`.
     held_fraction : share of the directions that stay unmeasured because the crystal is held, see `outlook.held_void`.
     scf : sampling compensation factor; it ignores what `empty_fraction` counts.
     efficiency : E_od as a share of what perfectly even views give, 0 to 1.
@@ -172,6 +173,7 @@ class Milestone:
     effective_views: float
     empty_fraction: float
     step_deg: float | None = None
+    drift_deg: float | None = None
     held_fraction: float = 0.0
     scf: float = 0.0
     efficiency: float | None = None

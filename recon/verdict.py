@@ -12,15 +12,16 @@ from dataclasses import dataclass, replace
 from .outlook import SHRINKING, VOID
 from .records import Forecast, Milestone, Trust, Verdict
 
-SURE = 0.8  # probability, from the signal of all shells, from which a target counts as reached
+SURE = 0.75  # probability, from the signal of all shells, from which a target counts as reached
 CROSSING = 1.05  # one shell may dip below the threshold this near to the target; twice that does not take ENOUGH back
 VOID_SLACK = 1.5  # the same for the empty share
-LEAST_CONE = 0.5  # agreement of map and atoms in the weakest cone of 30 degrees, of that in the middle one: as much is
-# left by a round hole in the map of twice the directions that may stay empty, sqrt(1 - 2 VOID / (1 - cos 30 degrees))
-LEAST_FRESH = 0.12  # effective views a frame below which a crystal shows nothing new,
+LEAST_CONE = 0.6  # agreement of map and atoms in the weakest cone of 30 degrees, of that in the middle one: a hole of
+# 4 % of the directions left 0.54 to 0.60, and in cones of 20 degrees less than 0.4
+LEAST_FRESH = 0.12  # effective views a frame below which a crystal shows nothing new, where its drift is not known,
 SLOWED = (
     0.3  # or this share of what a frame brought before: a small crystal's planes are wide, and one keeps giving a bit
 )
+STILL_DEG = 0.25  # a frame: what gets on more slowly sticks, and what gets on faster does not, however little is fresh
 WATCHED_FRAMES = 600  # before which nobody says that more will not help
 LATELY_FRAMES = 300  # at least, over which fresh views and voids are compared: what came before is not asked
 PATIENT = frozenset({"PLATEAU", "STARVED"})
@@ -151,9 +152,13 @@ def _starved(evidence: Evidence) -> tuple[str, ...]:
         return ()
     frames = newest.frames_used - before.frames_used
     fresh = (newest.effective_views - before.effective_views) / max(frames, 1)
-    filling = before.empty_fraction > VOID and newest.empty_fraction <= SHRINKING * before.empty_fraction
-    least = max(LEAST_FRESH, SLOWED * before.effective_views / max(before.frames_used, 1))
-    if filling or fresh >= least:
+    if newest.drift_deg is not None:  # of one that stands still wrong poses make views that look fresh, and fill a void
+        stuck = newest.drift_deg < STILL_DEG
+    else:
+        filling = before.empty_fraction > VOID and newest.empty_fraction <= SHRINKING * before.empty_fraction
+        least = max(LEAST_FRESH, SLOWED * before.effective_views / max(before.frames_used, 1))
+        stuck = not filling and fresh < least
+    if not stuck:
         return ()
     return (
         f"the last {frames} frames were worth {max(fresh, 0.0) * frames:.0f} fresh views: it sticks or hardly turns",

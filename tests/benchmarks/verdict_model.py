@@ -200,7 +200,8 @@ class Reconstruction:
 
     def halves(self) -> tuple[Floats, Floats]:
         """Half maps (EDGE,)*3, what was not measured zero."""
-        return self._real(*[self._solved(s, c) for s, c in zip(self.signal, self.counts, strict=True)])
+        first, second = self._real(*[self._solved(s, c) for s, c in zip(self.signal, self.counts, strict=True)])
+        return first, second
 
     def true_correlation(self) -> Floats:
         """FSC of the map of all frames with the crystal as it is now, per shell."""
@@ -215,12 +216,19 @@ class Reconstruction:
 
     def joint_and_truth(self) -> tuple[Floats, Floats]:
         """The map of all frames, and the map of the crystal as it is now."""
-        return self._real(self._solved(self.signal.sum(axis=0), self.counts.sum(axis=0)), self._now)
+        joint, truth = self._real(self._solved(self.signal.sum(axis=0), self.counts.sum(axis=0)), self._now)
+        return joint, truth
 
-    def _real(self, *spectra: NDArray[np.complex128]) -> tuple[Floats, Floats]:
+    def joint(self, weight: Floats) -> Floats:
+        """The map of all frames (EDGE,)*3, shells multiplied by `weight` (REACH + 1,)."""
+        solved = self._solved(self.signal.sum(axis=0), self.counts.sum(axis=0))
+        solved *= weight[np.rint(self.radius).astype(int)]
+        return self._real(solved)[0]
+
+    def _real(self, *spectra: NDArray[np.complex128]) -> list[Floats]:
         out = []
         for values in spectra:
             grid = np.zeros(self._inside.shape, np.complex128)
             grid[self._inside] = values
             out.append(np.asarray(scipy.fft.irfftn(grid, s=(EDGE,) * 3), np.float64))
-        return out[0], out[1]
+        return out

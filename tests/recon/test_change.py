@@ -147,6 +147,33 @@ def test_an_alarm_stays_when_the_change_is_over() -> None:
     assert "from frame 1000 or before to frame 3199 about 40 of 400" in alarm.hear(Change(40, 0, 400, 3000, 2400, 3199))
 
 
+def test_what_all_places_lack_together_is_known_to_an_atom_or_two() -> None:
+    rng = np.random.default_rng(5)
+    vacant, error = rng.normal(0.0, 0.075, 100), np.full(100, 0.065)
+    still = Occupation(rng.normal(0.0, 0.075, 180), np.full(180, 0.065), vacant, error)
+    fewer, doubt = still.fewer
+    assert abs(fewer) < 3 * doubt < 6
+    fading = np.zeros(180)
+    fading[:28] = -0.17  # atoms that have gone in the middle of the frames, each too little to be named
+    going = Occupation(still.atoms + fading, still.atoms_error, vacant, error)
+    assert not going.gone.any()
+    assert going.fewer[0] == pytest.approx(fewer + 28 * 0.17)
+
+
+def test_an_alarm_says_whether_it_still_goes_on() -> None:
+    alarm = Alarm()
+    first = Change(12, 0, 400, 1000, 600, 1199, lost=30, going=True, middle=800)
+    assert "about 30 of 400 atoms have gone, still going on at frame 1199; the map mixes" in alarm.hear(first)
+    later = Change(20, 0, 400, 1500, 900, 1699, lost=60, going=True, middle=1300)
+    assert "from frame 1000 or before to frame 1699 about 60 of 400" in alarm.hear(later)
+    over = Change(9, 0, 400, 2000, 1500, 2199, lost=25, going=False, middle=1800)
+    words = alarm.hear(over)
+    assert "to frame 1699 about 60 of 400 atoms have gone, no more since frame 1800; the map" in words
+    assert alarm.hear(Change(0, 0, 400, 2500, 1900, 2699, going=False, middle=2300)) == words
+    again = Change(20, 0, 400, 3000, 2500, 3199, lost=20, going=True, middle=2800)
+    assert "about 60 of 400 atoms have gone, still going on at frame 3199" in alarm.hear(again)
+
+
 def test_an_alarm_that_frames_from_before_deny_twice_was_none() -> None:
     alarm, calm = Alarm(), Change(0, 0, 400, 1400, 600, 1599)
     words = alarm.hear(Change(12, 0, 400, 1000, 500, 1199))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tumble.recon.forecast import NEXT_FRAMES, Curve, b_factor_A2, debye_power, forecast, needed_views
+from tumble.recon.forecast import NEXT_FRAMES, Curve, Likeness, b_factor_A2, debye_power, forecast, needed_views
 from tumble.recon.kinds import FCC, Lattice
 from tumble.recon.metrics.sampling import FourierSampling
 from tumble.recon.metrics.shells import NEEDED_SNR
@@ -61,6 +61,32 @@ def test_the_need_is_found_from_a_part_of_the_views(share: float) -> None:
         held.append(low <= need <= high)
     assert np.mean(held) > 0.8
     assert high / low < 6
+
+
+def test_atoms_tell_a_weak_shell_better_than_the_halves() -> None:
+    views, strength = 700.0, 2e-3
+    snr, off = _snr(views, strength), {False: [], True: []}
+    true = np.log(snr / views)
+    weak = np.flatnonzero((snr / (1 + snr) > 0.1) & (snr / (1 + snr) < 0.3) & (np.arange(len(K)) >= FIRST))
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        curve = _curve(views, strength, rng)
+        alike = np.sqrt(2 * snr / (1 + 2 * snr) * (1 - 0.2))  # a fifth of the directions is empty
+        alike += (1 - alike**2) / np.sqrt(curve.independent) * rng.normal(size=len(K))
+        for known in (False, True):
+            likeness = Likeness(alike, 0.2, views) if known else None
+            off[known].append((replace(curve, likeness=likeness).measured(views)[0] - true)[weak])
+    assert len(weak) >= 2
+    assert np.std(off[True]) < 0.8 * np.std(off[False])
+    assert abs(np.mean(off[True])) < 0.05
+
+
+def test_atoms_that_fit_noise_say_little() -> None:
+    curve = replace(_curve(700, 2e-3), correlation=np.full(len(K), 0.01))
+    fitted = replace(curve, likeness=Likeness(np.full(len(K), 0.15), 0.0, 700.0))
+    alone, beside = curve.measured(700.0), fitted.measured(700.0)
+    assert beside[1][FIRST:].min() > 0.3
+    assert (beside[1] <= alone[1]).all()
 
 
 def test_the_b_factor_is_that_of_the_signal() -> None:

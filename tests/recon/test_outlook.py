@@ -7,7 +7,7 @@ import pytest
 
 from tumble.recon.metrics.reference import view_sets
 from tumble.recon.metrics.sampling import FourierSampling
-from tumble.recon.outlook import PATHS, Sighting, freedom, held_void, outlook, wander
+from tumble.recon.outlook import LEAST_PAIRS, PATHS, Sighting, drift_deg, freedom, held_void, outlook, wander
 
 RADIUS = 24.0
 
@@ -16,6 +16,34 @@ def _seen(views: np.ndarray, step_deg: float) -> tuple[Sighting, FourierSampling
     counts = FourierSampling(RADIUS)
     counts.add(views)
     return Sighting(len(views), counts.counts.copy(), counts.visits.copy(), views[-1], step_deg), counts
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def test_how_fast_a_crystal_gets_on_is_seen_through_errors_of_its_poses() -> None:
+    rng, frames = np.random.default_rng(2), 1500
+    step_deg, off_deg = 0.5, 0.5
+    views = np.zeros((frames, 3))
+    views[0] = [0.0, 0.0, 1.0]
+    for frame in range(1, frames):
+        turn = np.radians(step_deg) * rng.normal(size=3)
+        views[frame] = _unit((views[frame - 1] + np.cross(turn, views[frame - 1]))[None])[0]
+    seen = _unit(views + np.radians(off_deg) * rng.normal(size=views.shape))
+    number = np.arange(frames)
+    assert drift_deg(seen, number) == pytest.approx(step_deg, rel=0.25)
+    stuck = _unit(np.tile([0.0, 0.0, 1.0], (frames, 1)) + np.radians(off_deg) * rng.normal(size=views.shape))
+    still = drift_deg(stuck, number)
+    assert still is not None
+    assert still < 0.2
+    wrong = seen.copy()
+    wrong[rng.integers(0, frames, 15)] = _unit(rng.normal(size=(15, 3)))
+    assert drift_deg(wrong, number) == pytest.approx(step_deg, rel=0.3)
+    kept = rng.random(frames) < 0.9  # frames that were not used leave gaps
+    assert drift_deg(seen[kept], number[kept]) == pytest.approx(step_deg, rel=0.3)
+    assert drift_deg(seen[:LEAST_PAIRS], number[:LEAST_PAIRS]) is None
+    assert drift_deg(seen[:0], number[:0]) is None
 
 
 def test_independent_views_are_all_fresh() -> None:

@@ -73,7 +73,7 @@ def test_a_map_resolved_from_one_side_is_not_enough() -> None:
     assert held_back.word == "CONTINUE"
     assert "more sides" in " | ".join(held_back.reasons)
     assert update(None, _evidence(replace(wedge, weakest_cone=None), **done)).word == "CONTINUE"
-    words = [v.word for v in _play(*[_evidence(replace(wedge, weakest_cone=a), **done) for a in (0.55, 0.4, 0.3)])]
+    words = [v.word for v in _play(*[_evidence(replace(wedge, weakest_cone=a), **done) for a in (0.65, 0.45, 0.35)])]
     assert words == ["ENOUGH", "ENOUGH", "CONTINUE"]
 
 
@@ -114,6 +114,14 @@ def test_a_crystal_that_sticks_is_starved_after_two_maps() -> None:
     assert "fresh views" in said[-1].reasons[0]
     first = words.index("STARVED")
     assert said[first - 1].proposed == "STARVED"
+
+
+def test_what_gets_on_is_not_starved_and_what_does_not_is() -> None:
+    frames = (400, 600, 800, 1000, 1333, 1777)
+    few = [replace(_at(n, 1.2, views=200 + n / 100), drift_deg=0.5) for n in frames]
+    assert {said.word for said in _play(*[_evidence(*few[: n + 1]) for n in range(len(few))])} == {"CONTINUE"}
+    fresh = [replace(_at(n, 1.2), drift_deg=0.1) for n in frames]  # wrong poses make it look so
+    assert _play(*[_evidence(*fresh[: n + 1]) for n in range(len(fresh))])[-1].word == "STARVED"
 
 
 def test_a_void_that_does_not_fill_is_a_plateau_of_coverage() -> None:
