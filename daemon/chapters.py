@@ -55,7 +55,7 @@ class Chapters:
         session: Session,
         workers: list[WorkerProcess],
         repeat: tuple[tuple[int, Order], ...] = (),
-        words: str = "",
+        words: tuple[str, ...] = (),
     ) -> int:
         """Run to the end of the last series; returns the first exit code that is not 0.
 
@@ -63,7 +63,7 @@ class Chapters:
         ----------
         crew, session, workers : of the first series.
         repeat : what operators asked for in it before it was interrupted.
-        words : what the operator hears first.
+        words : lines that the operator hears first.
 
         Raises
         ------
@@ -73,8 +73,8 @@ class Chapters:
         try:
             while True:
                 reporter = Reporter(self.settings, self.intake, session, self.control, self.write, reporter)
-                if words:
-                    reporter.say(words)
+                for line in words:
+                    reporter.say(line)
                 service, dispatcher = self._service(session.folder, reporter, workers, repeat)
                 with session, closing(dispatcher):
                     found = service.run(begun)
@@ -87,19 +87,19 @@ class Chapters:
                 if begun is None:
                     reporter.farewell()
                     return code
-                session, workers = self._open(begun, crew)
-                repeat, words = (), f"session {begun.folder}"
+                hired = crew.ready(begun.folder, self.stops)
+                session, workers = self._open(begun, hired.device), hired.workers
+                repeat, words = (), (f"session {begun.folder}", *hired.news)
         finally:
             crew.close()
 
-    def _open(self, begun: Begin, crew: Crew) -> tuple[Session, list[WorkerProcess]]:
-        """Session and workers of a further series."""
+    def _open(self, begun: Begin, device: str) -> Session:
+        """Session of a further series."""
         folder = begun.folder
         own = self.settings.session.model_copy(update={"folder": folder})
-        workers, device = crew.ready(folder, self.stops)
         session = Session(folder, self.settings.model_copy(update={"session": own}), self.command, device)
         self.control.move(str(folder))
-        return session, workers
+        return session
 
     def _service(
         self,

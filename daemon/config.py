@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import UsageError
 
@@ -65,7 +65,23 @@ class ReconstructionSettings(_Strict):
     target_resolution_A: Annotated[float, Field(gt=0.3, lt=10)] | None = None  # what ENOUGH means; 1.0 if not given
     threads: Annotated[int, Field(ge=1)] | None = None
     workers: Annotated[int, Field(ge=1)] | None = None  # processes that share the particles; one for each device
-    device: Literal["auto", "cpu"] = "auto"  # auto: a GPU when one works
+    device: Literal["auto", "cpu", "gpu"] = (
+        "auto"  # auto: the GPUs that work, or the processor; gpu: nothing else will do
+    )
+    gpus: tuple[Annotated[int, Field(ge=0)], ...] | None = None  # which, as nvidia-smi counts them; all
+
+    @field_validator("gpus")
+    @classmethod
+    def _each_once(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and (not value or len(set(value)) < len(value)):
+            raise ValueError('name at least one GPU, and each once; for none: device = "cpu"')
+        return value
+
+    @model_validator(mode="after")
+    def _processor_or_gpus(self) -> ReconstructionSettings:
+        if self.device == "cpu" and self.gpus is not None:
+            raise ValueError('gpus and device = "cpu" contradict each other')
+        return self
 
     @field_validator("elements")
     @classmethod

@@ -1,7 +1,8 @@
 """Who reconstructs what, and what is worked off first when the reconstruction cannot follow.
 
-Particles are dealt out to the workers in turn. A message goes straight to the worker of its particle while that has
-room; otherwise it waits on disk behind the others of its particle, so the front end never waits and memory is bounded.
+A new particle goes to the worker that has fewest, of equals to the first. A message goes straight to the worker of its
+particle while that has room; otherwise it waits on disk behind the others of its particle, so the front end never waits
+and memory is bounded.
 Room that becomes free goes to the most urgent particle: those that have failed first, because they cost nothing; then
 those without a map, the one with the most frames gathered before the others; then those with a map, the one nearest to
 a verdict (most milestones in a row that say the same word) and of equals the one farthest behind; last those that have
@@ -19,6 +20,7 @@ from typing import Protocol
 from ..recon.records import Verdict
 from .errors import TumbleError
 from .parcels import Ending, Meeting, Message, Parcel, arrival_s, pack
+from .snapshot import WorkerView
 from .spool import Spool
 from .workshop import Report
 
@@ -39,8 +41,13 @@ class Loss:
 
 
 class WorkerLike(Protocol):
-    """Whoever reconstructs: see `daemon.workers`. `reports` is where they come from, when they take time to come."""
+    """Whoever reconstructs: see `daemon.workers`. `reports` is where they come from, when they take time to come.
 
+    `where` names the GPU; empty for the processor.
+    """
+
+    @property
+    def where(self) -> str: ...
     @property
     def reports(self) -> Connection | None: ...
     def offer(self, parcel: Parcel) -> bool: ...
@@ -110,7 +117,7 @@ class Dispatcher:
         self._workers = list(workers)
         self._folder = folder
         self._lanes: dict[int, _Lane] = {}
-        self._met = 0
+        self._dead: list[WorkerLike] = []
         self._losses: list[Loss] = []
 
     @property
@@ -127,8 +134,19 @@ class Dispatcher:
         """Memory of the workers."""
         return sum(worker.memory_MiB() for worker in self._workers)
 
-    def meet(self, meeting: Meeting) -> None:
-        """Give a new particle to a worker.
+    def shifts(self) -> tuple[WorkerView, ...]:
+        """The workers as an operator sees them, also those that have died."""
+        return tuple(
+            WorkerView(worker.where, worker not in self._dead, self._busy(worker), round(worker.memory_MiB(), 1))
+            for worker in (*self._workers, *self._dead)
+        )
+
+    def _busy(self, worker: WorkerLike) -> int:
+        """How many particles a worker has to work for."""
+        return sum(lane.worker is worker and lane.state != "FAILED" for lane in self._lanes.values())
+
+    def meet(self, meeting: Meeting) -> str:
+        """Give a new particle to a worker; returns where it works, for people.
 
         Raises
         ------
@@ -136,10 +154,10 @@ class Dispatcher:
         """
         if not self._workers:
             raise WorkerDied("no reconstruction process is left")
-        worker = self._workers[self._met % len(self._workers)]
-        self._met += 1
+        worker = min(self._workers, key=self._busy)
         self._lanes[meeting.particle] = _Lane(meeting.particle, worker, pack(meeting))
         self._pass_on()
+        return worker.where
 
     def give(self, message: Message) -> bool:
         """Take a message for a particle that was met; False: no room, try again after `reports`.
@@ -186,6 +204,7 @@ class Dispatcher:
                 found = worker.receive()
             except WorkerDied as error:
                 self._workers.remove(worker)
+                self._dead.append(worker)
                 gone = tuple(number for number, lane in self._lanes.items() if lane.worker is worker)
                 self._lose(gone, str(error))
                 continue

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from .devices import number_as_nvidia_smi
 from .errors import DONE, FAILED
 from .threads import available_cores
 
@@ -140,13 +141,21 @@ def _shared_memory() -> Finding:
 
 
 def _gpu() -> Finding:
-    from ..recon.device import probe
+    from ..recon.device import card, gpu, gpus_seen
 
-    device = probe()
-    if device.name == "cpu":
+    number_as_nvidia_smi()
+    count = gpus_seen()
+    if not count:
         words = "none that works: everything runs on the processor; for NVIDIA, pip install 'tumble-em[gpu]'"
         return Finding("gpu", "missing", words, required=False)
-    return Finding("gpu", "ok", device.name, required=False)
+    found, broken = [], False
+    for number in range(count):
+        try:
+            found.append(f"{number}: {card(gpu(number))}")
+        except RuntimeError as error:
+            broken = True
+            found.append(f"{number}: {error}")
+    return Finding("gpu", "broken" if broken else "ok", "; ".join(found), required=False)
 
 
 def _reconstruction() -> Finding:

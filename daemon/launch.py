@@ -23,6 +23,7 @@ from .chapters import Chapters
 from .config import Settings, StreamSettings
 from .control import ControlServer, check_sockets
 from .crew import Crew
+from .devices import VISIBLE, number_as_nvidia_smi, only
 from .errors import FAILED, TumbleError, UsageError
 from .intake import Intake
 from .keys import KeyFolder
@@ -92,6 +93,7 @@ def run_here(
 
 def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], stops: StopRequests) -> int:
     wait_asleep()  # before the first process is begun that does arithmetic
+    number_as_nvidia_smi()
     threads = reconstruction_threads(job.settings.reconstruction.threads)
     known = job.settings.reconstruction.model_copy(update={"threads": threads})  # sums depend on it in the last bit
     settings = job.settings.model_copy(update={"reconstruction": known})
@@ -109,16 +111,18 @@ def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], 
         crew = hire()
         stack.callback(crew.close)
         single_threaded()  # this process and those begun from here, but the crew
+        if (own := only(settings.reconstruction.gpus, environment)) is not None:
+            os.environ[VISIBLE] = own  # of the front end, if it is to use one
         health: Callable[[], str] = lambda: ""  # noqa: E731
         if job.plan is not None:
             publisher = stack.enter_context(PublisherProcess(job.plan))
             health = publisher.problem
             stream = StreamSettings.model_validate({**settings.stream.model_dump(), "source": publisher.uri})
             settings = settings.model_copy(update={"stream": stream})
-        workers, device = crew.ready(folder, stops)
+        hired = crew.ready(folder, stops)
         record = settings.session.record
         resumed = interrupted(folder) if job.resume and record else ()
-        session = stack.enter_context(Session(folder, settings, job.command, device, resumed=job.resume))
+        session = stack.enter_context(Session(folder, settings, job.command, hired.device, resumed=job.resume))
         told, orders = observers(settings, stack, write), Orders()
         control = stack.enter_context(
             ControlServer(
@@ -140,7 +144,8 @@ def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], 
         spools = job.plan is None or job.plan.speed != "max"
         run = Chapters(settings, job.command, parts, intake, control, orders, stops, health, write, spools, hire)
         again = f"goes on with the session in {folder}: what was recorded is worked off again" if resumed else ""
-        return run.run(crew, session, workers, journal(folder) if resumed else (), again)
+        news = (*hired.news, again) if again else hired.news
+        return run.run(crew, session, hired.workers, journal(folder) if resumed else (), news)
 
 
 def daemon_child(job: Job, tell: Connection) -> None:

@@ -64,6 +64,11 @@ def metrics(snapshot: Snapshot, now_s: float) -> Iterator[Metric]:
     yield GaugeMetricFamily("tumble_memory_bytes", "Memory of the daemon", value=snapshot.memory_MiB * 2**20)
     steps: Values = {(name,): spent / 1e3 for name, spent in snapshot.step_ms.items()}
     yield _labelled("tumble_step_seconds", "Time per frame", ("step",), steps)
+    alive: Values = {}
+    for worker in snapshot.workers:
+        place = (worker.where or "cpu",)
+        alive[place] = alive.get(place, 0) + worker.alive
+    yield _labelled("tumble_workers", "Processes of the reconstruction that live", ("device",), alive)
     yield from _of_stream(snapshot.stream)
     yield from _of_particles(snapshot.particles)
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from .errors import UsageError
+
 SessionOption = Annotated[
     Path | None, typer.Option("--session", help="Session folder (default: a new one in sessions/).")
 ]
@@ -29,6 +31,10 @@ SeedOption = Annotated[int | None, typer.Option("--seed", help="Of everything ra
 ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", help="Threads of the reconstruction (default: all cores, of four or more all but two)."),
+]
+GpusOption = Annotated[
+    str | None,
+    typer.Option("--gpus", metavar="NUMBERS", help="GPUs to use, as 0,1 (default: all that work), or none."),
 ]
 SecondsOption = Annotated[float | None, typer.Option("--seconds", min=0.1, help="End the stream after this long.")]
 EndpointOption = Annotated[str | None, typer.Option("--status", help="Where viewers ask, tcp://127.0.0.1:PORT.")]
@@ -65,6 +71,7 @@ class ReconstructionOptions:
     target: TargetOption = None
     bootstrap_frames: BootstrapOption = None
     threads: ThreadsOption = None
+    gpus: GpusOption = None
 
     def settings(self) -> dict[str, Any]:
         """The section `reconstruction` of the configuration."""
@@ -75,7 +82,23 @@ class ReconstructionOptions:
             "target_resolution_A": self.target,
             "bootstrap_frames": self.bootstrap_frames,
             "threads": self.threads,
+            **gpu_settings(self.gpus),
         }
+
+
+def gpu_settings(words: str | None) -> dict[str, Any]:
+    """What `--gpus` says of the section `reconstruction`.
+
+    Raises
+    ------
+    UsageError : it is not a list of numbers.
+    """
+    if words is None or words == "none":
+        return {"device": "cpu" if words else None}
+    try:
+        return {"gpus": tuple(int(word) for word in words.split(","))}
+    except ValueError:
+        raise UsageError(f"--gpus {words}: give numbers, as 0,1, or none") from None
 
 
 def element_settings(words: str | None) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class ParticleEntry:
     failure : why nothing more comes of it; empty while all is well.
     ended : it has come to its final result, or never will.
     over : why observations that still come are lost; empty while they are wanted.
+    where : the GPU that its reconstruction computes on; empty for the processor.
     trend : (frames used, resolution in A), bounded.
     """
 
@@ -60,6 +61,7 @@ class ParticleEntry:
     failure: str = ""
     ended: bool = False
     over: str = ""
+    where: str = ""
     trend: list[tuple[int, float]] = field(default_factory=list)
     _state: str = ""  # what the operator was last told
     _verdict: str = ""

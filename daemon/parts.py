@@ -16,6 +16,7 @@ from ..stream.errors import RecordingError
 from ..stream.frame import Quaternion, SeriesStart
 from .calibration import DetectorTables
 from .config import Settings, TiltSettings, options_from
+from .devices import Found
 from .errors import UsageError
 from .threads import front_end_threads
 
@@ -66,19 +67,21 @@ class ParticleLike(Protocol):
 
 
 Noise = Callable[[], NoiseSpectrum | None]
-OF_THE_MACHINE = {"pixel_size_A", "threads", "workers", "device"}  # settings that are not of a particle
+OF_THE_MACHINE = {"pixel_size_A", "threads", "workers", "device", "gpus"}  # settings that are not of a particle
 
 
 class Parts(Protocol):
     """Makes the stages of one series. `device` is asked in the process that reconstructs, before `particle`.
 
-    `begin` is told what the source says of the series, before `front_end` is asked for. What is `shared` belongs to the
+    `recover` is asked there after a particle has failed: why nothing works any more, or "". `begin` is told what the
+    source says of the series, before `front_end` is asked for. What is `shared` belongs to the
     process: particles refer to it, checkpoints leave it out.
     """
 
     def begin(self, start: SeriesStart) -> None: ...
     def front_end(self, height: int, width: int, pixel_size_A: float) -> FrontEndLike: ...
-    def device(self) -> tuple[str, int]: ...
+    def device(self) -> Found: ...
+    def recover(self) -> str: ...
     def particle(self, number: int, pixel_size_A: float, diameter_A: float, noise: Noise) -> ParticleLike: ...
     def shared(self) -> Mapping[str, object]: ...
 
@@ -105,8 +108,9 @@ class RealParts:
         self._angles = _tilt_file(settings.tilts)
         self._start: SeriesStart | None = None
         self._front_threads = front_end_threads(settings.reconstruction.threads)
-        self._may_use_gpu = settings.reconstruction.device == "auto"
+        self._may_use_gpu = settings.reconstruction.device != "cpu"
         self._device: Device | None = None
+        self._trouble = ""
 
     def begin(self, start: SeriesStart) -> None:
         """Note what the source says: its pixel mask and flat field are used."""
@@ -141,16 +145,24 @@ class RealParts:
             raise UsageError(str(error)) from None
         return field
 
-    def device(self) -> tuple[str, int]:
-        """Get the device ready: its name, and how many of that kind this process sees."""
-        device = self._ready()
-        return device.name, 1 if device.name == "cpu" else int(device.xp.cuda.runtime.getDeviceCount())
+    def device(self) -> Found:
+        """Get the device ready."""
+        from ..recon.device import card, gpus_seen
+
+        name = card(self._ready())
+        return Found(name, gpus_seen() if self._may_use_gpu else 0, self._trouble)
+
+    def recover(self) -> str:
+        """Give back memory of the device that nobody uses; why it is of no more use, or ""."""
+        from ..recon.device import recover
+
+        return recover(self._ready())
 
     def _ready(self) -> Device:
-        from ..recon.device import cpu, probe
+        from ..recon.device import best, cpu
 
         if self._device is None:
-            self._device = probe() if self._may_use_gpu else cpu()
+            self._device, self._trouble = best() if self._may_use_gpu else (cpu(), "")
         return self._device
 
     def particle(self, number: int, pixel_size_A: float, diameter_A: float, noise: Noise) -> ParticleLike:

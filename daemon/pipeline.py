@@ -164,9 +164,9 @@ class Pipeline:
         if entry is not None:
             entry.tracked = tracked
             return
-        self.particles[tracked.particle] = ParticleEntry(tracked)
+        entry = self.particles[tracked.particle] = ParticleEntry(tracked)
         try:
-            self.dispatcher.meet(Meeting(tracked.particle, self.pixel_size_A, tracked.diameter_A))
+            entry.where = self.dispatcher.meet(Meeting(tracked.particle, self.pixel_size_A, tracked.diameter_A))
         except WorkerDied as error:
             self._lose((tracked.particle,), str(error))
 

@@ -210,6 +210,8 @@ class Reporter:
             verdict=verdict(self.statuses(), frames.used, final=self.phase in ("DONE", "FAILED")),
             paused=self.operator is not None and self.operator.paused,
             mark="" if self.operator is None else self.operator.mark,
+            device=self._session.device,
+            workers=() if pipeline is None else pipeline.dispatcher.shifts(),
         )
         self._last = (snapshot, frames)
         return snapshot

@@ -103,7 +103,7 @@ class Session:
     def __init__(
         self, folder: Path, settings: Settings, command: str, device: str = "", *, resumed: bool = False
     ) -> None:
-        self.folder = folder
+        self.folder, self.device = folder, device
         self._slices: dict[str, Picture] = {}  # newest in the timeline
         self._facts: dict[str, Any] = {
             "format": FORMAT_VERSION,

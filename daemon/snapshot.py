@@ -50,6 +50,7 @@ class ParticleView:
     state: str
     centre_px: tuple[float, float]
     diameter_A: float
+    where: str = ""  # GPU 1: what its reconstruction computes on; empty: the processor
     frames_seen: int = 0
     frames_used: int = 0
     frames_rejected: dict[str, int] = field(default_factory=dict)
@@ -92,6 +93,16 @@ class ParticleView:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerView:
+    """One process of the reconstruction."""
+
+    where: str = ""  # GPU 1; empty: the processor
+    alive: bool = True
+    particles: int = 0  # that it works for
+    memory_MiB: float = 0.0  # of the host
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One moment of the daemon. `phase` is WAITING, RUNNING, FINISHING, DONE or FAILED."""
 
@@ -111,6 +122,8 @@ class Snapshot:
     verdict: str = ""  # one line in words
     paused: bool = False  # by the operator: frames are received and recorded, not analysed
     mark: str = ""  # the operator's newest mark, and after which frame
+    device: str = ""  # what the reconstruction computes on, 2 x NVIDIA H200, 139 GiB; cpu: the processor
+    workers: tuple[WorkerView, ...] = ()
 
     def to_json(self) -> str:
         """Compact JSON, one line."""
@@ -137,6 +150,7 @@ def from_json(text: str | bytes) -> Snapshot:
 
     values = known(Snapshot, raw)
     values["stream"] = StreamHealth(**known(StreamHealth, raw.get("stream", {})))
+    values["workers"] = tuple(WorkerView(**known(WorkerView, worker)) for worker in raw.get("workers", ()))
     values["particles"] = tuple(_view(known(ParticleView, p)) for p in raw.get("particles", ()))
     return Snapshot(**values)
 

@@ -35,6 +35,7 @@ def particle_view(entry: ParticleEntry, pixel_size_A: float) -> ParticleView:
         state="LOST" if gone else status.state,
         centre_px=(round(float(entry.tracked.centre_px[0]), 2), round(float(entry.tracked.centre_px[1]), 2)),
         diameter_A=round(float(entry.tracked.diameter_A), 2),
+        where=entry.where,
         frames_seen=int(status.frames_seen),
         frames_used=int(status.frames_used),
         frames_rejected={str(reason): int(count) for reason, count in sorted(status.frames_rejected.items())},

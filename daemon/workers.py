@@ -16,6 +16,8 @@ from types import TracebackType
 
 from .checkpoints import Checkpoints, maker_of
 from .config import Settings
+from .devices import VISIBLE, Found
+from .devices import unpack as unpack_found
 from .dispatch import WorkerDied
 from .errors import TumbleError
 from .heap import keep_freed_memory
@@ -36,8 +38,7 @@ HUNG_S = 120.0  # with work, but without a word and without using the processor
 LOST_S = 1800.0  # with work and without a word, whatever it does: longer than any piece of work
 _TAKEN = struct.Struct("<cI")  # b"t", parcels taken out of the ring
 _REPORT = struct.Struct("<cId")  # b"r", number of arrays that follow, memory in MiB; then the rest of it, pickled
-_READY = struct.Struct("<cI")  # b"o", number of devices; then the name of ours
-VISIBLE = "CUDA_VISIBLE_DEVICES"
+_READY = b"o"  # then the packed `devices.Found`
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,11 @@ class WorkerPlan:
 
     Attributes
     ----------
-    number : of the worker and of its device. The first one takes the first device it finds, of the others each sees
-        its own only.
+    visible : what ``CUDA_VISIBLE_DEVICES`` is to say; None: what it says, and the first GPU of these is taken.
     threads : of numba, BLAS and FFT together.
     """
 
-    number: int
+    visible: str | None
     ring: str
     threads: int
     settings: Settings
@@ -60,6 +60,8 @@ class WorkerPlan:
 
 class WorkerHere:
     """Reconstructs in the calling thread: what is offered is worked off at once."""
+
+    where = ""
 
     def __init__(self, parts: Parts, files: FilesLike | None = None) -> None:
         self._told: list[Report] = []
@@ -90,20 +92,35 @@ class WorkerHere:
 class WorkerProcess:
     """The daemon's end of a worker process. Once it is `ready`, `assign` says where its files go.
 
+    Parameters
+    ----------
+    visible, threads, settings, make_parts : see `WorkerPlan`.
+    name : of the process.
+
+    Attributes
+    ----------
+    where : the GPU that it computes on, for people; empty for the processor.
+
     Raises
     ------
     TumbleError : there is no shared memory for it.
     """
 
-    def __init__(self, number: int, threads: int, settings: Settings, make_parts: Callable[[Settings], Parts]) -> None:
+    def __init__(
+        self,
+        visible: str | None,
+        threads: int,
+        settings: Settings,
+        make_parts: Callable[[Settings], Parts],
+        name: str = "tumble worker",
+    ) -> None:
+        self.where = ""
         self._ring = ParcelRing.create(RING_MiB)
         context = multiprocessing.get_context("spawn")
         tickets, self._tickets = context.Pipe(duplex=False)
         self._told, tell = context.Pipe(duplex=False)
-        plan = WorkerPlan(number, self._ring.name, threads, settings, make_parts)
-        self._process = context.Process(
-            target=work_on, args=(plan, tickets, tell), name=f"tumble worker {number}", daemon=True
-        )
+        plan = WorkerPlan(visible, self._ring.name, threads, settings, make_parts)
+        self._process = context.Process(target=work_on, args=(plan, tickets, tell), name=name, daemon=True)
         self._process.start()
         tickets.close()  # so that the end of the worker is seen as the end of the pipe
         tell.close()
@@ -123,8 +140,8 @@ class WorkerProcess:
         """Readable when there is something to `receive`."""
         return self._told
 
-    def ready(self, timeout_s: float) -> tuple[str, int] | None:
-        """Name of its device and how many of that kind there are, when it is ready to work; ``None`` while it is not.
+    def ready(self, timeout_s: float) -> Found | None:
+        """What it computes on, when it is ready to work; ``None`` while it is not.
 
         Raises
         ------
@@ -137,7 +154,7 @@ class WorkerProcess:
         except (EOFError, ConnectionResetError):
             raise self._died() from None
         self._check(message)
-        return message[_READY.size :].decode(), _READY.unpack_from(message)[1]
+        return unpack_found(message[len(_READY) :])
 
     def assign(self, folder: Path) -> None:
         """Say which session the files of its particles belong to; before anything is offered.
@@ -216,18 +233,20 @@ class WorkerProcess:
         if self._still_s > HUNG_S or self._silent_s > LOST_S:
             self._process.kill()
             self._process.join()
-            raise WorkerDied(f"the reconstruction process hung for {self._silent_s:.0f} s and was ended")
+            raise self._dead(f"hung for {self._silent_s:.0f} s and was ended")
 
-    @staticmethod
-    def _check(message: bytes) -> None:
+    def _check(self, message: bytes) -> None:
         if message[:1] == b"f":
-            raise WorkerDied(f"the reconstruction process failed: {message[1:].decode()}")
+            raise self._dead(f"failed: {message[1:].decode()}")
 
     def _died(self) -> WorkerDied:
         self._process.join(5.0)
         code = self._process.exitcode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        return WorkerDied(f"the reconstruction process died ({how})")
+        return self._dead(f"died ({how})")
+
+    def _dead(self, how: str) -> WorkerDied:
+        return WorkerDied(f"{self.where}{': ' * bool(self.where)}the reconstruction process {how}")
 
     def memory_MiB(self) -> float:
         """Its peak resident memory as it last said."""
@@ -235,6 +254,8 @@ class WorkerProcess:
 
     def close(self) -> None:
         """End the process at once: its files are whole at every moment."""
+        if self._told.closed:
+            return
         if self._process.is_alive():
             self._process.kill()
         self._process.join()
@@ -259,13 +280,12 @@ def work_on(plan: WorkerPlan, tickets: Connection, tell: Connection) -> None:
     os.nice(NICENESS)
     keep_freed_memory()
     size_thread_pools(plan.threads)
-    if plan.number:
-        os.environ[VISIBLE] = own_device(plan.number, os.environ.get(VISIBLE, ""))
+    if plan.visible is not None:
+        os.environ[VISIBLE] = plan.visible
     ring = ParcelRing.attach(plan.ring)
     try:
         parts = plan.make_parts(plan.settings)
-        name, devices = parts.device()
-        tell.send_bytes(_READY.pack(b"o", devices) + name.encode())
+        tell.send_bytes(_READY + parts.device().pack())
         folder = Path(os.fsdecode(tickets.recv_bytes()))
         files = ParticleStore(folder, plan.settings.session.files_every_s)
         checkpoints = Checkpoints(folder, maker_of(plan.settings))
@@ -288,17 +308,6 @@ def processor_s(pid: int | None) -> float | None:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return None
-
-
-def own_device(number: int, visible: str) -> str:
-    """What ``CUDA_VISIBLE_DEVICES`` has to say so that worker `number` sees its own device only.
-
-    Parameters
-    ----------
-    visible : what it says now, numbers or identifiers separated by commas; empty: every device.
-    """
-    words = [word.strip() for word in visible.split(",") if word.strip()]
-    return words[number] if words else str(number)
 
 
 def _work(ring: ParcelRing, workshop: Workshop, tickets: Connection, tell: Connection) -> None:

@@ -53,6 +53,10 @@ class Report:
     ended: bool = False
 
 
+class DeviceLost(TumbleError):
+    """Nothing works on the device any more: no use in giving this process another particle."""
+
+
 class FilesLike(Protocol):
     """Where results go: see `daemon.particle_files.ParticleStore`."""
 
@@ -133,7 +137,12 @@ class Workshop:
         self.tasks: dict[int, Task] = {}
 
     def apply(self, message: Message) -> None:
-        """Take a message and do all work that is due because of it."""
+        """Take a message and do all work that is due because of it.
+
+        Raises
+        ------
+        DeviceLost : a particle has failed, and so will every other one.
+        """
         task = self.tasks.setdefault(message.particle, Task(message.particle))
         if self._checkpoints is None:
             self._apply(task, message)
@@ -286,8 +295,12 @@ class Workshop:
         try:
             return bool(action())
         except Exception as error:  # noqa: BLE001  # one crystal must not end the run of the others
-            task.failure = NO_MEMORY if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"[:200]
-            task.reconstruction = None  # its memory is for the others
+            from ..recon.device import out_of_memory  # the daemon imports this module, too, and computes nothing
+
+            task.failure = NO_MEMORY if out_of_memory(error) else f"{type(error).__name__}: {error}"[:200]
             if os.environ.get("TUMBLE_DEBUG"):
                 traceback.print_exc()
-            return False
+        task.reconstruction = None  # its memory is for the others
+        if words := self._parts.recover():
+            raise DeviceLost(words)
+        return False

@@ -16,6 +16,7 @@ from .words import about, angstrom, arrow, as_of, count, lattice_kind, reasons, 
 Entry = tuple[str, Part]
 VOID = 0.05  # share of the directions that may stay unmeasured: the verdict's
 _SHORT = ("ms/frame",)  # takes one line and is cut off, so that words have room
+_VERDICT_LINES = 3  # that it may have at least: why it was said is worth more than what stands at the end
 # metrics an operator can use, in the order in which they are shown: name, words, factor
 _METRICS = (
     ("efficiency", "evenness {:.2f} of 1", 1),
@@ -47,12 +48,15 @@ def facts(particle: ParticleView, width: int, height: int, look: Look = LOOK) ->
     ]
     if note := _remark(particle):
         entries.append(("note", (note, WARN)))
+    if particle.where:
+        entries.append(("compute", clean(particle.where)))
     room = max(1, width - 12)
     spare = height - 1 - len(entries)
     lines = []
     for label, value in entries:
         text, style = (value, NULL) if isinstance(value, str) else value
-        pieces = wrap(text, room, 1 if label in _SHORT else 1 + max(0, spare), look.ellipsis)
+        lines_left = 1 if label in _SHORT else max(1 + spare, _VERDICT_LINES if label == "verdict" else 1)
+        pieces = wrap(text, room, lines_left, look.ellipsis)
         spare -= len(pieces) - 1
         for number, piece in enumerate(pieces):
             lines.append(row(width, " ", ((label if number == 0 else "").ljust(11), DIM), (piece, style)))

@@ -148,6 +148,12 @@ def _disk(snapshot: Snapshot) -> list[tuple[str, Part]]:
     return parts
 
 
+def _dead(snapshot: Snapshot) -> list[tuple[str, Part]]:
+    """GPUs, or processes of the reconstruction, that have died."""
+    gone = sorted({worker.where or "a process" for worker in snapshot.workers if not worker.alive})
+    return [("compute", (f"{clean(' and '.join(gone))} died", BAD))] if gone else []
+
+
 def stream_lines(snapshot: Snapshot, width: int, height: int = 2, look: Look = LOOK) -> Block:
     """Stream health as running text, for low terminals."""
     _, state = stream_state(snapshot.stream, snapshot.phase)
@@ -155,7 +161,7 @@ def stream_lines(snapshot: Snapshot, width: int, height: int = 2, look: Look = L
     parts = _stream_parts(snapshot)
     wrong = [entry for entry in parts if entry[0] in late and not isinstance(entry[1], str) and entry[1][1] == BAD]
     good = [entry for entry in parts if entry[0] in late and entry not in wrong]
-    entries = [("", state), *wrong, *(entry for entry in parts if entry[0] not in late), *good]
+    entries = [("", state), *wrong, *_dead(snapshot), *(entry for entry in parts if entry[0] not in late), *good]
     lines: list[Line] = []
     current: list[Part] = [" "]
     used = 1
@@ -183,12 +189,19 @@ def stream_panel(snapshot: Snapshot, width: int, height: int, look: Look = LOOK)
         series = "-" if stream.series_id is None else str(stream.series_id)
         entries.append(("frames", f"{stream.frame_width_px} x {stream.frame_height_px} px, series {series}"))
     entries.append(("memory", f"{short(snapshot.memory_MiB)} MiB"))
+    entries += _compute(snapshot)
     if snapshot.step_ms:
         entries.append(("ms/frame", milliseconds(snapshot.step_ms)))
     if height - 1 < len(entries):  # two short values share a line
         entries = _pair(entries)
     lines = [row(width, " ", (label.ljust(10), DIM), *_cut(value, width - 12, look)) for label, value in entries]
     return titled("Stream", fit(block(width, lines), width, height - 1), look)
+
+
+def _compute(snapshot: Snapshot) -> list[tuple[str, Part]]:
+    """What the reconstruction computes on, where that is not just the processor, or what of it has died."""
+    known = [("compute", clean(snapshot.device))] if snapshot.device not in ("", "cpu") else []
+    return _dead(snapshot) or [*known]
 
 
 def _because(value: Part, counts: dict[str, int]) -> Part:

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+NO_MEMORY_WORDS = ("out of memory", "alloc failed", "memoryallocation")  # of the driver, cuBLAS, cuFFT; the runtime
 ALIGNED = 16  # bytes, of arrays that share a copy: the largest type
 
 
@@ -201,11 +202,59 @@ def gpu(index: int = 0) -> Device:
     return Device(f"cuda:{index}", cupy, kernels)
 
 
+def best() -> tuple[Device, str]:
+    """The best device that really works here, and where that is the processor, why it is no GPU.
+
+    TUMBLE_DEVICE=cpu keeps to the processor.
+    """
+    if os.environ.get("TUMBLE_DEVICE", "").lower() == "cpu":
+        return cpu(), "TUMBLE_DEVICE=cpu"
+    try:
+        return gpu(), ""
+    except RuntimeError as error:
+        return cpu(), str(error)
+
+
 def probe() -> Device:
     """The best device that really works here; TUMBLE_DEVICE=cpu keeps to the processor."""
-    if os.environ.get("TUMBLE_DEVICE", "").lower() == "cpu":
-        return cpu()
+    return best()[0]
+
+
+def gpus_seen() -> int:
+    """GPUs that this process sees, whether they work or not; 0 without cupy or a driver."""
     try:
-        return gpu()
-    except RuntimeError:
-        return cpu()
+        import cupy
+
+        return int(cupy.cuda.runtime.getDeviceCount())
+    except Exception:  # noqa: BLE001  # whatever is missing: none is seen
+        return 0
+
+
+def card(device: Device) -> str:
+    """Name and memory of a GPU, ``NVIDIA H200, 139 GiB``; "cpu" for the processor."""
+    if device.xp is np:
+        return device.name
+    number = int(device.name.rpartition(":")[2])
+    told = device.xp.cuda.runtime.getDeviceProperties(number)
+    return f"{told['name'].decode()}, {told['totalGlobalMem'] / 2**30:.0f} GiB"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is what a processor or any library of a GPU says when there is no memory left."""
+    words = str(error).lower().replace("_", " ")
+    return isinstance(error, MemoryError) or any(part in words for part in NO_MEMORY_WORDS)
+
+
+def recover(device: Device) -> str:
+    """After work has failed on a device: give back what memory is spare; why it is of no more use, or "".
+
+    An error of a kernel or of the memory of a GPU stays with the process: nothing works on it any more.
+    """
+    if device.xp is np:
+        return ""
+    try:
+        device.xp.get_default_memory_pool().free_all_blocks()
+        device.kernels.check()
+    except Exception as error:  # noqa: BLE001  # any failure of the driver or the kernel means: not usable
+        return "" if out_of_memory(error) else f"{type(error).__name__}: {error}".splitlines()[0]
+    return ""

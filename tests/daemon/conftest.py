@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from tumble.daemon.config import Settings
 from tumble.daemon.control import ControlServer
+from tumble.daemon.devices import Found
 from tumble.daemon.dispatch import Dispatcher
 from tumble.daemon.intake import Intake
 from tumble.daemon.keys import KeyFolder
@@ -175,13 +177,29 @@ class FakeParticle:
 
 
 class FakeParts:
-    """Makes the stand-ins."""
+    """Makes the stand-ins.
 
-    def __init__(self, particles: int = 1, devices: int = 1, **of_particle) -> None:
-        self.particles, self.devices, self.of_particle = particles, devices, of_particle
+    `devices` GPUs, of which those in `broken` do not work; `crashes` is one whose driver takes the process with it,
+    `dies` one that breaks with the first particle that fails. As with CUDA, a process sees those that the environment
+    says, and takes the first one.
+    """
+
+    def __init__(self, particles=1, devices=0, broken=(), dies=None, crashes=None, **of_particle) -> None:
+        self.particles, self.of_particle, self.crashes = particles, of_particle, crashes
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        seen = [int(word) for word in visible.split(",")] if visible else range(devices)
+        self.seen = [number for number in seen if number < devices]
+        self.broken, self.dies = broken, dies
 
     def device(self):
-        return "stand-in", self.devices
+        if self.seen and self.seen[0] == self.crashes:
+            os._exit(7)
+        if not self.seen or self.seen[0] in self.broken:
+            return Found("cpu", len(self.seen), "no GPU: deliberate")
+        return Found("stand-in", len(self.seen))
+
+    def recover(self):
+        return "deliberately broken" if self.seen and self.seen[0] == self.dies else ""
 
     def begin(self, start):
         self.start = start

@@ -3,7 +3,8 @@
 DELAY is how long the front end takes for a frame, s. With a fourth word the daemon runs behind a dashboard that quits
 at the first map, or watches to the end. `--parts` takes keywords of `FakeParts` as JSON, `--timeout` the silence that
 ends a series, s; `--series` how many are taken, 0 for no end, `--hung` the patience
-with a worker that does nothing, s, `--workers` how many there are; `--resume` goes on with what is in the session
+with a worker that does nothing, s, `--workers` how many there are, `--gpus` which of the stand-ins for GPUs, as 0,2,
+`--device gpu` that there has to be one; `--resume` goes on with what is in the session
 folder.
 """
 
@@ -19,7 +20,9 @@ from pathlib import Path
 
 from tumble.daemon import workers
 from tumble.daemon.config import Settings, load
+from tumble.daemon.errors import TumbleError
 from tumble.daemon.launch import Job, prepare_folder, run_behind, run_here
+from tumble.daemon.options import gpu_settings
 from tumble.daemon.resuming import find_unfinished
 
 KEYWORDS = "TUMBLE_FAKE_PARTS"  # for the worker processes, which see no command line
@@ -84,6 +87,8 @@ def main() -> int:
     parser.add_argument("--series", type=int, default=1)
     parser.add_argument("--hung", type=float)
     parser.add_argument("--workers", type=int)
+    parser.add_argument("--gpus")
+    parser.add_argument("--device")
     given = parser.parse_args()
     if given.hung is not None:
         workers.HUNG_S = given.hung
@@ -91,14 +96,19 @@ def main() -> int:
     stream = {"source": given.source, "when_full": "block", "timeout_s": given.timeout, "ring_MiB": 0.05, "queue": 64}
     stream["series"] = given.series
     session = {"files_every_s": 0.0, "record": given.record}
-    reconstruction = {"pixel_size_A": 0.5, "workers": given.workers}
+    reconstruction = {"pixel_size_A": 0.5, "workers": given.workers, "device": given.device}
+    reconstruction |= {name: value for name, value in gpu_settings(given.gpus).items() if value is not None}
     settings = load(None, {"stream": stream, "session": session, "reconstruction": reconstruction})
     killed = find_unfinished(given.session, given.session.parent) if given.resume else None
     resume = killed is not None
     job = Job(prepare_folder(settings, killed or given.session, resume=resume), None, "test", slow_parts, resume)
     if given.dashboard:
         return run_behind(job, scripted_dashboard(given.dashboard), say)
-    return run_here(job, say)
+    try:
+        return run_here(job, say)
+    except TumbleError as error:
+        say(str(error))
+        return error.code
 
 
 if __name__ == "__main__":

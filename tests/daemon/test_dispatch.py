@@ -20,6 +20,7 @@ class Slow:
     """A worker that holds a few messages and works off one now and then; dies when told to."""
 
     reports = None
+    where = ""
 
     def __init__(self, parts, room: int = 5) -> None:
         self.here, self.room = WorkerHere(parts), room
@@ -233,6 +234,25 @@ def test_particles_are_dealt_out_and_a_dead_worker_takes_only_its_own(series, fa
     assert pipeline.books.used == 200
     assert pipeline.books.problems == []
     assert dispatcher.workers == 1
+
+
+def test_a_newcomer_goes_to_the_worker_with_fewest_particles(fake_parts, tmp_path):
+    workers = [Slow(fake_parts()) for _ in range(3)]
+    for number, worker in enumerate(workers):
+        worker.where = f"GPU {number}"
+    dispatcher = Dispatcher(workers, tmp_path)
+    assert [dispatcher.meet(Meeting(n, 0.5, 20.0)) for n in range(1, 7)] == 2 * ["GPU 0", "GPU 1", "GPU 2"]
+    dispatcher.forget(2)  # the operator has excluded it
+    dispatcher.end(5)
+    workers[1].work(10)
+    assert any(report.ended for report in dispatcher.reports())
+    workers[2].dead = True
+    assert [loss.particles for loss in dispatcher.reports() if isinstance(loss, Loss)] == [(3, 6)]
+    assert [dispatcher.meet(Meeting(n, 0.5, 20.0)) for n in range(7, 10)] == ["GPU 1", "GPU 1", "GPU 0"]
+    assert [(view.where, view.alive, view.particles) for view in dispatcher.shifts()] == [
+        ("GPU 0", True, 3), ("GPU 1", True, 2), ("GPU 2", False, 0),
+    ]  # fmt: skip
+    dispatcher.close()
 
 
 def test_with_no_worker_left_new_particles_fail_at_once(fake_parts, tmp_path):

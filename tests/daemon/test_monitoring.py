@@ -21,7 +21,7 @@ from tumble.daemon.monitoring import Monitoring
 from tumble.daemon.notify import Notifier
 from tumble.daemon.observers import observers
 from tumble.daemon.progress import STALLED_S, Progress
-from tumble.daemon.snapshot import SCHEMA_VERSION, ParticleView, Snapshot, StreamHealth
+from tumble.daemon.snapshot import SCHEMA_VERSION, ParticleView, Snapshot, StreamHealth, WorkerView
 
 STREAM = StreamHealth(
     received=100,
@@ -36,6 +36,14 @@ STREAM = StreamHealth(
 )
 PARTICLE = ParticleView("P001", "MAPPING", (1.0, 2.0), 30.0, frames_seen=80, frames_used=70, resolution_A=1.1)
 SNAPSHOT = Snapshot(SCHEMA_VERSION, "0", 1, 0.0, 9.0, "RUNNING", "here", STREAM, (PARTICLE,), {"front end": 2.0}, 64.0)
+
+
+def test_a_worker_that_has_died_is_a_number(monitoring):
+    workers = (WorkerView("GPU 0"), WorkerView("GPU 0"), WorkerView("GPU 1", alive=False))
+    monitoring.see(replace(SNAPSHOT, workers=workers))
+    _, text = get(monitoring, "/metrics")
+    assert 'tumble_workers{device="GPU 0"} 2.0' in text
+    assert 'tumble_workers{device="GPU 1"} 0.0' in text
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tumble.daemon.devices import ORDER, VISIBLE, Found, number_as_nvidia_smi, own_device, summary, unpack
+from tumble.daemon.errors import UsageError
 from tumble.daemon.snapshot import Snapshot, from_json
-from tumble.daemon.workers import own_device
 
 from .programs import LINUX, read_until, wait_for
 
@@ -93,6 +94,29 @@ def test_every_further_worker_sees_its_own_device(visible, own):
     assert own_device(1, visible) == own
 
 
+def test_a_gpu_that_the_environment_hides_is_refused():
+    with pytest.raises(UsageError, match="there is no GPU 2: CUDA_VISIBLE_DEVICES is 4,5, so they are 0 to 1"):
+        own_device(2, "4,5")
+
+
+@pytest.mark.parametrize(("visible", "order", "after"), [("", "", "PCI_BUS_ID"), ("1", "", ""), ("", "a", "a")])
+def test_gpus_are_counted_as_nvidia_smi_does_unless_the_operator_counts_himself(monkeypatch, visible, order, after):
+    for name, value in ((VISIBLE, visible), (ORDER, order)):
+        monkeypatch.setenv(name, value)
+        if not value:
+            monkeypatch.delenv(name)
+    number_as_nvidia_smi()
+    assert os.environ.get(ORDER, "") == after
+
+
+def test_what_a_process_has_found_crosses_a_pipe():
+    found = Found("NVIDIA \u00e9, 139 GiB", 2, "")
+    assert unpack(found.pack()) == found
+    assert found.is_gpu
+    assert not Found("cpu", 2, "no GPU").is_gpu
+    assert summary(["a", "b", "a"]) == "2 x a + b"
+
+
 def test_on_two_devices_as_on_one(series, publish, tmp_path, unhurried):
     expected = unhurried(150, 3)
     folder = tmp_path / "two"
@@ -100,18 +124,83 @@ def test_on_two_devices_as_on_one(series, publish, tmp_path, unhurried):
         text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text
     assert json.loads((folder / "session.json").read_text())["device"] == "2 x stand-in"
+    assert "reconstruction on GPU 0 (stand-in); GPU 1 (stand-in), 2 workers" in text
+    last = timeline(folder)[-1]
+    assert last.device == "2 x stand-in"
+    assert [(worker.where, worker.alive) for worker in last.workers] == [("GPU 0", True), ("GPU 1", True)]
+    assert [view.where for view in last.particles] == ["GPU 0", "GPU 1", "GPU 0"]
     assert bytes_of(folder / "particles") == expected
 
 
+@pytest.mark.parametrize(
+    ("options", "parts", "visible", "places", "said"),
+    [
+        ((), {"devices": 3, "broken": [1]}, "", ["GPU 0", "GPU 2"], "GPU 1 is not used: no GPU: deliberate"),
+        ((), {"devices": 2, "broken": [0]}, "", ["GPU 1", "GPU 1"], "GPU 0 is not used: no GPU: deliberate"),
+        ((), {"devices": 2, "crashes": 1}, "", ["GPU 0", "GPU 0"], "process died (exit code 7)"),
+        ((), {"devices": 1, "broken": [0]}, "", ["", ""], "GPU 0 is not used: no GPU: deliberate"),
+        (("--gpus", "2,1"), {"devices": 4}, "", ["GPU 2", "GPU 1"], "GPU 2 (stand-in); GPU 1 (stand-in), 2 workers"),
+        (("--gpus", "1"), {"devices": 9}, "6,8", ["GPU 1", "GPU 1"], "reconstruction on GPU 1 (stand-in), 1 worker"),
+        (("--workers", "4"), {"devices": 2}, "", ["GPU 0", "GPU 1"], "GPU 1 (stand-in), 4 workers"),
+        (("--gpus", "none"), {}, "", ["", ""], "received 60 = used 60"),
+    ],
+)
+def test_gpus_that_work_are_used_and_of_the_others_it_is_said(
+    series, publish, tmp_path, monkeypatch, options, parts, visible, places, said
+):
+    folder = tmp_path / "chosen"
+    monkeypatch.setenv(VISIBLE, visible)
+    with publish(series(60)) as uri, daemon(uri, folder, *options, particles=2, **parts) as process:
+        text, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, text
+    last = timeline(folder)[-1]
+    assert [view.where for view in last.particles] == places
+    assert said in text
+
+
+@pytest.mark.parametrize(
+    ("options", "parts", "visible", "words"),
+    [
+        (("--device", "gpu"), {}, "", "GPU 0 is not used: no GPU: deliberate"),
+        (("--gpus", "0,1"), {"devices": 2, "broken": [0, 1]}, "", "GPU 0 is not used: no GPU: deliberate; GPU 1 is"),
+        (("--gpus", "3"), {"devices": 9}, "6,8", "there is no GPU 3"),
+    ],
+)
+def test_gpus_that_are_asked_for_must_work(tmp_path, monkeypatch, options, parts, visible, words):
+    monkeypatch.setenv(VISIBLE, visible)
+    with daemon("zmq+tcp://127.0.0.1:9", tmp_path / "none", *options, **parts) as process:
+        text, _ = process.communicate(timeout=300)
+    assert process.returncode != 0, text
+    assert words in text
+
+
+def test_a_gpu_that_dies_takes_its_particles_and_newcomers_go_to_the_others(series, publish, tmp_path):
+    """The first particle fails, and the GPU with it; the process ends instead of failing one after the other."""
+    folder = tmp_path / "dies"
+    parts = {"particles": 3, "devices": 2, "dies": 0, "fail_at": 40}
+    with publish(series(150)) as uri, daemon(uri, folder, **parts) as process:
+        text, _ = process.communicate(timeout=300)
+    assert process.returncode == 1, text
+    assert "GPU 0: the reconstruction process failed: deliberately broken" in text
+    last = timeline(folder)[-1]
+    assert [(view.where, view.state) for view in last.particles] == [
+        ("GPU 0", "FAILED"), ("GPU 1", "DONE"), ("GPU 0", "FAILED"),
+    ]  # fmt: skip
+    assert [(worker.where, worker.alive) for worker in last.workers] == [("GPU 1", True), ("GPU 0", False)]
+    assert last.particles[0].note == "GPU 0: the reconstruction process failed: deliberately broken"
+    assert last.stream.used == 150
+    assert last.particles[1].frames_in_flight == 0
+
+
 @LINUX
-def test_several_workers_share_a_device(series, publish, tmp_path, unhurried):
+def test_several_workers_share_the_processor(series, publish, tmp_path, unhurried):
     expected = unhurried(150, 3)
     folder = tmp_path / "shared"
     with publish(series(150)) as uri, daemon(uri, folder, "--workers", "3", particles=3) as process:
         wait_for(lambda: len(workers(process.pid)) == 3 or process.poll() is not None, "three workers")
         text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text
-    assert json.loads((folder / "session.json").read_text())["device"] == "stand-in"
+    assert json.loads((folder / "session.json").read_text())["device"] == "cpu"
     assert bytes_of(folder / "particles") == expected
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tumble.daemon.errors import TumbleError
 from tumble.daemon.parcels import Ending, Meeting, sighting
-from tumble.daemon.workshop import FAILED_REASON, Workshop
+from tumble.daemon.workshop import FAILED_REASON, DeviceLost, Workshop
 from tumble.recon.records import Observation
 
 
@@ -107,3 +108,13 @@ def test_a_device_without_memory_means_fewer_particles(fake_parts):
     assert (last[1].status.state, last[1].status.frames_seen) == ("FAILED", 60)
     assert workshop.tasks[1].reconstruction is None
     assert (last[2].failure, last[2].status.state, last[2].status.frames_seen) == ("", "DONE", 60)
+
+
+def test_where_nothing_works_any_more_the_workshop_ends(fake_parts, monkeypatch):
+    parts, told = fake_parts(fail_at=5), []
+    workshop = Workshop(parts, told.append)
+    workshop.apply(Meeting(1, 0.5, 20.0))
+    monkeypatch.setattr(parts, "recover", lambda: "an illegal memory access was encountered")
+    with pytest.raises(DeviceLost, match="an illegal memory access"):
+        give(workshop, 5)
+    assert workshop.tasks[1].reconstruction is None

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tumble.daemon.snapshot import StreamHealth, from_json
+from tumble.daemon.snapshot import StreamHealth, WorkerView, from_json
 from tumble.dashboard import detail, panels
 from tumble.dashboard.block import clean, cut, length, row, spread
 from tumble.dashboard.dots import Dots
+from tumble.dashboard.facts import facts
 from tumble.dashboard.look import Look, can_draw_braille
 from tumble.dashboard.mapslice import map_slice, resample
 from tumble.dashboard.plot import Plot, draw
@@ -221,6 +222,19 @@ def test_when_braille_can_be_drawn() -> None:
 def test_snapshot_json_round_trip(fakes: ModuleType) -> None:
     for snapshot in (fakes.snapshot(30.0, 3), fakes.bare(), fakes.snapshot(-1, 0)):
         assert from_json(snapshot.to_json()) == snapshot
+
+
+def test_gpus_and_those_that_died_are_told(fakes: ModuleType) -> None:
+    snapshot = replace(fakes.snapshot(30.0, 2), device="2 x NVIDIA H200, 140 GiB")
+    first = replace(snapshot.particles[0], where="GPU 1")
+    well = replace(snapshot, workers=(WorkerView("GPU 0"), WorkerView("GPU 1")), particles=(first,))
+    assert from_json(well.to_json()) == well
+    assert any("2 x NVIDIA H200, 140 GiB" in line for line in panels.stream_panel(well, 60, 24).plain())
+    assert any("compute" in line and "GPU 1" in line for line in facts(first, 60, 24).plain())
+    ill = replace(well, workers=(WorkerView("GPU 0"), WorkerView("GPU 1", alive=False)))
+    for block in (panels.stream_panel(ill, 60, 24), panels.stream_lines(ill, 80, 3)):
+        assert any("GPU 1 died" in line for line in block.plain())
+    assert not any("compute" in line for line in panels.stream_panel(fakes.snapshot(30.0, 2), 60, 24).plain())
 
 
 def test_pause_mark_and_exclusion_are_seen_without_colour(fakes: ModuleType) -> None:
