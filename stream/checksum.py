@@ -2,7 +2,8 @@
 
 Sixty-four bytes are folded onto the next sixty-four by carry-less multiplication (Gopal et al. 2009, Fast CRC
 Computation for Generic Polynomials Using PCLMULQDQ Instruction, Intel white paper 323102), which keeps the remainder
-modulo the polynomial; zlib does the last ones. Where the processor does not multiply without carries zlib does all.
+modulo the polynomial; the last ones go through a table. Where the processor does not multiply without carries zlib does
+all. What is copied on the way goes past the caches, which do not need it again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _LANES = 4
 _WORTH_IT = 1 << 13  # bytes; below it the call costs more than zlib
 _BY_LANE = (0x0154442BD4, 0x01C6E41596)  # x^(512 + 32) and x^(512 - 32) modulo the polynomial, reflected
 _NO_COPY = np.empty(0, np.uint8)
-_WORD = _NO_INVERSION = 0xFFFFFFFF  # zlib inverts what it is given: so it begins with nothing in its register
+_WHOLE_STORE = 16  # bytes; only what lies at a multiple of it can go past the caches
+_WORD = 0xFFFFFFFF
+_POLYNOMIAL = 0xEDB88320
 
 
 def crc32(data: Buffer, copy: memoryview | None = None) -> int:
@@ -39,13 +42,8 @@ def crc32(data: Buffer, copy: memoryview | None = None) -> int:
         if copy is not None:
             copy[:] = data
         return zlib.crc32(data)
-    folded = np.empty(_BLOCK // 8, np.uint64)
-    rest = len(data) % _BLOCK
     target = _NO_COPY if copy is None else np.frombuffer(copy, np.uint8)
-    _fold(read_only(np.frombuffer(data, np.uint8)), target, folded)
-    if copy is not None and rest:
-        copy[-rest:] = data[len(data) - rest :]
-    return zlib.crc32(data[len(data) - rest :], zlib.crc32(folded.data, _NO_INVERSION))
+    return int(_fold(read_only(np.frombuffer(data, np.uint8)), target))
 
 
 def prepare() -> None:
@@ -79,15 +77,29 @@ def _can_fold() -> bool:
 FOLDS = _can_fold()
 
 
-@intrinsic
-def _fold_blocks(_typing: Any, _source: Any, _blocks: Any, _target: Any, _folded: Any) -> Any:
+def _byte_table() -> NDArray[np.uint32]:
+    """(256,) what a byte alone amounts to."""
+    table = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        table = (table >> 1 ^ np.where(table & 1, _POLYNOMIAL, 0)).astype(np.uint32)
+    return table
+
+
+_BYTES = _byte_table()
+
+
+def _blocks_folded(_typing: Any, _source: Any, _blocks: Any, _target: Any, _folded: Any, past_caches: Any) -> Any:
     """Of blocks at an address, their number, at least one, where they are copied to (0: nowhere) and folded to."""
+    if not isinstance(past_caches, types.BooleanLiteral):
+        return None
+    past = past_caches.literal_value
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         word, number = ir.VectorType(ir.IntType(64), 2), ir.IntType(64)
         kind = ir.FunctionType(word, [word, word, ir.IntType(8)])
         multiply = builder.module.declare_intrinsic("llvm.x86.pclmulqdq", fnty=kind)
-        source, blocks, copied, folded = arguments
+        source, blocks, copied, folded, _ = arguments
+        mark = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
         source, target, folded = (builder.inttoptr(address, word.as_pointer()) for address in (source, copied, folded))
         factors = ir.Constant(word, list(_BY_LANE))
         with builder.goto_entry_block():
@@ -101,7 +113,9 @@ def _fold_blocks(_typing: Any, _source: Any, _blocks: Any, _target: Any, _folded
             with builder.if_then(builder.icmp_unsigned("!=", copied, number(0)), likely=True):
                 for lane, value in enumerate(values):
                     at = builder.add(builder.mul(block, number(_LANES)), number(lane))
-                    builder.store(value, builder.gep(target, [at]), align=1)
+                    stored = builder.store(value, builder.gep(target, [at]), align=_WHOLE_STORE if past else 1)
+                    if past:
+                        stored.set_metadata("nontemporal", mark)
 
         firsts = [load(lane, number(0)) for lane in range(_LANES)]
         keep(firsts, number(0))
@@ -117,18 +131,36 @@ def _fold_blocks(_typing: Any, _source: Any, _blocks: Any, _target: Any, _folded
                 value = builder.load(kept)
                 low, high = (builder.call(multiply, [value, factors, ir.IntType(8)(pick)]) for pick in (0x00, 0x11))
                 builder.store(builder.xor(builder.xor(low, high), fresh), kept)
+        if past:  # whoever reads it next may be another processor, or the disk
+            fence = ir.FunctionType(ir.VoidType(), [])
+            builder.call(builder.module.declare_intrinsic("llvm.x86.sse.sfence", fnty=fence), [])
         for lane, kept in enumerate(lanes):
             builder.store(builder.load(kept), builder.gep(folded, [number(lane)]), align=1)
         return context.get_dummy_value()
 
-    return types.void(types.intp, types.intp, types.intp, types.intp), generate
+    return types.void(types.intp, types.intp, types.intp, types.intp, past_caches), generate
+
+
+_fold_blocks: Any = intrinsic(_blocks_folded)
 
 
 @njit(nogil=True, cache=True)
-def _fold(source: NDArray[np.uint8], copy: NDArray[np.uint8], folded: NDArray[np.uint64]) -> None:
-    """Fold the whole blocks of (bytes,) `source`, at least one, into the 64 bytes of `folded`; copy them if wanted."""
-    target = copy.ctypes.data if copy.size else 0
-    _fold_blocks(source.ctypes.data, source.size // _BLOCK, target, folded.ctypes.data)  # type: ignore[call-arg]
+def _fold(source: NDArray[np.uint8], copy: NDArray[np.uint8]) -> int:
+    """CRC-32 of (bytes,) `source`, at least a block; copied to `copy` if that has a size."""
+    folded, target = np.empty(_BLOCK, np.uint8), copy.ctypes.data if copy.size else 0
+    blocks = source.size // _BLOCK
+    if target % _WHOLE_STORE:
+        _fold_blocks(source.ctypes.data, blocks, target, folded.ctypes.data, False)
+    else:
+        _fold_blocks(source.ctypes.data, blocks, target, folded.ctypes.data, True)
+    register = np.uint32(0)  # the ones that it begins with are in what was folded
+    for at in range(_BLOCK):
+        register = _BYTES[(register ^ folded[at]) & 0xFF] ^ (register >> np.uint32(8))
+    for at in range(blocks * _BLOCK, source.size):
+        register = _BYTES[(register ^ source[at]) & 0xFF] ^ (register >> np.uint32(8))
+        if target:
+            copy[at] = source[at]
+    return int(register ^ np.uint32(_WORD))
 
 
 @njit(nogil=True, cache=True)

@@ -68,8 +68,8 @@ def _levels() -> tuple[_Level, ...]:
 
 
 class _Place:
-    """Where a block lies. One larger than a page, which a kill could tear, has two places that it is written to in turn:
-    what the file points to stays as it is until something that fits into a page points to the other one.
+    """Where a block lies. One larger than a page, which a kill could tear, has two places and is written to them in
+    turn: what the file points to stays as it is until something that fits into a page points to the other one.
     """
 
     def __init__(self, reserve: Callable[[int], int], size: int) -> None:

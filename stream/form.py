@@ -16,6 +16,7 @@ from .compression import Buffer
 from .encoded import EncodedFrame
 
 _NUMBER = rb"([\x00-\x17]|\x18.|\x19..|\x1a.{4}|\x1b.{8})"
+_UNREAD = _NUMBER.replace(b"(", b"(?:", 1)  # one that nobody asks for
 _LENGTH = rb"([\x40-\x57]|\x58.|\x59..|\x5a.{4}|\x5b.{8})"
 _ONCE = (b"series_id", b"image_id", b"data")  # so that they can be nothing but the keys that were read; no user_data
 _TIME = b"start_time"
@@ -105,8 +106,9 @@ def _patterns(whole: bytes, heads: list[cbor.Head], blob: int) -> tuple[list[byt
         if place == blob:
             patterns[0] += _LENGTH
         elif head.major == 0 and not image and key != b"series_id":
-            patterns[place > blob] += _NUMBER
-            names.append("image_id" if key == b"image_id" else _part_of_time(whole, last))
+            name = "image_id" if key == b"image_id" else _part_of_time(whole, last)
+            patterns[place > blob] += _NUMBER if name else _UNREAD
+            names += [name] if name else []
         else:
             patterns[place > blob] += re.escape(whole[head.begin : head.end] + _text(whole, head))
     return patterns, names

@@ -87,6 +87,7 @@ class Recorder:
         self._places_from = 0
         self._table: FrameTable | None = None
         self._form: tuple[tuple[int, int], np.dtype[Any]] | None = None
+        self._largest = 0  # bytes of a frame that the table can hold
         self._earlier: dict[str, NDArray[Any]] = {}
         self._closed = False
         try:
@@ -281,7 +282,11 @@ class Recorder:
 
     def _fits_as_it_is(self, frame: EncodedFrame) -> bool:
         """Whether nothing has to be thought about: nearly always."""
-        return self._form == (frame.shape, frame.dtype) and frame.algorithm == self._algorithm and _storable(frame)
+        return (
+            self._form == (frame.shape, frame.dtype)
+            and frame.algorithm == self._algorithm
+            and (not frame.column_major and 0 < len(frame.blob) <= self._largest)
+        )
 
     def _create(self, first: EncodedFrame) -> None:
         """HDF5 makes the objects, in memory; shape and type are known with the first frame only."""
@@ -319,8 +324,9 @@ class Recorder:
 
     def _begin(self, headers: dict[str, int], shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         """Begin the table of frames of this form, in datasets that are in the file."""
-        self._form = shape, dtype
-        self._table = FrameTable(self._file, headers, math.prod(shape) * dtype.itemsize)
+        self._form, raw_bytes = (shape, dtype), math.prod(shape) * dtype.itemsize
+        self._largest = largest(raw_bytes)
+        self._table = FrameTable(self._file, headers, raw_bytes)
         self._columns = {name: [] for name in self._table.names}
 
     def _continue(self) -> None:
