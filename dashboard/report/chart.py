@@ -120,8 +120,8 @@ def draw(chart: Chart) -> str:
     parts = [f'<svg class="chart" viewBox="0 0 {chart.width} {height}" role="img" aria-label="{escape(chart.title)}">']
     parts += _axes(chart, frame)
     parts += [_band(band, frame) for band in chart.bands]
-    parts += _limits(chart, frame)
-    parts += [_series(series, frame) for series in chart.series]
+    lines, words = _limits(chart, frame)
+    parts += [*lines, *(_series(series, frame) for series in chart.series), *words]  # words stay legible over a curve
     parts += _legend(chart, frame)
     for row, strip in enumerate(chart.strips):
         parts += _strip(strip, frame, chart.height + 2 + STRIP * row)
@@ -151,23 +151,24 @@ def _axes(chart: Chart, frame: _Frame) -> list[str]:
     return parts
 
 
-def _limits(chart: Chart, frame: _Frame) -> list[str]:
-    parts = []
+def _limits(chart: Chart, frame: _Frame) -> tuple[list[str], list[str]]:
+    """Lines, and the words beside them."""
+    lines, notes = [], []
     for value, words in chart.limits:
         y = frame.y(value)
-        parts.append(f'<path class="limit" d="M{LEFT} {y:.1f}H{frame.right}"/>')
-        parts.append(f'<text class="note" x="{LEFT + 6}" y="{y - 5:.1f}">{escape(words)}</text>')
+        lines.append(f'<path class="limit" d="M{LEFT} {y:.1f}H{frame.right}"/>')
+        notes.append(f'<text class="note" x="{LEFT + 6}" y="{y - 5:.1f}">{escape(words)}</text>')
     for value, words in chart.marks:
         if not frame.x_range[0] <= value <= frame.x_range[1]:
             continue
         x = frame.x(value)
         left = x > (LEFT + frame.right) / 2
         anchor, shift = ("end", -6) if left else ("start", 6)
-        parts.append(f'<path class="mark" d="M{x:.1f} {frame.top}V{frame.bottom}"/>')
-        parts.append(
+        lines.append(f'<path class="mark" d="M{x:.1f} {frame.top}V{frame.bottom}"/>')
+        notes.append(
             f'<text class="note" x="{x + shift:.1f}" y="{frame.top + 12}" text-anchor="{anchor}">{escape(words)}</text>'
         )
-    return parts
+    return lines, notes
 
 
 def _band(band: Band, frame: _Frame) -> str:

@@ -49,7 +49,8 @@ figure.view { text-align: center; } figure img, figure svg { width: 100%; height
 .black path { stroke: #fff; stroke-width: 2; } h3.part { margin-top: 22px; }
 svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif; fill: var(--ink); }
 .chart .tick { font-size: 12px; fill: var(--soft); } .chart .name { font-size: 13px; }
-.chart .note { font-size: 12px; fill: var(--ink); } .chart path { fill: none; }
+.chart .note { font-size: 12px; fill: var(--ink); paint-order: stroke; stroke: var(--card); stroke-width: 4px; }
+.chart path { fill: none; }
 .chart .grid { stroke: var(--grid); } .chart .axis { stroke: var(--soft); }
 .chart .limit { stroke: var(--limit); stroke-width: 1.5; stroke-dasharray: 6 4; }
 .chart .mark { stroke: var(--mark); stroke-width: 1.5; stroke-dasharray: 2 3; }
