@@ -5,7 +5,7 @@ of four times counts: machine instructions of the inner loop (from `tests/recon/
 lane; bytes through memory (`daemon/bench_model.py`); values gathered from the second-level cache; atomic additions.
 Transforms and matrix products run at the float32 rate or the memory rate. The device is taken to reach half of that.
 What the program does on the host stays on the host: its processor time is carried over as it was measured, of frames
-and tracks from `bench_frames.py`.
+and tracks from `bench_frames.py`. Launches are counted by a stand-in for cupy, each operation of an array included.
 """
 
 from __future__ import annotations
@@ -34,18 +34,21 @@ KERNELS = {
 # array arithmetic is in it, which goes to the device.
 HOST_PARTICLE = ("decide", "atoms", "change", "metrics", "status", "snapshot")
 HOST_PARTS = ("refine lattice", "score", "re-decide", "witness")
-# Processor ms of the front end for frames of 1920 x 1792 px: `bench_frames.py --particles 1 16`, split into what a
-# frame and what each particle in it costs, on a busy machine; a crop's share of `track` and the chain: without option
+# Processor ms of the front end for frames of 1920 x 1792 px, what a frame and what each particle in it costs:
+# `bench_frames.py --particles 0 16 --frames 84`, the second of two rounds, at a load of 13, so at most. Of `track` the
+# share of the crops, and of everything that in which no second thread can run Python: by a clock around the functions.
 COPY_MS, CORRECT_MS, CHAIN_MS = 1.05, 4.65, 0.11
-FRAME_MS = {"keep": 1.35, "check": 0.37, "search": 2.0, "track": 0.53, "noise": 0.28, "box": 0.09}
-PARTICLE_MS = {"crop": 0.24, "follow": 0.10, "noise": 0.03, "box": 0.03}
-SHARED = ("keep", "crop")  # by threads that do not wait for the interpreter
-BESIDE = ("noise", "box", "search")  # each other, where there are threads
+FRAME_MS = {"keep": 1.8, "check": 0.14, "search": 4.0, "box": 0.03}
+PARTICLE_MS = {"crop": 0.4, "follow": 0.26, "noise": 0.085, "box": 0.063}
+CALLER_MS, CALLER_PARTICLE_MS = 0.92, 0.28  # with four threads: the calling thread, and the interpreter for a particle
 # Bytes in and out per particle-frame beside the box, counted by `tests/recon/strict.py`; five bytes a pose of the grid
 MOVED_IN, MOVED_OUT, GRID_POSES = 2800, 1500, 10383
 LINK_BYTES = 50e9  # per second and direction, PCIe 5 x16 from page-locked memory; assumed
-LAUNCH_S = 20e-6  # of the host for each launch from Python; assumed
-FRAME_LAUNCHES, CROP_LAUNCHES = 6, 14  # of the front end: a frame, all crops of one size together
+LAUNCH_S, GAP_S = 20e-6, 4e-6  # of the host for each launch from Python, and of the device between two; assumed
+# counted by `tests/recon/strict.py`: of a frame with two particles; of a batch of 30 (two pieces of the exhaustive
+# search), of a map, of frames decided anew
+FRAME_LAUNCHES, BATCH_LAUNCHES, MAP_LAUNCHES, DECISION_LAUNCHES = 25, 59, 616, 447
+BATCH_FRAMES = 30
 FRAME_BYTES = 2 * 1920 * 1792
 BY_DEVICE = {"index": "matrix product"}
 
@@ -93,25 +96,35 @@ def host_ms(report: Report) -> dict[str, float]:
         kernels = sum(each.cpu_ms for each in report.launches if each.step == step)
         if step in rows:
             found[f"{step}, at most"] = max(0.0, rows[step] - kernels)
-    launched = sum(each.launches for each in report.launches)
-    return found | {"chain on the grid": CHAIN_MS, "launches": 1e3 * LAUNCH_S * launched}
+    return found | {"chain on the grid": CHAIN_MS, "launches": 1e3 * LAUNCH_S * launches(report)}
+
+
+def launches(report: Report) -> float:
+    """Of a particle-frame: batches, and the maps of the run with what is decided anew for each."""
+    return BATCH_LAUNCHES / BATCH_FRAMES + (MAP_LAUNCHES + DECISION_LAUNCHES) * report.maps / report.streamed
 
 
 def front_ms(particles: int, *, on_device: bool, threads: int = 1) -> float:
-    """Time of a frame of 1920 x 1792 px in the front end's process, were every thread to have a core of its own."""
+    """Time of a frame of 1920 x 1792 px in the front end's process, were every thread to have a core of its own.
+
+    With several it is the longer of two times that cannot be beaten: everything divided by the threads, and what only
+    one of them can do at a time.
+    """
     spent = FRAME_MS | {name: FRAME_MS.get(name, 0.0) + particles * each for name, each in PARTICLE_MS.items()}
     if on_device:
-        launched = 1e3 * LAUNCH_S * (FRAME_LAUNCHES + CROP_LAUNCHES)
+        launched = 1e3 * LAUNCH_S * FRAME_LAUNCHES
         return COPY_MS + launched + sum(spent[name] for name in spent if name not in ("keep", "search", "crop"))
-    beside = [spent.pop(name) for name in BESIDE]
-    alone = sum(value / threads if name in SHARED else value for name, value in spent.items())
-    return alone + max(sum(beside) / threads, *beside)
+    if threads == 1:
+        return sum(spent.values())
+    return max(sum(spent.values()) / threads, CALLER_MS + particles * CALLER_PARTICLE_MS)
 
 
 def most_particles(*, on_device: bool, threads: int = 1) -> int:
     """How many particles the front end's process can follow at the target rate."""
-    none, one = (front_ms(count, on_device=on_device, threads=threads) for count in (0, 1))
-    return max(0, int((1e3 / TARGET_HZ - none) / (one - none)))
+    count = -1
+    while front_ms(count + 1, on_device=on_device, threads=threads) <= 1e3 / TARGET_HZ:
+        count += 1
+    return max(0, count)
 
 
 def main() -> None:
@@ -132,14 +145,31 @@ def main() -> None:
     print(
         f"  out of it                   {rate * out / 1e9:6.2f} GB/s, {100 * rate * out / LINK_BYTES:.0f} % of the link"
     )
+    each = launches(report)
+    gaps = 1e6 * GAP_S * each
+    print(
+        f"\nlaunches: {BATCH_LAUNCHES} a batch of {BATCH_FRAMES} frames, {MAP_LAUNCHES} a map, {DECISION_LAUNCHES} ",
+        end="",
+    )
+    print(f"for frames decided anew; {each:.1f} a particle-frame")
+    print(
+        f"  of the device, {1e6 * GAP_S:g} us each      {gaps:6.1f} us a particle-frame beside {busy:.1f} of work: ",
+        end="",
+    )
+    print(f"{100 * (gaps + busy) * 1e-6 * rate:.0f} % of the time with both")
+    print(f"  of the host, {1e6 * LAUNCH_S:g} us each       {1e6 * LAUNCH_S * each:6.0f} us a particle-frame")
+    print(
+        f"  front end, if on the device: {FRAME_LAUNCHES} a frame, {1e3 * LAUNCH_S * FRAME_LAUNCHES:.2f} ms of the host"
+    )
     print("\nwhat stays with the host's workers, processor ms per particle-frame, measured on the CPU")
     host = host_ms(report)
     for step, spent in sorted(host.items(), key=lambda item: -item[1]):
         print(f"  {step:28}{spent:7.3f} ms {1e-3 * spent * rate:7.2f} cores at {rate:g}/s")
     total = sum(host.values())
     print(f"  {'all':28}{total:7.3f} ms {1e-3 * total * rate:7.2f} cores")
-    print("\nthe front end's process, frames of 1920 x 1792 px, no dark and gain; of a busy machine, so at most")
-    for on_device, threads in ((False, 1), (False, 4), (True, 1)):
+    print("\nthe front end's process, frames of 1920 x 1792 px, no dark and gain; of a busy machine, so at most;")
+    print("with several threads the longer of two bounds: all of it divided, and what the interpreter does one by one")
+    for on_device, threads in ((False, 1), (False, 4), (False, 8), (True, 1)):
         where = "GPU" if on_device else f"CPU, {threads} threads"
         none, all_ms = (front_ms(n, on_device=on_device, threads=threads) for n in (0, TARGET_PARTICLES))
         most = most_particles(on_device=on_device, threads=threads)
@@ -151,14 +181,20 @@ def main() -> None:
     print(
         f"  decompression, in the receiver's process: {decode:.1f} ms a frame at the counts of that run, by its pixels"
     )
+    print(f"    one thread: frames are expanded live up to {1e3 / decode:.0f} a second, the others wait on disk")
     print(f"  dark, gain and bad pixels: {CORRECT_MS} ms more a frame on the CPU, none on the GPU")
     print(f"\nparticles at {TARGET_HZ:g} frames/s, by what bounds them:")
     print(f"  device{'':24}{int(1e6 / busy / TARGET_HZ):5d}")
     room = (LINK_BYTES - TARGET_HZ * FRAME_BYTES) / into
     print(f"  link{'':26}{int(room / TARGET_HZ):5d}")
+    print(f"  following them{'':16}{most_particles(on_device=False, threads=8):5d}  pixels on the CPU, eight threads")
     print(f"  following them{'':16}{most_particles(on_device=True):5d}  pixels on the GPU")
     print(f"  a worker of one thread{'':8}{1e3 / total / TARGET_HZ:7.1f}  each; more workers, or slower poses and maps")
-    tracking = min(1e3 / front_ms(TARGET_PARTICLES, on_device=True), 1e6 / busy / TARGET_PARTICLES)
+    following = max(
+        1e3 / front_ms(TARGET_PARTICLES, on_device=on_device, threads=threads)
+        for on_device, threads in ((False, 8), (True, 1))
+    )
+    tracking = min(following, 1e3 / decode, 1e6 / busy / TARGET_PARTICLES)
     print(f"\nwith {TARGET_PARTICLES} particles it lags from {tracking:.0f} frames/s on in tracking,")
     for cores in (1, 8, 32):
         rate = 1e3 * cores / total / TARGET_PARTICLES

@@ -177,8 +177,8 @@ def test_gpus_that_are_asked_for_must_work(tmp_path, monkeypatch, options, parts
 def test_a_gpu_that_dies_takes_its_particles_and_newcomers_go_to_the_others(series, publish, tmp_path):
     """The first particle fails, and the GPU with it; the process ends instead of failing one after the other."""
     folder = tmp_path / "dies"
-    parts = {"particles": 3, "devices": 2, "dies": 0, "fail_at": 40}
-    with publish(series(150)) as uri, daemon(uri, folder, **parts) as process:
+    parts = {"particles": 3, "devices": 2, "dies": 0, "fail_at": 25}
+    with publish(series(60)) as uri, daemon(uri, folder, **parts) as process:
         text, _ = process.communicate(timeout=300)
     assert process.returncode == 1, text
     assert "GPU 0: the reconstruction process failed: deliberately broken" in text
@@ -188,7 +188,7 @@ def test_a_gpu_that_dies_takes_its_particles_and_newcomers_go_to_the_others(seri
     ]  # fmt: skip
     assert [(worker.where, worker.alive) for worker in last.workers] == [("GPU 1", True), ("GPU 0", False)]
     assert last.particles[0].note == "GPU 0: the reconstruction process failed: deliberately broken"
-    assert last.stream.used == 150
+    assert last.stream.used == 60
     assert last.particles[1].frames_in_flight == 0
 
 

@@ -2,7 +2,8 @@
 
 As strict as cupy or stricter: an operation of a device array with a host array, an index or a value that lies on the
 host, a function of numpy on a device array, an implicit conversion to numpy all raise. Reductions give 0-d arrays.
-What is moved on purpose is counted: `transfers`.
+What is moved on purpose is counted, and what would be launched on a GPU: `transfers`. A launch is an operation here; of
+some of them cupy and cuFFT make two or three (sums, transforms over several axes).
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ INDICES = (int, np.integer, slice, type(None), type(Ellipsis))
 
 @dataclass
 class Transfers:
-    """Copies between host and device, and their bytes."""
+    """Copies between host and device and their bytes, and launches: of arithmetic, of transforms, of own kernels."""
 
     ups: int = 0
     up_bytes: int = 0
     downs: int = 0
     down_bytes: int = 0
+    operations: int = 0
+    transforms: int = 0
+    kernels: int = 0
 
     def up(self, size: int) -> None:
         self.ups, self.up_bytes = self.ups + 1, self.up_bytes + size
@@ -65,12 +69,19 @@ def _index(index: Any) -> Any:
     return _inside(index)
 
 
+def _computed(value: Any, seen: Any = None) -> StrictArray:
+    """What an operation gave; a view of `seen` is launched for nothing."""
+    if seen is None or not np.may_share_memory(np.asarray(value), seen):
+        transfers.operations += 1
+    return StrictArray(value)
+
+
 def _binary(name: str, *, swapped: bool = False) -> Any:
     function = getattr(operator, name)
 
     def method(self: StrictArray, other: Any) -> StrictArray:
         a, b = self.inner, _inside(other)
-        return StrictArray(function(b, a) if swapped else function(a, b))
+        return _computed(function(b, a) if swapped else function(a, b))
 
     return method
 
@@ -80,6 +91,7 @@ def _in_place(name: str) -> Any:
 
     def method(self: StrictArray, other: Any) -> StrictArray:
         self.inner = function(self.inner, _inside(other))
+        transfers.operations += 1
         return self
 
     return method
@@ -87,7 +99,7 @@ def _in_place(name: str) -> Any:
 
 def _method(name: str) -> Any:
     def method(self: StrictArray, *arguments: Any, **named: Any) -> StrictArray:
-        return StrictArray(getattr(self.inner, name)(*arguments, **named))
+        return _computed(getattr(self.inner, name)(*arguments, **named), self.inner)
 
     return method
 
@@ -166,16 +178,17 @@ class StrictArray:
         return bool(self.get())
 
     def __abs__(self) -> StrictArray:
-        return StrictArray(abs(self.inner))
+        return _computed(abs(self.inner))
 
     def __neg__(self) -> StrictArray:
-        return StrictArray(-self.inner)
+        return _computed(-self.inner)
 
     def __getitem__(self, index: Any) -> StrictArray:
-        return StrictArray(self.inner[_index(index)])
+        return _computed(self.inner[_index(index)], self.inner)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self.inner[_index(index)] = _inside(value)
+        transfers.operations += 1
 
     def __array__(self, *arguments: Any, **named: Any) -> Any:
         raise TypeError("implicit conversion of a device array to numpy")
@@ -186,7 +199,7 @@ class StrictArray:
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **named: Any) -> StrictArray:
         if method != "__call__" or named:
             raise TypeError(f"numpy.{ufunc.__name__}.{method} of a device array")
-        return StrictArray(ufunc(*(_inside(x) for x in inputs)))
+        return _computed(ufunc(*(_inside(x) for x in inputs)))
 
 
 for _name in ("add", "sub", "mul", "truediv", "pow", "matmul", "and_", "or_"):
@@ -205,13 +218,22 @@ for _name in (
 
 def _function(function: Any) -> Any:
     def call(*arguments: Any, **named: Any) -> StrictArray:
-        return StrictArray(function(*(_inside(a) for a in arguments), **named))
+        return _computed(function(*(_inside(a) for a in arguments), **named))
+
+    return call
+
+
+def _transform(function: Any) -> Any:
+    def call(array: StrictArray, *arguments: Any, **named: Any) -> StrictArray:
+        transfers.transforms += 1
+        return StrictArray(function(_inside(array), *arguments, **named))
 
     return call
 
 
 def _made(function: Any) -> Any:
     def call(*arguments: Any, **named: Any) -> StrictArray:
+        transfers.operations += function is not np.empty
         return StrictArray(function(*arguments, **named))
 
     return call
@@ -226,7 +248,7 @@ def _asarray(array: Any, dtype: Any = None) -> StrictArray:
 
 
 def _ascontiguousarray(array: StrictArray, dtype: Any = None) -> StrictArray:
-    return StrictArray(np.ascontiguousarray(_inside(array), dtype))
+    return _computed(np.ascontiguousarray(_inside(array), dtype), _inside(array))
 
 
 def _ix(*axes: StrictArray) -> tuple[StrictArray, ...]:
@@ -244,13 +266,13 @@ xp: Any = Namespace(
     zeros=_made(np.zeros), empty=_made(np.empty), ones=_made(np.ones), arange=_made(np.arange),
     asarray=_asarray, array=_asarray, ascontiguousarray=_ascontiguousarray, ix_=_ix, bincount=_function(np.bincount),
     maximum=_function(np.maximum), minimum=_function(np.minimum), exp=_function(np.exp), sqrt=_function(np.sqrt),
-    where=_function(np.where), einsum=lambda how, *arrays: StrictArray(np.einsum(how, *(_inside(a) for a in arrays))),
+    where=_function(np.where), einsum=lambda how, *arrays: _computed(np.einsum(how, *(_inside(a) for a in arrays))),
     cuda=SimpleNamespace(Stream=Stream, get_current_stream=lambda: current, alloc_pinned_memory=_locked),
-    concatenate=lambda parts, axis=0: StrictArray(np.concatenate([_inside(part) for part in parts], axis)),
+    concatenate=lambda parts, axis=0: _computed(np.concatenate([_inside(part) for part in parts], axis)),
     fft=SimpleNamespace(
-        rfftn=_function(np.fft.rfftn), irfftn=_function(np.fft.irfftn), rfft2=_function(np.fft.rfft2),
-        fft=_function(np.fft.fft), ifft=_function(np.fft.ifft),
-        rfft=_function(np.fft.rfft), irfft=_function(np.fft.irfft), irfft2=_function(np.fft.irfft2),
+        rfftn=_transform(np.fft.rfftn), irfftn=_transform(np.fft.irfftn), rfft2=_transform(np.fft.rfft2),
+        fft=_transform(np.fft.fft), ifft=_transform(np.fft.ifft),
+        rfft=_transform(np.fft.rfft), irfft=_transform(np.fft.irfft), irfft2=_transform(np.fft.irfft2),
         fftshift=_function(np.fft.fftshift), ifftshift=_function(np.fft.ifftshift),
     ),
 )  # fmt: skip
@@ -266,6 +288,7 @@ def _unwrapped(value: Any) -> Any:
 def _launcher(module: Any, name: str) -> Any:
     def call(*arguments: Any) -> Any:
         result = getattr(module, name)(*(_unwrapped(a) for a in arguments))
+        transfers.kernels += 1
         if isinstance(result, np.ndarray):
             return StrictArray(result)
         if isinstance(result, tuple) and isinstance(result[0], np.ndarray):

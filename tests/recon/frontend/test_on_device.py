@@ -75,6 +75,7 @@ def test_of_a_frame_only_crops_and_boxes_come_back(strict: ModuleType, frames: n
     field = 3 * (frames.shape[1] // 4) * (frames.shape[2] // 4) / front._searcher.every
     assert moved.down_bytes < 4 * 10 * (2 * 3 * bins**2 + boxes + 1.3 * field) + 10 * 64
     assert moved.downs < 10 * 7  # levels, maps of the crops, boxes, empty boxes
+    assert 100 < moved.operations + moved.transforms + moved.kernels < 10 * 30
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="there may be a GPU")
