@@ -23,7 +23,7 @@ from .records import Forecast, Milestone
 Floats = NDArray[np.float64]
 
 DRAWS = 400
-LIMITS = (0.17, 0.95)  # quantiles of the draws between which 9 in 10 of the cases fell that they were chosen on
+LIMITS = (0.1, 0.96)  # quantiles of the draws between which 9 in 10 of the cases fell that they were chosen on
 SEEN_SIGMAS = 2.5  # a shell whose FSC exceeds so many of its standard deviations speaks for itself
 LEAST_SCATTER = 0.15  # of the logarithm of a shell about the fit
 MOST_FSC = 0.995  # beyond, the logarithm of the signal-to-noise ratio is not measured

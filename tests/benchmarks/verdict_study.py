@@ -197,9 +197,9 @@ def _forecast_lines(all_seen: list[Seen]) -> list[str]:
             if left > FAR_FRAMES * FRAME_TIME_S:
                 far_widths.append(widths[-1])
             total_widths.append((now_s + high_s) / (now_s + interval.low_s))
-    if not held or not never or not far_widths:
+    if not held or not far_widths:
         return []
-    share, beyond = 100 * np.mean(held), 100 * np.mean(never)
+    share, beyond = 100 * np.mean(held), 100 * np.mean(never or [np.nan])
     return [
         f"forecasts of cases that got there: {len(held)}; the interval held what happened in {share:.0f} %",
         f"  high / low of the time still to go: median {np.median(widths):.1f}",
