@@ -109,6 +109,7 @@ def test_the_trend_is_bounded(series, fake_parts):
 class Busy:
     """A worker that never has room again after its first messages."""
 
+    where = ""
     reports = None
 
     def __init__(self, room: int) -> None:
