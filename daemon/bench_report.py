@@ -38,6 +38,7 @@ PARTICLE_STEPS = {
     "solve": "solve *",
     "scoring map": "scoring map *",
     "atoms": "atoms *",
+    "strain": "strain *",
     "change": "change *",
     "metrics": "metrics *",
     "witness": "second map *",

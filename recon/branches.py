@@ -18,7 +18,7 @@ from .chain import NOT_SCORED, decode, distinct_modulo
 from .device import Device, resident
 from .rotations import angle_deg, midpoints, multiply, to_matrix
 from .site import FIRST, Site
-from .symmetry import CUBE, Symmetry
+from .symmetry import CUBE, Operations, Symmetry
 from .volume import Grid
 from .whitened import Whitened
 
@@ -76,6 +76,11 @@ def _near(of: tuple[int, float]) -> NDArray[np.bool_]:
     samples, reach = of
     near = np.abs(np.fft.fftfreq(samples) * samples) <= reach
     return np.asarray(near[:, None, None] & near[None, :, None] & near[None, None, :])
+
+
+def reach_px(operations: Operations | None) -> float | None:
+    """How far from the map's middle the centre of these operations may be; None, anywhere, of a cubic lattice."""
+    return None if operations is None or operations.everywhere else TWIN_REACH_PX
 
 
 def find_centre(

@@ -6,7 +6,6 @@ now and then re-decide everything buffered, refine and solve. Old frames leave t
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -27,19 +26,20 @@ from .device import Device
 from .errors import NoLatticeError, TwinnedError
 from .geometry import HalfPlane
 from .indexing import contrast_sign, exchanged, grid_candidates, index_lattice, local_candidates
-from .kinds import USUAL, Lattice, search_ranges
+from .kinds import USUAL, Lattice
 from .ledger import Ledger
 from .lens import Lens
 from .limits import Limits, followed
 from .output import Published, pose_rows, publish
 from .place import whereabouts
-from .recognition import LEAST_SHELLS, Boxes, LatticeFit, recognise_lattice
+from .recognition import Boxes, contrasted, recognised
 from .records import NoiseSpectrum, Observation, PoseRow
 from .redecision import FOLDS, redecide
 from .refinement import refine_halves, scoring_map, solve
 from .rotations import angle_deg
 from .site import Site
-from .spectra import box_coefficients, excess_profile, noise_weights
+from .spectra import box_coefficients, noise_weights
+from .strain import strained
 from .volume import Grid
 from .whitened import Whitened
 
@@ -47,7 +47,6 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 FIRST_STEP_DEG = 2.7  # rotation per frame assumed until it has been measured
 LEAST_STEP_DEG = 0.2
-NO_LATTICE = 2.0  # standard errors by which a lattice constant must win to be tried
 NO_CRYSTAL = 15.0  # log-likelihood per frame, against maps without it, that a crystal must reach; pure noise gave 5
 LEAST_USED = 0.2  # share of frames of the first map whose pose must be sure
 SURE_SIGN, SIGN_FRAMES = 6.0, 150  # standard errors by which bright or dark must lead there; else so many are indexed
@@ -101,7 +100,7 @@ class Mapper:
         self._left: list[PoseRow] = []
         self._committed = 0  # rows whose branch is settled until the next re-decision
         self._window: list[States] = []  # scored branches of the provisional rows
-        self._next_decision = self._next_map = 0
+        self._next_decision = self._next_map = self._next_strain = 0
 
     @property
     def search_size(self) -> tuple[int, int, int]:
@@ -114,8 +113,6 @@ class Mapper:
         box_A = self.plane.box_px * self.pixel_size_A
         return lattice.band((self.lattice or USUAL).scale_A, box_A, self.limits.index)
 
-    # ---------------------------------------------------------------- first map
-
     def bootstrap(self, observations: list[Observation], noise: NoiseSpectrum, twin_frames: int = 0) -> None:
         """First map: lattice constant, index modulo 48, one continuous branch, re-decision on the filled map.
 
@@ -126,8 +123,12 @@ class Mapper:
         """
         rows = self._take_in(observations)
         weight = noise_weights(noise, self.plane)
+        boxes = Boxes(
+            self._coefficients(rows), self.plane, weight, self.diameter_A, self.pixel_size_A,
+            Grid(self.plane.box_px, self.limits.index), self.device,
+        )  # fmt: skip
         with self.clock("lattice constant"):
-            fit = self._recognise_lattice(weight, rows)
+            fit = recognised(boxes, self.options.element, self.options.lattice, self.lens.signs_tried)
         self.lattice = fit.lattice
         self.limits = followed(self.limits, self.lattice, self.plane.box_px * self.pixel_size_A)
         grid = Grid(self.plane.box_px, self.limits.index)
@@ -141,13 +142,7 @@ class Mapper:
         with self.clock("bootstrap"):
             spacing = float(np.clip(GRID_SPACING_DEG * 25 / self.diameter_A, 2.2, 3.6))
             poses = lattice.pose_grid(spacing, CHAIN_SIGMA_DEG, self.lattice.kind.alike)
-            ball = lattice.lattice_volume(self.lattice, self.diameter_A, grid, self.pixel_size_A, self.device)
-            excess = excess_profile(self.device.to_host(self._coefficients(rows)), self.plane, weight)
-            if (excess[round(low) : int(high) + 1] > 0).sum() < LEAST_SHELLS:
-                raise NoLatticeError("nothing stands out of the noise where a lattice would scatter")
-            template = lattice.match_contrast(
-                ball, excess, self.plane, grid, self.pixel_size_A, self._band, poses.poses[::40], self.device
-            )
+            template = contrasted(self.lattice, replace(boxes, grid=grid), self._band, poses)
             how = template, grid, poses, self._band, self.step_deg
             own = self.lattice.kind.symmetry
             sign = fit.sign if fit.lead > SURE_SIGN else contrast_sign(data, rows[:SIGN_FRAMES], *how, own)
@@ -176,19 +171,6 @@ class Mapper:
 
     def _coefficients(self, rows: Rows) -> Any:
         return self.buffer.coefficients[rows[0] : rows[-1] + 1]
-
-    def _recognise_lattice(self, weight: NDArray[np.float32], rows: Rows) -> LatticeFit:
-        known, grid = self.options.lattice, Grid(self.plane.box_px, self.limits.index)
-        if known is not None and len(self.lens.signs_tried) == 1:
-            return LatticeFit(known, math.inf, 1)
-        mine = self._coefficients(rows)
-        boxes = Boxes(mine, self.plane, weight, self.diameter_A, self.pixel_size_A, grid, self.device)
-        found = recognise_lattice(boxes, search_ranges(self.options.element, known), self.lens.signs_tried)
-        if found.sharpness < NO_LATTICE and known is None:
-            raise NoLatticeError("no lattice of a known kind stands out of the noise")
-        return found if known is None else found._replace(lattice=replace(found.lattice, constant_A=known.constant_A))
-
-    # ---------------------------------------------------------------- streaming
 
     def _take_in(self, observations: list[Observation]) -> Rows:
         """Whiten boxes into the buffer, making room when it is full."""
@@ -272,8 +254,8 @@ class Mapper:
     def begin_again(self) -> None:
         """Take the map that explains the buffered frames best of one from all of them and others begun from parts."""
         with self.clock("re-decide"):
-            decide = partial(self._decide, thorough=True)
-            path, self._site = best_beginning(self.buffer.path(), self._site, decide, doubted=True)
+            decide, ideal = partial(self._decide, thorough=True), replace(self._site, strain=None)
+            path, self._site = best_beginning(self.buffer.path(), ideal, decide, doubted=True)
         self.buffer.accept(self.buffer.rows, path)
         self.redecide(rounds=MOST_ROUNDS, thorough=True)
         self.publish(thorough=True)
@@ -296,14 +278,34 @@ class Mapper:
         """Real twin of the symmetrised lattice map on the sampling of another grid."""
         return self._model.real(grid.samples)
 
-    # ---------------------------------------------------------------- maps
-
     def publish(self, *, thorough: bool = False) -> None:
         """Refine the halves, solve the map, trace atoms, rebuild the map that scores the next batches.
 
         `thorough` refines every pose again; otherwise those that have not been refined since their branch was decided,
-        against a map that does not hold them yet. Provisional frames wait.
+        against a map that does not hold them yet. Provisional frames wait. Where the crystal is strained and its poses
+        did not know, all this is done again.
         """
+        self._publish(thorough)
+        total = self.buffer.length + self.left_rows
+        if thorough or total >= self._next_strain:
+            self._next_strain = 2 * total
+            if self._laid_anew():
+                self._publish(thorough=True)
+
+    def _laid_anew(self) -> bool:
+        """Whether the crystal turned out to be strained: its poses are then on a lattice strained as much."""
+        rows, grid = np.arange(self._committed), Grid(self.plane.box_px, self.limits.score_grid)
+        with self.clock("strain"):
+            found = strained(
+                self._model, self._data, self._ledger.sums, rows, self.buffer.number[rows], self.buffer.path(rows),
+                self._centre, grid, self.limits.score, self._site,
+            )  # fmt: skip
+        if found is not None:
+            self._site, path = found
+            self.buffer.accept(rows, path)
+        return found is not None
+
+    def _publish(self, thorough: bool) -> None:
         buffer, ledger, box_px = self.buffer, self._ledger, self.plane.box_px
         total = buffer.length + self.left_rows
         self._next_map = total + max(200, min(total // 3, self.options.buffer_frames // 4))
@@ -375,8 +377,6 @@ class Mapper:
         with self.clock("change"):
             own = (self._filled, self.published, self.pixel_size_A, self.limits.score)
             return find_change(self._data, self.buffer, rows, *own, known)
-
-    # ---------------------------------------------------------------- out
 
     @property
     def used(self) -> int:

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .device import Device
+from .errors import NoLatticeError
 from .geometry import HalfPlane
-from .kinds import CLUSTERS, FCC, Kind, Lattice
+from .kinds import CLUSTERS, FCC, Kind, Lattice, search_ranges
 from .lattice import LatticeIndexer, PoseGrid, band, lattice_volume, match_contrast, search_grid, shift_grid
 from .spectra import excess_profile
 from .volume import Grid
@@ -34,6 +35,7 @@ GLANCE_STEP_A = 0.1  # where another kind is tried on `FEW` frames
 LATTICE_FRAMES, FEW = 60, 15  # frames on which the constant is measured, and another kind tried first
 CLOSE = 0.85  # of the score of the first kind, from which another is looked at closely; on fcc crystals bcc had 0.75
 RIVAL = 0.9  # of the best score, from which another constant of the same kind is
+NO_LATTICE = 2.0  # standard errors by which a lattice constant must win to be tried
 LEAST_SHELLS = 3  # with power above the noise, to fit an amplitude and a B-factor to
 EXPLAINED = 0.45  # share of the power above the noise, below which other kinds are tried; fcc had 0.48 to 0.8
 CHANCE = 15.0  # score per frame that the best of so many poses has in noise alone
@@ -160,18 +162,32 @@ def _sureness(gain: Floats) -> float:
     return float(gain.mean() / (gain.std() / math.sqrt(len(gain)) + 1e-12))
 
 
+def contrasted(lattice: Lattice, boxes: Boxes, band_k: tuple[float, float], poses: PoseGrid) -> Any:
+    """Volume of a ball of this lattice, on the grid of the boxes, with the contrast of the power that was measured.
+
+    Raises
+    ------
+    NoLatticeError : there is none between the radii `band_k`.
+    """
+    excess = excess_profile(boxes.device.to_host(boxes.coefficients), boxes.plane, boxes.weight)
+    if (excess[round(band_k[0]) : int(band_k[1]) + 1] > 0).sum() < LEAST_SHELLS:
+        raise NoLatticeError("nothing stands out of the noise where a lattice would scatter")
+    ball = lattice_volume(lattice, boxes.diameter_A, boxes.grid, boxes.pixel_size_A, boxes.device)
+    return match_contrast(
+        ball, excess, boxes.plane, boxes.grid, boxes.pixel_size_A, band_k, poses.poses[::40], boxes.device
+    )
+
+
 def explained(found: LatticeFit, boxes: Boxes, poses: PoseGrid, signs: tuple[int, ...]) -> tuple[float, int]:
     """Score per frame of a lattice with the contrast of the measured power, and the sign that has it."""
-    plane, device = boxes.plane, boxes.device
-    low, high = band_k = band(found.lattice.scale_A, boxes.box_A, round(float(plane.radius[-1])))
-    excess = excess_profile(device.to_host(boxes.coefficients), plane, boxes.weight)
-    if (excess[round(low) : int(high) + 1] > 0).sum() < LEAST_SHELLS:
+    plane = boxes.plane
+    band_k = band(found.lattice.scale_A, boxes.box_A, round(float(plane.radius[-1])))
+    try:
+        model = contrasted(found.lattice, replace(boxes, grid=Grid(plane.box_px, int(band_k[1]))), band_k, poses)
+    except NoLatticeError:
         return 0.0, found.sign
-    grid = Grid(plane.box_px, int(high))
-    ball = lattice_volume(found.lattice, boxes.diameter_A, grid, boxes.pixel_size_A, device)
-    model = match_contrast(ball, excess, plane, grid, boxes.pixel_size_A, band_k, poses.poses[::40], device)
     indexer = LatticeIndexer(
-        model, poses, plane, boxes.weight, band_k, shift_grid(2.5, 1.25), 1e3, device, least_shell=FAINT_SHELL
+        model, poses, plane, boxes.weight, band_k, shift_grid(2.5, 1.25), 1e3, boxes.device, least_shell=FAINT_SHELL
     )
     scores = matched_scores(indexer, boxes.coefficients, signs).mean(axis=1)
     return float(scores.max()), signs[int(scores.argmax())]
@@ -184,6 +200,21 @@ def above_noise(boxes: Boxes, lattice: Lattice) -> float:
     first, last = boxes.plane.count(low), boxes.plane.count(high)
     shell = np.rint(boxes.plane.radius[first:last]).astype(int)
     return float((excess[shell] * boxes.weight[first:last]).sum())
+
+
+def recognised(boxes: Boxes, element: str | None, known: Lattice | None, signs: tuple[int, ...]) -> LatticeFit:
+    """The lattice of the boxes, as far as it is not `known`, and whether atoms are bright or dark.
+
+    Raises
+    ------
+    NoLatticeError : none stands out.
+    """
+    if known is not None and len(signs) == 1:
+        return LatticeFit(known, math.inf, 1)
+    found = recognise_lattice(boxes, search_ranges(element, known), signs)
+    if found.sharpness < NO_LATTICE and known is None:
+        raise NoLatticeError("no lattice of a known kind stands out of the noise")
+    return found if known is None else found._replace(lattice=replace(found.lattice, constant_A=known.constant_A))
 
 
 def recognise_lattice(

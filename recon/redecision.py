@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from .branches import (
     CANDIDATES,
-    TWIN_REACH_PX,
     Path,
     Shortlist,
     States,
@@ -20,6 +19,7 @@ from .branches import (
     half_of,
     joined,
     lattice_position,
+    reach_px,
     score_branches,
     shortlist,
 )  # fmt: skip
@@ -145,9 +145,7 @@ def redecide(
     total = device.each(summed, (0, 1))
     rough = rough_map(added(total[0][0], total[1][0], device), added(total[0][1], total[1][1], device), grid, device)
     same = site.operations
-    centre = find_centre(
-        rough, lattice_real, grid, band_k[0] * 0.85, band_k[1], device, None if same is None else TWIN_REACH_PX
-    )
+    centre = find_centre(rough, lattice_real, grid, band_k[0] * 0.85, band_k[1], device, reach_px(same))
     filled = filled_map(total[0], total[1], grid, centre, device, operations=same)
     whole = as_kernel_volume(filled.joint, device)
 

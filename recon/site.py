@@ -46,6 +46,7 @@ class Site:
     ----------
     offset_px : (3,) x, y, z in the body, from the middle of the particle. lattice_px : the lattice constant.
     grain : whose lattice this is a site of. grains : all lattices of the crystal, the first one first. kind : of them.
+    strain : (3, 3) uniform, symmetric, in the body; None where there is none to speak of.
     """
 
     offset_px: Floats
@@ -53,10 +54,13 @@ class Site:
     grain: Grain = FIRST
     grains: tuple[Grain, ...] = (FIRST,)
     kind: Kind = FCC
+    strain: Floats | None = None
 
     @property
     def operations(self) -> Operations | None:
-        """The point group of an ideal crystal like this one; None for that of the cube."""
+        """The point group of an ideal crystal like this one; None for that of the cube, without strain."""
+        if self.strain is not None:
+            return replace(self.kind.symmetry.operations, strain=self.strain)
         if self.kind.symmetry is not CUBE:
             return self.kind.symmetry.operations
         return TWIN if self.twinned else None

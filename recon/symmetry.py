@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,15 @@ SAME = 1 - 1e-6  # |cosine of half the angle| between rotations that are one
 class Operations:
     """A point group as it acts on volumes: `permutations` (p, 3, 3) int of the axes, mirrored or not, which are exact
     on a grid, times the identity or one of `turns` (c, 3, 3) float32.
+
+    `strain` (3, 3), symmetric, is that of the crystal these are the operations of; `everywhere`: about every site of
+    its lattice, not about one point alone.
     """
 
     permutations: NDArray[np.int64]
     turns: NDArray[np.float32]
+    strain: Floats | None = None
+    everywhere: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,7 +141,7 @@ def _rhombohedral() -> Symmetry:
     return Symmetry(turns, turns, _operations(turns, turns, np.zeros((0, 4))))
 
 
-CUBE = Symmetry(CUBIC, CUBIC, _operations(CUBIC, CUBIC, np.zeros((0, 4))))
+CUBE = Symmetry(CUBIC, CUBIC, replace(_operations(CUBIC, CUBIC, np.zeros((0, 4))), everywhere=True))
 DECAHEDRAL = _decahedral()
 ICOSAHEDRAL = _icosahedral()
 RHOMBOHEDRAL = _rhombohedral()

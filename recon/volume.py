@@ -149,9 +149,11 @@ def symmetrise(array: Any) -> Any:
 
 def symmetrise_by(operations: Operations, array: Any, device: Device) -> Any:
     """Mean over operations of a volume or of weights on the half grid; exact for those that permute the axes, by
-    trilinear interpolation for the others.
+    trilinear interpolation for the others. That of a strained crystal is taken where it would be without its strain.
     """
-    half = array.shape[0] // 2
+    half, strain = array.shape[0] // 2, operations.strain
+    if strain is not None:
+        array = sampled(array, np.linalg.inv(np.eye(3) + strain), device)
     whole = _whole(array, device)
     total = device.xp.zeros_like(whole)
     for operation in operations.permutations[:, ::-1, ::-1]:  # arrays are [z, y, x]
@@ -160,14 +162,28 @@ def symmetrise_by(operations: Operations, array: Any, device: Device) -> Any:
         total += whole.transpose(axes)[mirrored]
     total /= np.float32(len(operations.permutations))
     mean = total[:, :, half:].copy()
-    if len(operations.turns) == 0:
-        return mean
     for turn in operations.turns:
-        if device.xp is np:
-            in_layers(device, passes.add_turned, total, turn, mean)
-        else:
-            mean += _rotated(total, turn, device)
-    return mean / np.float32(1 + len(operations.turns))
+        _add_turned(total, turn, mean, device)
+    if len(operations.turns):
+        mean /= np.float32(1 + len(operations.turns))
+    return mean if strain is None else sampled(mean, np.eye(3) + strain, device)
+
+
+def sampled(volume: Any, matrix: NDArray[np.floating[Any]], device: Device) -> Any:
+    """``F(matrix k)`` on the half grid, trilinear; of a crystal about the origin that is ``1 + strain`` as large, its
+    transform has ``F((1 + strain) k)`` where that of the unstrained one has ``F(k)``.
+    """
+    out = device.xp.zeros_like(volume)
+    _add_turned(_whole(volume, device), matrix.astype(np.float32), out, device)
+    return out
+
+
+def _add_turned(whole: Any, matrix: NDArray[np.float32], total: Any, device: Device) -> None:
+    """Add ``F(matrix k)`` to `total` on the half grid."""
+    if device.xp is np:
+        in_layers(device, passes.add_turned, whole, matrix, total)
+    else:
+        total += _rotated(whole, matrix, device)
 
 
 def _rotated(whole: Any, turn: NDArray[np.float32], device: Device) -> Any:
