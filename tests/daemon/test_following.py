@@ -124,6 +124,7 @@ BARE = {
     "in_flight", "recorded", "queue", "queue_size", "waiting", "frames_seen", "frames_used", "frames_rejected",
     "frames_in_flight", "frames_waiting", "paused", "mark", "resolution_trend", "fsc_k", "fsc", "coverage", "slice_xy",
     "slice_xz", "slice_yz", "atoms", "ms_per_frame", "elements", "metals", "tilts", "lattice", "twinned",
+    "device", "workers", "where",
 }  # fmt: skip
 
 
