@@ -78,8 +78,8 @@ def _near(of: tuple[int, float]) -> NDArray[np.bool_]:
     return np.asarray(near[:, None, None] & near[None, :, None] & near[None, None, :])
 
 
-def reach_px(operations: Operations | None) -> float | None:
-    """How far from the map's middle the centre of these operations may be; None, anywhere, of a cubic lattice."""
+def centre_within(operations: Operations | None) -> float | None:
+    """How far from the map's middle, px, the centre of these operations may be; None, anywhere, of a cubic lattice."""
     return None if operations is None or operations.everywhere else TWIN_REACH_PX
 
 

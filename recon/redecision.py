@@ -13,13 +13,13 @@ from .branches import (
     Path,
     Shortlist,
     States,
+    centre_within,
     clear_by,
     decide,
     find_centre,
     half_of,
     joined,
     lattice_position,
-    reach_px,
     score_branches,
     shortlist,
 )  # fmt: skip
@@ -145,7 +145,7 @@ def redecide(
     total = device.each(summed, (0, 1))
     rough = rough_map(added(total[0][0], total[1][0], device), added(total[0][1], total[1][1], device), grid, device)
     same = site.operations
-    centre = find_centre(rough, lattice_real, grid, band_k[0] * 0.85, band_k[1], device, reach_px(same))
+    centre = find_centre(rough, lattice_real, grid, band_k[0] * 0.85, band_k[1], device, centre_within(same))
     filled = filled_map(total[0], total[1], grid, centre, device, operations=same)
     whole = as_kernel_volume(filled.joint, device)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .branches import Path, find_centre, half_of, reach_px
+from .branches import Path, centre_within, find_centre, half_of
 from .device import Device
 from .maps import Accumulator, SolvedMap, Sums, filled_map, rough_map, solve_halves
 from .rotations import angle_deg
@@ -31,7 +31,7 @@ def _lattice_centre(
 ) -> Floats:
     """Where the lattice centre of the joint map is, (x, y, z) in pixels."""
     rough = rough_map(added(first[0], second[0], device), added(first[1], second[1], device), grid, device)
-    near = reach_px(operations)
+    near = centre_within(operations)
     return find_centre(rough, device.asarray(lattice_real), grid, band_k[0] * 0.85, band_k[1], device, near)
 
 

@@ -7,9 +7,10 @@ right distances and wrong angles, and half of the strain is lost. Refinement aga
 back, since tilts and angles fit each other. Pt strained by 2, 0 and -1.5 %: atoms 0.059 A rms from the truth, and 0.025
 with known poses.
 
-Of a right map, the frames of one half of the movie want no strain against the map of the other: of unstrained crystals
-0.1 %, of that one 0.6. How much it is the lattice tells, but only where there is some: it has no shape of its own, and
-few views of a rough crystal of 100 atoms without strain looked like 1 % on it.
+The frames of one half of the movie want little strain against the right map of the other half: of crystals without any
+0.1 to 0.3 % at 80 electrons per A^2, of that one 0.5 to 0.6. The lattice tells how much it is, but has no shape of its
+own: few views of a rough crystal of 100 atoms without strain looked like 1 % on it. In little light the map may want
+0.7 % of a crystal without strain, of which the lattice knows nothing. So both are asked.
 """
 
 from __future__ import annotations
