@@ -79,6 +79,7 @@ class Intake:
     resume : series that were interrupted, and their folders: they are worked off first, and what follows is added to
         the last one.
     keys : folder of the keys with which the stream is handed on and fetched from elsewhere; ``None``: that of the user.
+    threads : that expand frames in the receiver process.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Intake:
         scaled: bool = True,
         resume: tuple[tuple[Path, SeriesStart], ...] = (),
         keys: Path | None = None,
+        threads: int = 1,
     ) -> None:
         self._ring = FrameRing.create(settings.ring_MiB)
         self._series_id = self._series = 0  # as the source counts them, and as we do
@@ -113,6 +115,7 @@ class Intake:
             tee=settings.tee,
             tee_every=settings.tee_every,
             keys=keys,
+            threads=threads,
             resume=resume,
         )
         self._process = context.Process(
@@ -187,10 +190,11 @@ class Intake:
         """
         done, enough = 0, max(1, self._ring.slots // 8)  # not each by itself, where the receiver has others
         for index, time_s, arrived_s, *pose in batch.entries:
-            view = self._ring.slot(self._next)
-            view.flags.writeable = False
-            known = None if math.isnan(pose[0]) else (pose[0], pose[1], pose[2], pose[3])
-            yield Frame(self._series_id, index, view, time_s, known), arrived_s
+            if index >= 0:  # otherwise nothing is in the slot
+                view = self._ring.slot(self._next)
+                view.flags.writeable = False
+                known = None if math.isnan(pose[0]) else (pose[0], pose[1], pose[2], pose[3])
+                yield Frame(self._series_id, index, view, time_s, known), arrived_s
             self._next += 1
             done += 1
             if done >= enough:

@@ -35,7 +35,7 @@ from .resuming import interrupted, journal, tidy
 from .session import Session, prepare
 from .snapshot import Snapshot
 from .stops import StopRequests, when_parent_ends
-from .threads import reconstruction_threads, single_threaded, wait_asleep
+from .threads import expansion_threads, reconstruction_threads, single_threaded, wait_asleep
 from .viewer import Viewer
 
 LAST_LINES = 12
@@ -137,7 +137,15 @@ def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], 
         scaled = settings.reconstruction.pixel_size_A is not None
         keys = settings.keys.folder
         intake = stack.enter_context(
-            Intake(settings.stream, folder, record=record, scaled=scaled, resume=resumed, keys=keys)
+            Intake(
+                settings.stream,
+                folder,
+                record=record,
+                scaled=scaled,
+                resume=resumed,
+                keys=keys,
+                threads=expansion_threads(threads),
+            )
         )
         opened(control.endpoint)
         # A source without a pace of its own is made to wait: otherwise all of it would come to lie on the disk.

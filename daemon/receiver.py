@@ -23,12 +23,14 @@ from ..stream.counters import Cut
 from ..stream.encoded import EncodedFrame
 from ..stream.errors import RecordingError
 from ..stream.frame import Frame, SeriesEnd, SeriesStart
+from ..stream.keeper import DAMAGED
 from ..stream.source import PullSource
 from ..stream.tee import Tee
 from .books import IntakeBooks
 from .doorkeeper import Doorkeeper, presenting
 from .endpoints import is_local
 from .errors import TumbleError
+from .expanding import Expanded, Expansion
 from .folders import next_folder
 from .heap import keep_freed_memory
 from .keys import KeyFolder
@@ -42,6 +44,7 @@ WAIT_S = 0.005
 MOST_SERIES = 64  # of which frames wait in memory; recordings wait on disk, however many there are
 ENTRY = struct.Struct("<qdd4d")  # image number, time in s, arrival by `time.monotonic` in s, pose (NaN: none)
 NO_POSE = (math.nan,) * 4
+EMPTY_SLOT = ENTRY.pack(-1, 0.0, 0.0, *NO_POSE)  # of a frame that turned out to be damaged: it goes back unread
 LATE = "after the end of the series"
 UNREADABLE = "cannot be read back from disk"
 NO_PIXEL_SIZE = "pixel size unknown"
@@ -65,6 +68,7 @@ class ReceiverPlan:
     tee: str | None = None
     tee_every: int = 1
     keys: Path | None = None  # of the tee, where it listens beyond this machine, and of the source; None: of the user
+    threads: int = 1  # that expand frames
     # Series that a killed process has left recordings of, with their folders. The last one may go on.
     resume: tuple[tuple[Path, SeriesStart], ...] = ()
 
@@ -127,6 +131,7 @@ class _Receiver:
         self._tee = None if plan.tee is None else Tee(plan.tee, every=plan.tee_every, door=door)
         self._free = 0  # slots that may be written
         self._next = 0  # slot number, counted on for ever
+        self._expansion = Expansion(plan.threads)  # of frames of the series that is handed over
         self._pending: list[bytes] = []
         self._posted = 0.0
 
@@ -144,6 +149,7 @@ class _Receiver:
                     self._obey(0)
                 self._announce.send(("over", self._idle_books()))
             finally:
+                self._expansion.close()
                 for reception in self._series:
                     reception.close()
                 if self._tee is not None:
@@ -155,7 +161,8 @@ class _Receiver:
 
     def _listen(self) -> None:
         """Take what comes next, if something does."""
-        busy = self._pending or (self._series and self._series[0].keeper.waiting)
+        waiting = bool(self._series and self._series[0].keeper.waiting)
+        busy = self._pending or self._expansion or waiting
         event = self._source.get(0.0 if busy else POLL_S)
         if event is not None and self._tee is not None and not isinstance(event, Frame):
             self._tee.send(event)
@@ -165,7 +172,9 @@ class _Receiver:
                 reception.keeper.idle()
             if self._source.finished:
                 self._settle()
-            if self._series and self._series[0].keeper.waiting:
+            if self._expansion:
+                self._expansion.wait(WAIT_S)
+            elif waiting:
                 self._obey(WAIT_S)
         elif self._enough:  # after the end, or too late after a stop
             self._series[-1].dropped[LATE] += isinstance(event, EncodedFrame)
@@ -232,11 +241,16 @@ class _Receiver:
         """Hand over the frames that wait, as long as there are slots; and the end, when there are no more."""
         while self._series:
             first = self._series[0]
+            self._collect()
             while first.keeper.waiting:
                 if self._recording_lags() or not self._hand_on(first):
                     return
+                self._collect()
             if not first.over:
                 return
+            while self._expansion:
+                self._expansion.wait(WAIT_S)
+                self._collect()
             self._flush()
             first.close()
             last = self._source.finished and len(self._series) == 1
@@ -265,7 +279,7 @@ class _Receiver:
         return True
 
     def _hand_over(self, reception: Reception, frame: EncodedFrame, arrived_s: float) -> None:
-        """Decode a frame into the next slot, or say why not."""
+        """Begin to expand a frame into the next slot, or say why not."""
         if not reception.scaled:
             reception.rejected[NO_PIXEL_SIZE] += 1
             return
@@ -275,18 +289,27 @@ class _Receiver:
         if reception.geometry != (frame.shape, frame.dtype.newbyteorder("=")):
             reception.rejected["wrong size"] += 1
             return
-        try:
-            frame.decode(self._ring.slot(self._next))
-        except ValueError:
-            reception.rejected["damaged payload"] += 1
-            return
+        self._expansion.begin(frame, self._ring.slot(self._next), arrived_s)
         self._next += 1
         self._free -= 1
+
+    def _collect(self) -> None:
+        """Announce the frames that have been expanded, in their order."""
+        for one in self._expansion.finished():
+            self._pending.append(self._entry(self._series[0], one))
+            if len(self._pending) >= BATCH:
+                self._flush()
+
+    def _entry(self, reception: Reception, one: Expanded) -> bytes:
+        if one.damage:
+            if not reception.rejected[DAMAGED]:  # one line; the others are counted
+                reception.keeper.warn_once(f"frame {one.frame.index} cannot be expanded: {one.damage}")
+            reception.rejected[DAMAGED] += 1
+            return EMPTY_SLOT
         reception.handed_over += 1
+        frame = one.frame
         time_s = frame.time_s if math.isfinite(frame.time_s) else 0.0
-        self._pending.append(ENTRY.pack(frame.index, time_s, arrived_s, *(frame.pose or NO_POSE)))
-        if len(self._pending) >= BATCH:
-            self._flush()
+        return ENTRY.pack(frame.index, time_s, one.arrived_s, *(frame.pose or NO_POSE))
 
     def _carve(self, reception: Reception, frame: EncodedFrame) -> bool:
         """Cut the ring for frames like this one. False: they do not fit, and all that can be done is to record them."""
@@ -308,13 +331,14 @@ class _Receiver:
         needed = 1 if reception.geometry else self._ring.slots
         if self._free < needed:
             self._obey(0)
-        if self._free < needed:
-            self._flush()
         while self._free < needed:
+            self._collect()
+            self._flush()
             crowded = self._plan.record or self._source.queued > self._plan.queue // 2
             if crowded and not self._plan.block and not self._source.finished:
                 return False
-            self._obey(WAIT_S)
+            self._expansion.wait(WAIT_S)
+            self._obey(0 if self._expansion else WAIT_S)
             self._post()
         return True
 

@@ -1,11 +1,11 @@
 """How fast frames come off the wire: decompression alone, publisher to source, and both beside plain pyzmq.
 
-Run it by hand: ``python tests/benchmarks/bench_stream.py [--json FILE] [--only codec|transport|plain|rate]``. Figures
-are medians; other work on the machine shows in wall times, so processor time per frame stands beside them.
+Run it by hand: ``python tests/benchmarks/bench_stream.py [--json FILE] [--only SET]``, sets as below. Figures are
+medians; other work on the machine shows in wall times, so processor time per frame stands beside them.
 
 ``plain`` compares in one run, with the same sender, many short rounds in turn: pyzmq that receives messages and throws
 them away, and our way of taking them in: received, counted, checked, recorded to a file. ``rate`` offers K2-sized
-frames at 400 per second.
+frames at 400 per second. ``expand`` expands such frames as the receiver does, with 1 to 4 threads in turn.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import zmq
 
+from tumble.daemon.expanding import Expansion
 from tumble.daemon.heap import keep_freed_memory
 from tumble.stream import dectris2
 from tumble.stream.compression import compress, decompress, prepare
@@ -70,6 +71,51 @@ def codec_rows() -> list[dict[str, object]]:
                 }
             )
     return rows
+
+
+def expand_rows(rounds: int, frames: int = 60) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for dose, mean in DOSES.items():
+        pixels = counts(SIZES["1920 x 1792"], mean, 4)
+        encoded = [encode_frame(Frame(1, index, data, 0.0), "bslz4") for index, data in enumerate(pixels)]
+        found: dict[int, list[tuple[float, float]]] = {number: [] for number in (1, 2, 3, 4)}
+        for _ in range(rounds):
+            for number, figures in found.items():
+                figures.append(expand(encoded, pixels, number, frames))
+        for number, figures in found.items():
+            gains = [one[0] / alone[0] for one, alone in zip(figures, found[1], strict=True)]
+            rows.append(
+                {
+                    "counts": dose,
+                    "threads": number,
+                    "fps": round(statistics.median(one[0] for one in figures)),
+                    "of one thread": f"{statistics.median(gains):.2f} ({min(gains):.2f} to {max(gains):.2f})",
+                    "CPU ms": round(1e3 * statistics.median(one[1] for one in figures), 2),
+                    "least": round(1e3 * min(one[1] for one in figures), 2),
+                }
+            )
+    return rows
+
+
+def expand(encoded: list[EncodedFrame], pixels: list[np.ndarray], threads: int, frames: int) -> tuple[float, float]:
+    """Frames per second and processor seconds a frame, of frames that are announced in order as the receiver does."""
+    slots = np.zeros((12, *pixels[0].shape), np.uint16)
+    expansion, order = Expansion(threads), []
+    began, cpu = time.perf_counter(), time.process_time()
+    for index in range(frames):
+        while len(expansion) == len(slots):
+            expansion.wait(0.1)
+            order += list(expansion.finished())
+        expansion.begin(encoded[index % len(encoded)], slots[index % len(slots)], 0.0)
+    while expansion:
+        expansion.wait(0.1)
+        order += list(expansion.finished())
+    wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+    expansion.close()
+    assert [one.frame.index for one in order] == [index % len(encoded) for index in range(frames)]
+    newest = range(max(0, frames - len(slots)), frames)
+    assert all(np.array_equal(slots[index % len(slots)], pixels[index % len(pixels)]) for index in newest)
+    return frames / wall, cpu / frames
 
 
 def publish(pipe: Connection, endpoint: str, shape: tuple[int, int], mean: float, algorithm: str, frames: int) -> None:
@@ -280,7 +326,7 @@ def shares(found: list[tuple[float, float, float]], others: list[tuple[float, fl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", help="write the figures to this file too")
-    parser.add_argument("--only", choices=("codec", "transport", "plain", "rate"))
+    parser.add_argument("--only", choices=("codec", "expand", "transport", "plain", "rate"))
     parser.add_argument("--size", choices=SIZES, help="of `plain`")
     parser.add_argument("--transport", nargs="+", choices=("tcp", "ipc"), default=("tcp", "ipc"), help="of `plain`")
     parser.add_argument("--rounds", type=int, default=8, help="of `plain`, which takes the median of their ratios")
@@ -289,6 +335,7 @@ def main() -> None:
     prepare()
     sets: dict[str, Callable[[], list[dict[str, object]]]] = {
         "codec": codec_rows,
+        "expand": lambda: expand_rows(arguments.rounds),
         "transport": transport_rows,
         "plain": lambda: [
             row

@@ -41,6 +41,9 @@ COPY_MS, CORRECT_MS, CHAIN_MS = 1.05, 4.65, 0.11
 FRAME_MS = {"keep": 1.8, "check": 0.14, "search": 4.0, "box": 0.03}
 PARTICLE_MS = {"crop": 0.4, "follow": 0.26, "noise": 0.085, "box": 0.063}
 CALLER_MS, CALLER_PARTICLE_MS = 0.92, 0.28  # with four threads: the calling thread, and the interpreter for a particle
+# Of the rate of so many threads that expand frames, what they reach: two on two cores 1.6 of one, the median of 1.45 to
+# 1.78 in four rounds (`bench_stream.py --only expand`'s function, beside other work); more were not measured
+EXPANDERS, EXPANDERS_REACH = (1, 2, 3, 4), 0.8
 # Bytes in and out per particle-frame beside the box, counted by `tests/recon/strict.py`; five bytes a pose of the grid
 MOVED_IN, MOVED_OUT, GRID_POSES = 2800, 1500, 10383
 LINK_BYTES = 50e9  # per second and direction, PCIe 5 x16 from page-locked memory; assumed
@@ -119,6 +122,11 @@ def front_ms(particles: int, *, on_device: bool, threads: int = 1) -> float:
     return max(sum(spent.values()) / threads, CALLER_MS + particles * CALLER_PARTICLE_MS)
 
 
+def expanded_hz(decode_ms: float, threads: int) -> float:
+    """Frames a second that the receiver expands, were every thread to have a core of its own."""
+    return 1e3 / decode_ms * threads * (1.0 if threads == 1 else EXPANDERS_REACH)
+
+
 def most_particles(*, on_device: bool, threads: int = 1) -> int:
     """How many particles the front end's process can follow at the target rate."""
     count = -1
@@ -181,7 +189,8 @@ def main() -> None:
     print(
         f"  decompression, in the receiver's process: {decode:.1f} ms a frame at the counts of that run, by its pixels"
     )
-    print(f"    one thread: frames are expanded live up to {1e3 / decode:.0f} a second, the others wait on disk")
+    rates = ", ".join(f"{expanded_hz(decode, threads):.0f} with {threads}" for threads in EXPANDERS)
+    print(f"    expanded live, by threads with a core each: {rates} a second; the others wait on disk")
     print(f"  dark, gain and bad pixels: {CORRECT_MS} ms more a frame on the CPU, none on the GPU")
     print(f"\nparticles at {TARGET_HZ:g} frames/s, by what bounds them:")
     print(f"  device{'':24}{int(1e6 / busy / TARGET_HZ):5d}")
@@ -194,7 +203,7 @@ def main() -> None:
         1e3 / front_ms(TARGET_PARTICLES, on_device=on_device, threads=threads)
         for on_device, threads in ((False, 8), (True, 1))
     )
-    tracking = min(following, 1e3 / decode, 1e6 / busy / TARGET_PARTICLES)
+    tracking = min(following, expanded_hz(decode, EXPANDERS[-1]), 1e6 / busy / TARGET_PARTICLES)
     print(f"\nwith {TARGET_PARTICLES} particles it lags from {tracking:.0f} frames/s on in tracking,")
     for cores in (1, 8, 32):
         rate = 1e3 * cores / total / TARGET_PARTICLES
