@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..recon.records import ParticleStatus
 from .snapshot import StreamHealth
+
+if TYPE_CHECKING:
+    from ..recon.records import ParticleStatus  # loads numpy, which `tumble status` does without
 
 
 @dataclass(slots=True)

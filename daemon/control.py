@@ -18,17 +18,20 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import zmq
 
 from .allowance import Allowance
-from .config import Settings
 from .endpoints import any_port, from_here, is_local, write_card
 from .errors import TumbleError, UsageError
 from .gate import Gate, Socket, harden
 from .keys import KeyFolder, new_pair
 from .orders import Orders, parse
 from .snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from .config import Settings  # builds its models when it is loaded, and viewers load this module
 
 MAX_MESSAGE = 1024  # bytes; the handshake of CURVE needs about 300, an order of an operator less
 MAX_PARTS = 4  # of a message

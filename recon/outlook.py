@@ -17,26 +17,27 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from .metrics.sampling import VISIT_FRAMES, FourierSampling, effective_views, stray_visits
+from .turning import Axis, directions_about, free_directions
 
 Floats = NDArray[np.float64]
 
 VOID = 0.05  # share of the directions of a map that may stay empty
-PATHS = 20  # that are drawn
+PATHS = 50  # that are drawn,
+EVERY = 2  # on one in so many of the points
 FREE_PATHS = 50  # to tell one that turns freely from one that is held
 STEPS = 2500  # most steps of a path; a longer future is walked in larger steps
 MARKS = 30  # moments of the future at which a path is measured
 HELD = 0.1  # a share of paths lower than this that gain as little as was gained makes one doubt that it turns freely,
 SURELY_HELD = 0.02  # and one lower than this is proof
 SHRINKING = 0.85  # a void that is still larger than this share of what it was does not fill
-LAG_FRAMES = 25  # over which it is seen how far a crystal gets: what its poses are off counts less,
-LEAST_PAIRS = 100  # of frames so far apart
 RESIDUE = 0.25  # of a path, added to those that gain as little: that none of a few does is no proof
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sighting:
     """What had been seen of a particle at one moment: after `frames`, `counts` and `visits` (points,) of a
-    `FourierSampling` and the newest `view` (3,), with the rotation `step_deg` per axis and frame at that time.
+    `FourierSampling` and the newest `view` (3,), with the rotation `step_deg` per axis and frame at that time, and the
+    `axis` that it keeps to, if any.
     """
 
     frames: int
@@ -44,25 +45,7 @@ class Sighting:
     visits: NDArray[np.int32]
     view: Floats
     step_deg: float
-
-
-def drift_deg(views: Floats, number: NDArray[np.int64]) -> float | None:
-    """Rotation per axis and frame, degrees, of a free one that would get as far in `LAG_FRAMES` frames; None if too few
-    are known.
-
-    From one frame to the next errors of poses are in it, and one that rocks or spins seems slow: in longer it gets far.
-    The median of the distances, so that a wrong pose in a hundred does no harm.
-
-    Parameters
-    ----------
-    views : (n, 3) unit vectors. number : (n,) which frames they are of, ascending.
-    """
-    later = np.minimum(np.searchsorted(number, number + LAG_FRAMES), max(len(number) - 1, 0))
-    apart = number[later] == number + LAG_FRAMES
-    if apart.sum() < LEAST_PAIRS:
-        return None
-    squared = ((views[later[apart]] - views[apart]) ** 2).sum(axis=1)
-    return math.degrees(math.sqrt(float(np.median(squared)) / (2 * math.log(2) * LAG_FRAMES)))
+    axis: Axis | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,123 +63,115 @@ class Outlook:
     empty: Floats
 
 
-@njit(cache=True)
-def _walk(
-    points: Floats, half_width: float, counts: Floats, view: Floats, turns: Floats, weight: float,
-    marks: NDArray[np.int64], out: Floats,
-) -> None:  # fmt: skip
-    """Walk on from `view` by `turns` (steps, 3), adding `weight` to those of `points` (3, points) that are seen; `out`
-    (marks, points) counts then.
-    """
-    x, y, z = view[0], view[1], view[2]
-    mark = 0
-    for step in range(turns.shape[0]):
-        x, y, z = x + turns[step, 0], y + turns[step, 1], z + turns[step, 2]
-        norm = math.sqrt(x * x + y * y + z * z)
-        x, y, z = x / norm, y / norm, z / norm
-        for point in range(points.shape[1]):  # no branch and no stride: four at a time
-            along = points[0, point] * x + points[1, point] * y + points[2, point] * z
-            counts[point] += weight if abs(along) < half_width else 0.0
-        while mark < marks.shape[0] and marks[mark] == step + 1:
-            out[mark] = counts
-            mark += 1
-
-
 @njit(cache=True, parallel=True)
-def _walk_all(
-    points: Floats, half_width: float, begin: Floats, view: Floats, turns: Floats, weight: float,
-    marks: NDArray[np.int64], out: Floats,
+def _count_all(
+    points: Floats, half_width: float, begin: Floats, views: Floats, weight: float, marks: NDArray[np.int64],
+    out: Floats,
 ) -> None:  # fmt: skip
-    """`_walk` by each of `turns` (paths, steps, 3); `out` (paths, marks, points)."""
-    for path in prange(turns.shape[0]):
-        _walk(points, half_width, begin.copy(), view, turns[path], weight, marks, out[path])
+    """Of each of the paths `views` (paths, steps, 3), add `weight` to those of `points` (3, points) that a view sees;
+    `out` (paths, marks, points) counts then, `begin` (points,) before.
+    """
+    for path in prange(views.shape[0]):
+        counts, mark = begin.copy(), 0
+        for step in range(views.shape[1]):
+            x, y, z = views[path, step, 0], views[path, step, 1], views[path, step, 2]
+            for point in range(points.shape[1]):  # no branch and no stride: four at a time
+                along = points[0, point] * x + points[1, point] * y + points[2, point] * z
+                counts[point] += weight if abs(along) < half_width else 0.0
+            while mark < marks.shape[0] and marks[mark] == step + 1:
+                out[path, mark] = counts
+                mark += 1
+
+
+def _courses(
+    begin: Sighting, frames: int, paths: int, rng: np.random.Generator, *, axis: Axis | None
+) -> tuple[Floats, int]:
+    """Directions (paths, steps, 3) in which a crystal may be seen, freely or about `axis`, and how many frames a step
+    is.
+    """
+    stride = max(1, math.ceil(frames / STEPS))
+    steps = max(frames // stride, 1)
+    if axis is not None:
+        return directions_about(axis, begin.view, paths, steps, stride, rng), stride
+    sigma = math.radians(begin.step_deg) * math.sqrt(stride)
+    return free_directions(begin.view, rng.normal(0, sigma, (paths, steps, 3))), stride
+
+
+def _worth(counts: NDArray[np.int32], radius: float) -> float:
+    return float(effective_views(counts.astype(np.float64), radius))
 
 
 def wander(
     begin: Sighting, sampling: FourierSampling, frames: int, rng: np.random.Generator, marks: int = MARKS
 ) -> Outlook:
-    """Futures of a crystal that turns freely.
+    """Futures of a crystal that turns freely, or about the axis that it keeps to.
 
     Parameters
     ----------
     begin : from where. sampling : its points and radius are used. frames : how far ahead. marks : moments of it, the
         last at its end.
     """
-    stride = max(1, math.ceil(frames / STEPS))
-    steps = max(frames // stride, 1)
+    views, stride = _courses(begin, frames, PATHS, rng, axis=begin.axis)
+    steps = views.shape[1]
     moments = np.unique(np.rint(np.geomspace(min(10, steps), steps, marks) if marks > 1 else [steps]).astype(np.int64))
-    sigma = math.radians(begin.step_deg) * math.sqrt(stride)
-    effective, empty = np.zeros((PATHS, len(moments))), np.zeros((PATHS, len(moments)))
-    seen = np.zeros((PATHS, len(moments), len(begin.counts)))
-    turns = rng.normal(0, sigma, (PATHS, steps, 3))
-    counts = begin.counts.astype(np.float64)
-    points = np.ascontiguousarray(sampling.points.T)
-    _walk_all(points, 0.5 / sampling.radius, counts, begin.view, turns, float(stride), moments, seen)
-    for path in range(PATHS):
-        effective[path] = effective_views(seen[path], sampling.radius)
-        empty[path] = (seen[path] == 0).mean(axis=1)
-    return Outlook(np.asarray(moments * stride, np.float64), effective, empty)
-
-
-@njit(cache=True)
-def _revisit(
-    points: Floats, half_width: float, counts: Floats, visits: Floats, view: Floats, turns: Floats, weight: float,
-    steps: int,
-) -> None:  # fmt: skip
-    """`_walk` to its end; the `visits` (points,) of what is seen, of so many `steps` each, are counted as well."""
-    x, y, z = view[0], view[1], view[2]
-    touched = np.zeros(points.shape[1])
-    for step in range(turns.shape[0]):
-        x, y, z = x + turns[step, 0], y + turns[step, 1], z + turns[step, 2]
-        norm = math.sqrt(x * x + y * y + z * z)
-        x, y, z = x / norm, y / norm, z / norm
-        for point in range(points.shape[1]):
-            along = points[0, point] * x + points[1, point] * y + points[2, point] * z
-            seen = 1.0 if abs(along) < half_width else 0.0
-            counts[point] += weight * seen
-            touched[point] = max(touched[point], seen)
-        if (step + 1) % steps == 0 or step + 1 == turns.shape[0]:
-            visits += touched
-            touched[:] = 0.0
+    some = slice(None, None, EVERY)
+    counts = begin.counts[some].astype(np.float64)
+    seen = np.zeros((PATHS, len(moments), len(counts)))
+    points = np.ascontiguousarray(sampling.points[some].T)
+    _count_all(points, 0.5 / sampling.radius, counts, views, float(stride), moments, seen)
+    # by how much some of the points are off now, they are off later
+    off = _worth(begin.counts, sampling.radius) - _worth(begin.counts[some], sampling.radius)
+    missed = float((begin.counts == 0).mean() - (counts == 0).mean())
+    empty = (seen == 0).mean(axis=2)
+    return Outlook(
+        np.asarray(moments * stride, np.float64),
+        effective_views(seen, sampling.radius) + off,
+        np.maximum(empty + missed, 0.0),
+    )
 
 
 @njit(cache=True, parallel=True)
 def _revisit_all(
-    points: Floats, half_width: float, counts: Floats, visits: Floats, view: Floats, turns: Floats, weight: float,
-    steps: int,
-) -> None:  # fmt: skip
-    """`_revisit` by each of `turns` (paths, steps, 3), into its own `counts` and `visits` (paths, points)."""
-    for path in prange(turns.shape[0]):
-        _revisit(points, half_width, counts[path], visits[path], view, turns[path], weight, steps)
+    points: Floats, half_width: float, counts: Floats, visits: Floats, views: Floats, weight: float, steps: int
+) -> None:
+    """Counts and visits (paths, points) after the paths `views` (paths, steps, 3); one visit in so many `steps`."""
+    for path in prange(views.shape[0]):
+        touched = np.zeros(points.shape[1])
+        for step in range(views.shape[1]):
+            x, y, z = views[path, step, 0], views[path, step, 1], views[path, step, 2]
+            for point in range(points.shape[1]):
+                along = points[0, point] * x + points[1, point] * y + points[2, point] * z
+                seen = 1.0 if abs(along) < half_width else 0.0
+                counts[path, point] += weight * seen
+                touched[point] = max(touched[point], seen)
+            if (step + 1) % steps == 0 or step + 1 == views.shape[1]:
+                visits[path] += touched
+                touched[:] = 0.0
 
 
-def _free(
-    before: Sighting, now: Sighting, sampling: FourierSampling, rng: np.random.Generator
+def _gone_on(
+    before: Sighting, now: Sighting, sampling: FourierSampling, rng: np.random.Generator, axis: Axis | None = None
 ) -> tuple[Floats, Floats]:
-    """What a crystal that turns freely from `before` on would have seen until `now`: counts and visits, (paths, points)
-    each.
+    """What a crystal that turns freely, or about `axis`, from `before` on would have seen until `now`: counts and
+    visits, (paths, points) each.
     """
-    frames = now.frames - before.frames
-    stride = max(1, math.ceil(frames / STEPS))
-    sigma = math.radians(before.step_deg) * math.sqrt(stride)
-    turns = rng.normal(0, sigma, (FREE_PATHS, max(frames // stride, 1), 3))
+    views, stride = _courses(before, now.frames - before.frames, FREE_PATHS, rng, axis=axis)
     counts, visits = (
         np.repeat(seen[None].astype(np.float64), FREE_PATHS, axis=0) for seen in (before.counts, before.visits)
     )
     points = np.ascontiguousarray(sampling.points.T)
-    _revisit_all(
-        points, 0.5 / sampling.radius, counts, visits, before.view, turns, float(stride), max(1, VISIT_FRAMES // stride)
-    )  # fmt: skip
+    steps = max(1, VISIT_FRAMES // stride)
+    _revisit_all(points, 0.5 / sampling.radius, counts, visits, views, float(stride), steps)
     return counts, visits
 
 
 def freedom(before: Sighting, now: Sighting, sampling: FourierSampling, rng: np.random.Generator) -> float:
-    """Share, 0 to 1, of futures in which the crystal turns freely: 1 unless free ones hardly ever gain as
-    little, in directions, or in effective views where hardly a direction is empty.
+    """Share, 0 to 1, of futures in which the crystal turns on: 1 unless free ones, or such as keep to its axis, hardly
+    ever gain as little, in directions, or in effective views where hardly a direction is empty.
     """
     if now.frames <= before.frames:
         return 1.0
-    counts, _ = _free(before, now, sampling, rng)
+    counts, _ = _gone_on(before, now, sampling, rng, now.axis)
     empty = float((now.counts == 0).mean())
     if empty > VOID:
         as_little = int(((counts == 0).mean(axis=1) >= empty).sum())
@@ -217,8 +192,9 @@ def held_void(
     """Share of the directions that stay unmeasured because the crystal is held; 0 where it fills them or turns freely.
 
     It is held when a void has hardly shrunk since the newest of `starts`, and crystals that turn freely from one of
-    these on hardly ever leave as large a one. The void is what no view has measured; or what no more visits have than
-    wrong poses explain, because one pose in a hundred that is wrong fills the first in time (`sampling.stray_visits`).
+    these on hardly ever leave as large a one, nor often such as turn about the axis that it keeps to. The void is what
+    no view has measured; or what no more visits have than wrong poses explain, because one pose in a hundred that is
+    wrong fills the first in time (`sampling.stray_visits`).
 
     Parameters
     ----------
@@ -234,13 +210,17 @@ def held_void(
     if not said and float((now.counts == 0).mean()) <= VOID:
         return held
     left = [s for s in starts if s.frames < now.frames]
-    free = [_free(start, now, sampling, rng) for start in left]
+    turns = (None,) if now.axis is None else (None, now.axis)
+    ways = [[_gone_on(start, now, sampling, rng, axis) for axis in turns] for start in left]
+    # one that turns about an axis may come round where no free one would have waited as long
+    doubts = ((HELD, 2 * HELD) if said else (SURELY_HELD, HELD))[: len(turns)]
     for allowed in sorted({0, most}):
         here = float(void(now.counts, now.visits, allowed))
         if not left or here <= VOID or here <= SHRINKING * float(void(left[0].counts, left[0].visits, allowed)):
             continue
-        rarest = min(float((void(*paths, allowed) >= here).mean()) for paths in free)
-        held = max(held, here if rarest < (HELD if said else SURELY_HELD) else 0.0)
+        rare = ([float((void(*paths, allowed) >= here).mean()) for paths in way] for way in ways)
+        if any(all(share < doubt for share, doubt in zip(way, doubts, strict=True)) for way in rare):
+            held = max(held, here)
     return held
 
 

@@ -21,10 +21,11 @@ from .metrics import cones, efficiency
 from .metrics.density import density_of_atoms
 from .metrics.sampling import FourierSampling, shared_views
 from .metrics.shells import shell_correlation
-from .outlook import VOID, Sighting, drift_deg, held_void
+from .outlook import VOID, Sighting, held_void
 from .output import SIGNAL_FROM
 from .records import Forecast, Milestone, Trust, Verdict
-from .verdict import LATELY_FRAMES, SURE, Evidence, lately, update
+from .turning import Axis, drift_deg, find_axis
+from .verdict import LATELY_FRAMES, SURE, WATCHED_FRAMES, Evidence, lately, update
 
 if TYPE_CHECKING:
     from .mapper import Mapper
@@ -133,7 +134,7 @@ class Progress:
             )
         view = new.views[-1] if len(new.views) else UNSEEN
         turning = new.step_deg or 0.0 if milestone.drift_deg is None else milestone.drift_deg
-        sighting = Sighting(now.views, sampled.counts, sampled.visits, view, turning)
+        sighting = Sighting(now.views, sampled.counts, sampled.visits, view, turning, self._axis(new, turning))
         milestone = replace(self._even(milestone, new), held_fraction=self._held(milestone, sighting, sampled, new))
         milestone, likeness = self._beside_atoms(milestone, new)
         self.history = _bounded((*self.history, milestone))
@@ -146,6 +147,15 @@ class Progress:
         self._reached = float((needed <= now.effective_views).mean())
         self._b_factor_A2 = b_factor_A2(curve, shared)
         self.forecast = forecast(needed, self.history, self.target_A, self._sightings, sampled)
+
+    @staticmethod
+    def _axis(new: NewMap, step_deg: float) -> Axis | None:
+        """The axis to which the crystal keeps, of all frames that are still known or of the newest."""
+        for begin in (0, new.frame - max(WATCHED_FRAMES, new.frame // 2)):
+            axis = find_axis(*_since(new, begin), step_deg, np.random.default_rng(new.frame))
+            if axis is not None:
+                return axis
+        return None
 
     def _held(self, newest: Milestone, now: Sighting, sampled: FourierSampling, new: NewMap) -> float:
         """`outlook.held_void` since lately and since half the frames: one that is held within limits fills as little in

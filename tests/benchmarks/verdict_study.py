@@ -49,7 +49,7 @@ CASES = (
     Case("dissolves from frame 1500", "tumbling", 3000, noise=0.2, dissolve_from=1500, expected=("CHANGING",)),
     Case("twin, tumbling", "tumbling", 4000, noise=0.17, envelope_A2=3, twinned=True),
     Case("twin, side band", "side band", 3500, noise=0.16, envelope_A2=3, twinned=True),
-    Case("twin, wedge of +-60 degrees", "wedge 60", 2000, noise=0.15, envelope_A2=3, expected=("PLATEAU", "STARVED"),
+    Case("twin, wedge of +-60 degrees", "wedge 60", 3500, noise=0.15, envelope_A2=3, expected=("PLATEAU", "STARVED"),
          twinned=True),
     Case("twin, spins about one axis", "spinning", 2500, noise=0.15, envelope_A2=3, expected=("PLATEAU", "STARVED"),
          twinned=True),

@@ -10,13 +10,15 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from tumble.daemon.control import ControlServer
-from tumble.daemon.errors import UsageError
+from tumble.daemon.errors import TumbleError, UsageError
 from tumble.daemon.following import Watch
 from tumble.daemon.snapshot import SCHEMA_VERSION, ParticleView, Snapshot, StreamHealth, from_json
+from tumble.daemon.told import last_told
 
 ANY = "tcp://127.0.0.1:0"
 
@@ -99,6 +101,47 @@ def test_status_is_one_line_of_json_with_a_version_and_units() -> None:
     assert data["particles"][0]["slice_xy"] == ["0102", "03ff"]
     assert from_json(line).particles[0].slice_xy == (b"\1\2", b"\3\xff")
     assert set(data["particles"][0]) == {field.name for field in fields(ParticleView)}
+
+
+def test_follow_prints_at_once_though_nothing_changes_and_says_again_only_what_is_new() -> None:
+    with ControlServer(ANY, "here") as server:
+        server.publish(snapshot(1))
+        environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+        with subprocess.Popen(ask("--follow"), stdout=subprocess.PIPE, text=True, env=environment) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("RUNNING")  # nothing more is published until it has come
+            for number in range(2, 40):
+                server.publish(snapshot(number))
+            server.publish(snapshot(40, phase="FINISHING"))
+            server.publish(snapshot(41, phase="DONE"))
+            rest = process.stdout.read().splitlines()
+            assert process.wait(300) == 0
+        assert rest[-1].startswith("DONE")
+        assert len([line for line in rest if line.startswith("RUNNING")]) < 10  # one a second, not one a snapshot
+
+
+def test_a_session_folder_tells_how_it_went(tmp_path: Path) -> None:
+    lines = [snapshot(1).to_json(), snapshot(2, phase="DONE").to_json(), '{"version":1,"tum']  # torn by a kill
+    (tmp_path / "timeline.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    for words in (("--json",), ("--json", "--follow")):
+        done = subprocess.run(ask(str(tmp_path), *words), capture_output=True, text=True, timeout=300, check=True)
+        assert json.loads(done.stdout)["sequence"] == 2
+    assert last_told(tmp_path).phase == "DONE"
+    (tmp_path / "timeline.jsonl").write_text("x" * 200_000, encoding="utf-8")
+    with pytest.raises(TumbleError, match="no snapshot"):
+        last_told(tmp_path)
+    (tmp_path / "timeline.jsonl").write_text(snapshot(1).to_json().replace('"version":1', '"version":99'))
+    with pytest.raises(TumbleError, match="schema 99"):
+        last_told(tmp_path)
+    with pytest.raises(UsageError, match="no session"):
+        last_told(tmp_path / "elsewhere")
+
+
+def test_asking_loads_neither_numpy_nor_the_configuration() -> None:
+    words = "import sys, tumble.daemon.books, tumble.daemon.viewer_commands, tumble.daemon.told, tumble.daemon.viewer"
+    words += "; print({'numpy', 'tumble.daemon.config'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_follow_gives_each_line_at_once_and_ends_with_the_daemon() -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from tumble.recon.metrics.reference import view_sets
 from tumble.recon.metrics.sampling import FourierSampling
-from tumble.recon.outlook import LEAST_PAIRS, PATHS, Sighting, drift_deg, freedom, held_void, outlook, wander
+from tumble.recon.outlook import PATHS, Sighting, freedom, held_void, outlook, wander
+from tumble.recon.turning import LEAST_PAIRS, drift_deg
 
 RADIUS = 24.0
 
