@@ -206,6 +206,7 @@ def summary(status: ParticleStatus, extra: dict[str, Any]) -> dict[str, Any]:
         "twinned": status.twinned,
         "lattice_constant_A": finite(status.lattice_constant_A),
         "metals": list(status.metals),
+        "strain_percent": [finite(value) for value in status.strain_percent],
         "rotation_per_frame_deg": finite(status.step_deg),
         "resolution_A": finite(status.resolution_A),
         "atoms": status.atoms,

@@ -161,6 +161,8 @@ def describe(status: ParticleStatus) -> str:
         kind = "twinned " * status.twinned + (f"{status.lattice} " if status.lattice else "")
         metals = f" as of {' or '.join(status.metals)}" if status.metals else ""
         words.append(f"{kind}lattice constant {status.lattice_constant_A:.3f} A{metals}")
+    if status.strain_percent:
+        words.append(f"strained by {', '.join(f'{value:+.1f}' for value in status.strain_percent)} %")
     words.append(f"{status.frames_used} of {status.frames_seen} frames used")
     if "next_deg" in status.tilts:
         words.append(f"next tilt {status.tilts['next_deg']:+.1f} deg")

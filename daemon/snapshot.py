@@ -61,6 +61,7 @@ class ParticleView:
     twinned: bool = False  # two grains of it that share a (111) plane
     lattice_constant_A: float | None = None
     metals: tuple[str, ...] = ()  # that have this constant, nearest first; empty where the element was told
+    strain_percent: tuple[float, ...] = ()  # principal strains, largest first, less their mean; empty: none
     step_deg: float | None = None
     resolution_A: float | None = None
     resolution_trend: tuple[tuple[int, float], ...] = ()  # (frames used, A), bounded length

@@ -46,6 +46,7 @@ def particle_view(entry: ParticleEntry, pixel_size_A: float) -> ParticleView:
         twinned=status.twinned,
         lattice_constant_A=finite(status.lattice_constant_A),
         metals=status.metals,
+        strain_percent=tuple(round(float(value), 3) for value in status.strain_percent if math.isfinite(value)),
         step_deg=finite(status.step_deg),
         resolution_A=finite(status.resolution_A),
         resolution_trend=tuple((int(used), float(resolution)) for used, resolution in entry.trend),

@@ -11,7 +11,7 @@ from .block import Block, Part, block, clean, fit, flow, row, wrap
 from .look import BAD, BOLD, DIM, GOOD, NULL, WARN, Look
 from .panels import LOOK, awaited, milliseconds, style_of, titled, word_of
 from .tilts import tilt_lines
-from .words import about, angstrom, arrow, as_of, count, lattice_kind, reasons, seconds, short, trend, until
+from .words import about, angstrom, arrow, as_of, count, lattice_kind, reasons, seconds, short, strain, trend, until
 
 Entry = tuple[str, Part]
 VOID = 0.05  # share of the directions that may stay unmeasured: the verdict's
@@ -43,6 +43,7 @@ def facts(particle: ParticleView, width: int, height: int, look: Look = LOOK) ->
         *_metrics(particle),
         ("frames", _frames(particle)),
         *(() if particle.tilts else (("lattice", lattice.lstrip()),)),
+        *((("strain", f"{strained} along its axes"),) if (strained := strain(particle.strain_percent)) else ()),
         ("place", f"({x:.0f}, {y:.0f}) px, diameter {angstrom(particle.diameter_A, look, 1)}"),
         ("ms/frame", milliseconds(particle.ms_per_frame)),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..daemon.snapshot import ParticleView, Snapshot, StreamHealth
 from .block import clean
-from .words import as_of, clock, lattice_kind, reasons, seconds
+from .words import as_of, clock, lattice_kind, reasons, seconds, strain
 
 
 def books(stream: StreamHealth) -> str:
@@ -127,6 +127,8 @@ def particle_line(particle: ParticleView) -> str:
         lattice = clean(lattice_kind(particle.lattice, twinned=particle.twinned))
         constant = f"{particle.lattice_constant_A:.3f} A{as_of(particle.metals)}"
         parts.append(f"{lattice} lattice constant {constant}".lstrip())
+    if strained := strain(particle.strain_percent):
+        parts.append(f"strained by {strained}")
     if particle.atoms is not None:
         parts.append(f"{particle.atoms} atoms")
     parts += filter(None, (clean(particle.verdict), _untrusted(particle), clean(particle.note)))

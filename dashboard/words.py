@@ -61,6 +61,12 @@ def lattice_kind(lattice: str, *, twinned: bool) -> str:
     return f"{'twinned ' * twinned}{lattice}" if lattice else ""
 
 
+def strain(percent: Sequence[object]) -> str:
+    """Principal strains: ``+1.8, -0.2, -1.7 %``; nothing where there is none."""
+    known = [value for value in percent if isinstance(value, (int, float)) and math.isfinite(value)]
+    return f"{', '.join(f'{value:+.1f}' for value in known)} %" if known else ""
+
+
 def as_of(metals: Sequence[str]) -> str:
     """Metals that have a lattice constant: ``, as of Pt`` or ``, as of Au or Ag``; empty without any."""
     return f", as of {clean(' or '.join(metals))}" if metals else ""

@@ -165,9 +165,9 @@ class Mapper:
         self.publish(thorough=True)
 
     @property
-    def twinned(self) -> bool:
-        """Whether two grains explain the first frames."""
-        return self._site.twinned
+    def site(self) -> Site:
+        """The lattice of the crystal: its grains, its strain."""
+        return self._site
 
     def _coefficients(self, rows: Rows) -> Any:
         return self.buffer.coefficients[rows[0] : rows[-1] + 1]

@@ -26,6 +26,7 @@ from .mapper import MOST_ROUNDS, Mapper, MapperOptions
 from .output import central_layer
 from .progress import Progress, new_map, views_placed
 from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow, Trust, Verdict
+from .strain import principal_percent
 from .witness import Witness
 
 LEAST_FRAMES = 150  # below this there is no map to judge the others by; fewer are never taken for a first map
@@ -315,8 +316,9 @@ class ParticleReconstruction:
             verdict=self._judge(used),
             elements=counted(atoms),
             lattice=lattice.kind.name if lattice else None,
-            twinned=bool(mapper and placed and mapper.twinned),
+            twinned=bool(mapper and placed and mapper.site.twinned),
             metals=metals_that_fit(lattice) if published and lattice and not (told.element or told.elements) else (),
+            strain_percent=principal_percent(mapper.site.strain) if mapper and placed else (),
         )
 
     def _judge(self, used: int) -> Verdict | None:
@@ -351,7 +353,7 @@ class ParticleReconstruction:
         mapper = self._mapper
         if mapper and mapper.frames and mapper.used < USUALLY_USED * mapper.frames:
             unsure = 100 * (1 - mapper.used / mapper.frames)
-            other = "not one crystal" if mapper.twinned else "two lattices, as in a twin"
+            other = "not one crystal" if mapper.site.twinned else "two lattices, as in a twin"
             return f"poses unsure in {unsure:.0f} % of the frames: too little signal, or {other}"
         return ""
 

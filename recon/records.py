@@ -256,6 +256,7 @@ class ParticleStatus:
     lattice: str | None = None  # its kind: "fcc", "bcc", "hcp", "decahedral", "icosahedral"
     twinned: bool = False  # two grains of it that share a (111) plane
     metals: tuple[str, ...] = ()  # that have its constant, nearest first; empty where the element was told
+    strain_percent: tuple[float, ...] = ()  # principal strains, largest first, less their mean; empty: none
 
 
 @dataclass(frozen=True, slots=True, eq=False)

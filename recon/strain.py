@@ -57,6 +57,14 @@ def deviation(strain: Floats) -> float:
     return float(np.abs(np.linalg.eigvalsh(strain - np.trace(strain) / 3 * np.eye(3))).max())
 
 
+def principal_percent(strain: Floats | None) -> tuple[float, ...]:
+    """Principal strains of (3, 3) in per cent, the largest first, less their mean; empty without any."""
+    if strain is None:
+        return ()
+    along = np.linalg.eigvalsh(strain)[::-1]
+    return tuple(100 * float(value) for value in along - along.mean())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Laid:
     """Frames and the volumes that their poses are laid on.

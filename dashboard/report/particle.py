@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..words import as_of, lattice_kind
+from ..words import as_of, lattice_kind, strain
 from . import density as maps
 from .atoms import atoms, scale, views
 from .chart import Band, Chart, Series, Strip, draw
@@ -96,12 +96,14 @@ def _headline(particle: Particle) -> list[tuple[str, str]]:
     seen = particle.views
     sides = f"{100 * np.count_nonzero(seen) / len(seen):.0f}\u202f%" if len(seen) else "–"
     lattice = lattice_kind(str(facts.get("lattice") or ""), twinned=facts.get("twinned") is True)
+    strained = facts.get("strain_percent")
     listed = facts.get("metals")
     metals = as_of([str(name) for name in listed]) if isinstance(listed, list) else ""
     entries = [
         ("resolution (FSC 0.143)", quantity(facts.get("resolution_A"), "Å", 2)),
         ("atoms", count(facts.get("atoms"))),
         (f"{lattice} lattice constant{metals}".lstrip(), quantity(facts.get("lattice_constant_A"), "Å", 3)),
+        ("principal strains", strain(strained) if isinstance(strained, list) and strained else "–"),
         ("sides seen", sides),
         ("frames used", f"{count(facts.get('frames_used'))}"),
         ("of frames seen", count(facts.get("frames_seen"))),

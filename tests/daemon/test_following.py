@@ -159,7 +159,7 @@ def test_follow_gives_each_line_at_once_and_ends_with_the_daemon() -> None:
             assert process.wait(300) == 0
 
 
-UNITS = ("_px", "_A", "_A2", "_deg", "_s", "_ms", "_hz", "_MiB", "_per_A", "_per_s")
+UNITS = ("_px", "_A", "_A2", "_deg", "_s", "_ms", "_hz", "_MiB", "_per_A", "_per_s", "_percent")
 # counts, words, shares and records, which have none
 BARE = {
     "version", "tumble", "sequence", "phase", "session", "stream", "particles", "log", "verdict", "name",

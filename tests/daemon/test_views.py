@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tumble.daemon.particle_files import summary
 from tumble.daemon.particles import ParticleEntry, describe, no_status
 from tumble.daemon.snapshot import SCHEMA_VERSION, Snapshot, StreamHealth, from_json
 from tumble.daemon.views import SLICE_PX, disk_free_MiB, judged, particle_view, verdict
@@ -59,6 +60,18 @@ def test_the_lattice_that_was_recognised_is_told():
     twin = replace(no_status(1), lattice="fcc", twinned=True, lattice_constant_A=3.92)
     assert (view_of(twin).lattice, view_of(twin).twinned) == ("fcc", True)
     assert "twinned fcc lattice constant 3.920 A" in describe(twin)
+
+
+def test_the_strain_that_was_found_is_told_in_percent():
+    assert view_of(no_status(1)).strain_percent == ()
+    assert "strain" not in describe(no_status(1))
+    strained = replace(no_status(1), lattice_constant_A=3.92, strain_percent=(1.8333, -0.1667, -1.66667))
+    assert view_of(strained).strain_percent == (1.833, -0.167, -1.667)
+    assert "strained by +1.8, -0.2, -1.7 %" in describe(strained)
+    view = view_of(strained)
+    snapshot = Snapshot(SCHEMA_VERSION, "0", 1, 0.0, 0.0, "RUNNING", "", StreamHealth(), (view,))
+    assert from_json(snapshot.to_json()).particles[0].strain_percent == view.strain_percent
+    assert summary(strained, {})["strain_percent"] == [1.8333, -0.1667, -1.66667]
 
 
 def test_readers_pass_over_fields_that_they_do_not_know():

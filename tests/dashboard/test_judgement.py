@@ -171,6 +171,14 @@ def test_the_lattice_that_was_recognised_is_named(fakes: ModuleType) -> None:
     assert "fcc lattice constant 4.081 A, as of Ag or Au" in particle_line(either)
 
 
+def test_a_strain_is_one_short_line_and_only_where_there_is_one(fakes: ModuleType) -> None:
+    plain = fakes.snapshot(12.0, 1).particles[0]
+    assert "strain" not in text(facts(plain, 60, 20)) + particle_line(plain)
+    strained = replace(plain, strain_percent=(1.833, -0.167, -1.667))
+    assert "strain     +1.8, -0.2, -1.7 % along its axes" in text(facts(strained, 60, 20))
+    assert "strained by +1.8, -0.2, -1.7 %" in particle_line(strained)
+
+
 def test_styled_words_flow_over_lines() -> None:
     def flown(width: int, lines: int) -> list[str]:
         made = flow([("one two", Style(bold=True)), ("three four", Style.null())], width, lines, "…")

@@ -11,7 +11,7 @@ from tumble.recon.branches import Path
 from tumble.recon.device import Device
 from tumble.recon.kinds import FCC, Lattice
 from tumble.recon.rotations import angle_deg, from_rotation_vector, multiply, random_rotations
-from tumble.recon.strain import DIRECTIONS, Laid, deviation, find_strain
+from tumble.recon.strain import DIRECTIONS, Laid, deviation, find_strain, principal_percent
 from tumble.recon.symmetry import CUBE, Operations
 from tumble.recon.volume import radius_grid, sampled, symmetrise_by, to_fourier
 
@@ -86,6 +86,13 @@ def test_images_of_a_strained_crystal_tell_its_strain(atoms: np.ndarray, ideal: 
     assert np.abs(found - STRAIN).max() < 0.0025
     lean, upright = (np.median(angle_deg(on.refined(path, s).poses, truth)) for s in (np.zeros((3, 3)), found))
     assert upright < 0.7 * lean  # poses on the lattice without the strain lean towards it
+
+
+def test_principal_strains_are_told_largest_first_and_without_their_mean() -> None:
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    strain = turn @ np.diag([-0.015, 0.02, 0.0]) @ turn.T
+    assert principal_percent(strain) == pytest.approx((11 / 6, -1 / 6, -5 / 3))
+    assert principal_percent(None) == ()
 
 
 def test_images_of_a_crystal_without_strain_tell_none(atoms: np.ndarray, ideal: ModuleType, device: Device) -> None:

@@ -36,7 +36,7 @@ def test_both_grains_come_out_right(synthetic: ModuleType, scoring: ModuleType, 
     result, mapper = particle.result(), particle.mapper
     assert result is not None
     assert mapper is not None
-    assert mapper.twinned
+    assert mapper.site.twinned
     assert (particle.status().lattice, particle.status().twinned) == ("fcc", True)
     assert len(result.poses) == 2 * FIRST
     scoring.assert_right(result, crystal, movie.poses)

@@ -111,6 +111,15 @@ def test_what_the_daemon_judged_is_shown(session: Path, fakes: ModuleType) -> No
     assert "ENOUGH" not in text
 
 
+def test_the_strain_of_a_crystal_is_among_its_figures(session: Path, fakes: ModuleType) -> None:
+    view = replace(fakes.snapshot(12.0, 1).particles[0], strain_percent=(1.833, -0.167, -1.667))
+    last = replace(fakes.snapshot(12.0, 1), particles=(view,))
+    (session / "timeline.jsonl").write_text(last.to_json() + "\n")
+    text = parsed(make(session)[0]).text
+    assert "principal strains" in text
+    assert "+1.8, -0.2, -1.7 %" in text
+
+
 def test_the_last_snapshot_is_believed_before_an_older_summary(session: Path, fakes: ModuleType) -> None:
     (session / "particles/P001/map.mrc").unlink()
     view = replace(fakes.snapshot(12.0, 1).particles[0], state="LOST", verdict="LOST", resolution_A=None)
