@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from .compression import Buffer, read_only
+from .compression import Buffer
 
 SEAL_BYTES = 4  # of a check sum of HDF5
 _BLOCK = 64
@@ -43,7 +43,7 @@ def crc32(data: Buffer, copy: memoryview | None = None) -> int:
             copy[:] = data
         return zlib.crc32(data)
     target = _NO_COPY if copy is None else np.frombuffer(copy, np.uint8)
-    return int(_fold(read_only(np.frombuffer(data, np.uint8)), target))
+    return int(_fold(np.frombuffer(memoryview(data).toreadonly(), np.uint8), target))
 
 
 def prepare() -> None:

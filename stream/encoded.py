@@ -17,9 +17,9 @@ MOST_TABLE_PIXELS = 1 << 27  # of a pixel mask or flat field: more than any dete
 LZ4_BLOCK = "lz4-block"  # one bare LZ4 block, as SIMPLON v1 sends it; not an HDF5 framing
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class EncodedFrame:
-    """One detector image, not yet decompressed.
+    """One detector image, not yet decompressed. Nobody changes one; to forbid it would take as long as reading one.
 
     Attributes
     ----------

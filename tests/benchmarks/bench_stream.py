@@ -330,6 +330,9 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, help="of `plain`")
     parser.add_argument("--transport", nargs="+", choices=("tcp", "ipc"), default=("tcp", "ipc"), help="of `plain`")
     parser.add_argument("--rounds", type=int, default=8, help="of `plain`, which takes the median of their ratios")
+    parser.add_argument(
+        "--length", type=int, default=4, help="of the series of `plain`, whose beginning and end cost, too"
+    )
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="where recordings of the benchmark go")
     arguments = parser.parse_args()
     prepare()
@@ -340,9 +343,9 @@ def main() -> None:
         "plain": lambda: [
             row
             for size, mean, frames in (
-                ("288 x 288", 10.0, 3000),
-                ("512 x 512", 10.0, 1500),
-                ("1920 x 1792", 0.05, 800),
+                ("288 x 288", 10.0, 3000 * arguments.length),
+                ("512 x 512", 10.0, 1500 * arguments.length),
+                ("1920 x 1792", 0.05, 800 * arguments.length),
             )
             if arguments.size in (None, size)
             for way in arguments.transport
