@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Any
 
 SCHEMA_VERSION = 1  # raised when a field goes or means something else; new ones have defaults, old readers skip them
@@ -147,7 +148,8 @@ def from_json(text: str | bytes) -> Snapshot:
         raise ValueError(f"snapshot schema {version}, this viewer reads {SCHEMA_VERSION}: install matching versions")
 
     def known(cls: type[Any], data: dict[str, Any]) -> dict[str, Any]:
-        return {key: _freeze(value) for key, value in data.items() if key in cls.__dataclass_fields__}
+        ours = cls.__dataclass_fields__
+        return {key: _freeze(value) if type(value) is list else value for key, value in data.items() if key in ours}
 
     values = known(Snapshot, raw)
     values["stream"] = StreamHealth(**known(StreamHealth, raw.get("stream", {})))
@@ -159,19 +161,22 @@ def from_json(text: str | bytes) -> Snapshot:
 def _view(values: dict[str, Any]) -> ParticleView:
     for name in ("slice_xy", "slice_xz", "slice_yz"):
         try:
-            values[name] = tuple(map(bytes.fromhex, values.get(name, ())))
+            values[name] = _picture(values.get(name, ()))
         except (TypeError, ValueError):
             raise ValueError(f"not a snapshot: {name} is no picture") from None
     return ParticleView(**values)
+
+
+@lru_cache(maxsize=128)  # most snapshots show the pictures of the one before
+def _picture(rows: tuple[str, ...]) -> Picture:
+    return tuple(map(bytes.fromhex, rows))
 
 
 def _freeze(value: Any) -> Any:
     if not isinstance(value, list):
         return value
     # lists are long where their items are numbers (coverage), and those need no second look
-    if value and isinstance(value[0], list):
-        return tuple(_freeze(item) for item in value)
-    return tuple(value)
+    return tuple(map(_freeze, value)) if value and isinstance(value[0], list) else tuple(value)
 
 
 def _plain(value: Any) -> Any:

@@ -69,7 +69,9 @@ def _measured(particle: ParticleView, sides: str, width: int) -> list[tuple[str,
 
 def fsc_panel(particle: ParticleView, width: int, height: int, look: Look = LOOK) -> Block:
     """Half-map FSC against resolution, the 0.143 line, and where they cross."""
-    points = [(k, value) for k, value in zip(particle.fsc_k, particle.fsc, strict=False) if math.isfinite(k) and k > 0]
+    points = tuple(
+        (k, value) for k, value in zip(particle.fsc_k, particle.fsc, strict=False) if math.isfinite(k) and k > 0
+    )
     if len(points) < 2:
         return _empty("FSC", "no half maps yet", width, height, look)
     edge = max(k for k, _ in points)
@@ -80,7 +82,7 @@ def fsc_panel(particle: ParticleView, width: int, height: int, look: Look = LOOK
         points,
         (0.0, edge),
         (-0.05, 1.05),
-        x_ticks=_priority(ticks, width - 6, edge),
+        x_ticks=tuple(_priority(ticks, width - 6, edge)),
         y_ticks=((1.0, "1"), (0.5, ".5"), (0.143, ".143"), (0.0, "0")),
         limit=0.143,
         mark=mark,
@@ -101,8 +103,10 @@ def _priority(ticks: Sequence[tuple[float, str]], columns: int, edge: float) -> 
     return kept
 
 
-def _trend_points(particle: ParticleView) -> list[tuple[float, float]]:
-    return [(float(frames), value) for frames, value in particle.resolution_trend if math.isfinite(value) and value > 0]
+def _trend_points(particle: ParticleView) -> tuple[tuple[float, float], ...]:
+    return tuple(
+        (float(frames), value) for frames, value in particle.resolution_trend if math.isfinite(value) and value > 0
+    )
 
 
 def trend_panel(particle: ParticleView, width: int, height: int, look: Look = LOOK, rate_hz: float = 0.0) -> Block:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 # bit of the dot at [row][column] within a cell, as the Unicode block 2800 counts them
 BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
@@ -42,17 +43,25 @@ class Dots:
     def line(self, x0: float, y0: float, x1: float, y1: float) -> None:
         """Set the dots of a straight line."""
         steps = max(1, math.ceil(max(abs(x1 - x0), abs(y1 - y0))))
+        cells, columns, width, height = self.cells, self.columns, self.width, self.height
+        across, down = x1 - x0, y1 - y0
         for step in range(steps + 1):
             share = step / steps
-            self.put(round(x0 + (x1 - x0) * share), round(y0 + (y1 - y0) * share))
+            x, y = round(x0 + across * share), round(y0 + down * share)
+            if 0 <= x < width and 0 <= y < height:
+                cells[(y >> 2) * columns + (x >> 1)] |= BITS[y & 3][x & 1]
 
     def text(self, unicode: bool = True) -> list[str]:
         """One string per row of cells."""
-        if unicode:
-            flat = "".join([chr(_BLANK + bits) if bits else " " for bits in self.cells])
-        else:
-            flat = "".join([_ascii(bits) for bits in self.cells])
+        signs = glyphs(unicode)
+        flat = "".join([signs[bits] for bits in self.cells])
         return [flat[start : start + self.columns] for start in range(0, len(flat), self.columns)] if flat else []
+
+
+@lru_cache(maxsize=2)
+def glyphs(unicode: bool) -> tuple[str, ...]:
+    """The character for each of the 256 patterns of dots in a cell."""
+    return tuple(" " if not bits else chr(_BLANK + bits) if unicode else _ascii(bits) for bits in range(256))
 
 
 def _ascii(bits: int) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
+from rich.segment import Segment
 from rich.style import Style
 
-from .block import Block, Line, blank, row, runs
-from .dots import Dots
+from .block import Block, Line, blank, row
+from .dots import Dots, glyphs
 from .look import AXIS, CURVE, LIMIT, MARK, NULL, Look
 
 Point = tuple[float, float]
@@ -29,11 +31,11 @@ class Fan:
 class Plot:
     """What to draw. Ticks are (value, label); `limit` is a dotted horizontal line, `mark` a dotted vertical one."""
 
-    points: Sequence[Point]
+    points: tuple[Point, ...]
     x_range: tuple[float, float]
     y_range: tuple[float, float]
-    x_ticks: Sequence[tuple[float, str]] = ()
-    y_ticks: Sequence[tuple[float, str]] = ()
+    x_ticks: tuple[tuple[float, str], ...] = ()
+    y_ticks: tuple[tuple[float, str], ...] = ()
     limit: float | None = None
     mark: float | None = None
     markers: bool = False  # emphasise each point
@@ -41,6 +43,7 @@ class Plot:
     style: Style = field(default=CURVE)
 
 
+@lru_cache(maxsize=32)  # between two maps nothing of it changes
 def draw(plot: Plot, width: int, height: int, look: Look) -> Block:
     """Draw into width x height cells; the last line holds the labels of the x axis."""
     margin = max((len(label) for _, label in plot.y_ticks), default=0)
@@ -67,21 +70,36 @@ def draw(plot: Plot, width: int, height: int, look: Look) -> Block:
         _fan(plot.fan, plot.x_range[1], mark, place)
     labels = {round(place(0.0, value)[1]) // 4: label for value, label in plot.y_ticks}
     lines = []
-    rasters = ((curve, plot.style), (limit, LIMIT), (mark, MARK))
-    layers = [(raster.text(look.unicode), style) for raster, style in rasters]
+    signs = glyphs(look.unicode)
+    styles = (plot.style, LIMIT, MARK)
     for index in range(rows):
         label = labels.get(index, "")
         tick = look.pick("┤", "+") if label else look.bar
-        cells = []
-        for column in range(columns):
-            for text, style in layers:
-                if text[index][column] != " ":
-                    cells.append((text[index][column], style))
-                    break
-            else:
-                cells.append((" ", NULL))
-        lines.append(row(margin + 1, (label.rjust(margin) + tick, AXIS)) + tuple(runs(cells)))
+        own = slice(index * columns, (index + 1) * columns)
+        drawn = _merged([raster.cells[own] for raster in (curve, limit, mark)], styles, signs)
+        lines.append(row(margin + 1, (label.rjust(margin) + tick, AXIS)) + drawn)
     return Block(width, (*lines, *_x_axis(plot, columns, margin, look)))
+
+
+def _merged(layers: Sequence[Sequence[int]], styles: Sequence[Style], signs: Sequence[str]) -> Line:
+    """One line of three rasters, in each cell the first that has dots there; neighbours of a style in one segment."""
+    segments, text, style = [], "", NULL
+    for first, second, third in zip(*layers, strict=True):
+        if first:
+            sign, this = signs[first], styles[0]
+        elif second:
+            sign, this = signs[second], styles[1]
+        elif third:
+            sign, this = signs[third], styles[2]
+        else:
+            sign, this = " ", NULL
+        if this is not style:
+            if text:
+                segments.append(Segment(text, style))
+            text, style = "", this
+        text += sign
+    segments.append(Segment(text, style))
+    return tuple(segments)
 
 
 def _curve(plot: Plot, raster: Dots, place: Callable[[float, float], Point]) -> None:

@@ -11,11 +11,13 @@ import sys
 import termios
 import tty
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from types import FrameType
 from typing import Any, TextIO
 
 from rich.color import ColorSystem
 from rich.console import Console
+from rich.style import Style
 
 from .block import Block, Line
 from .look import Look, can_draw_braille
@@ -54,9 +56,17 @@ def ansi(line: Line, system: ColorSystem | None) -> str:
         if not style:
             parts.append(text)
             continue
-        shown = style.without_color if system is None else style
-        parts.append(shown.render(text, color_system=system or ColorSystem.STANDARD))
+        before, after = _codes(style, system)
+        parts.append(f"{before}{text}{after}")
     return "".join(parts)
+
+
+@lru_cache(maxsize=4096)
+def _codes(style: Style, system: ColorSystem | None) -> tuple[str, str]:
+    """What stands before and behind a text in a style."""
+    shown = style.without_color if system is None else style
+    before, _, after = shown.render("\0", color_system=system or ColorSystem.STANDARD).partition("\0")
+    return before, after
 
 
 class KeyDecoder:
@@ -116,7 +126,7 @@ class Terminal:
         self.look, self._system = detect(self._output)
         self._saved: list[Any] | None = None
         self._handlers: dict[int, Any] = {}
-        self._shown: list[str] = []
+        self._shown: tuple[Line, ...] = ()
         self._decoder = KeyDecoder()
         self._wake: tuple[int, int] | None = None
         self.stopped_by: int | None = None
@@ -149,22 +159,22 @@ class Terminal:
 
     def show(self, content: Block) -> None:
         """Draw the lines that changed since the last time."""
-        lines = [ansi(line, self._system) for line in content.lines]
+        lines = content.lines
         if len(lines) != len(self._shown):
-            self._shown = []
+            self._shown = ()
             changed = ["\x1b[0m\x1b[2J"]
         else:
             changed = []
         for number, line in enumerate(lines):
             if number >= len(self._shown) or self._shown[number] != line:
-                changed.append(f"\x1b[{number + 1};1H{line}")
+                changed.append(f"\x1b[{number + 1};1H{ansi(line, self._system)}")
         self._shown = lines
         if changed:
             self._write(_BEGIN + "".join(changed) + _END)
 
     def forget(self) -> None:
         """Draw everything next time: the screen may have been spoilt by something else."""
-        self._shown = []
+        self._shown = ()
 
     def keys(self, timeout: float) -> list[str]:
         """Wait at most `timeout` seconds for keys; returns early on a signal (resize, continue)."""
@@ -197,7 +207,7 @@ class Terminal:
                 self._saved = termios.tcgetattr(self._in)
                 self._cbreak()
         self._write(_ENTER)
-        self._shown = []
+        self._shown = ()
 
     def _cbreak(self) -> None:
         if self._in is not None:
@@ -243,7 +253,7 @@ class Terminal:
                 os.write(self._wake[1], b"x")
 
     def _on_resize(self, *_: object) -> None:
-        self._shown = []
+        self._shown = ()
         self._nudge()
 
     def _on_stop(self, number: int, _: FrameType | None) -> None:
@@ -262,7 +272,7 @@ class Terminal:
         if self._saved is not None:  # after SIGSTOP, of which nobody was told: the shell may have changed the terminal
             self._cbreak()
             self._write(_ENTER)
-            self._shown = []
+            self._shown = ()
         self._nudge()
 
 

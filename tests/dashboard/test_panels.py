@@ -74,7 +74,7 @@ def test_summary_finds_the_gap() -> None:
 
 
 def test_plot_puts_points_where_they_belong() -> None:
-    lines = draw(Plot([(0, 0), (1, 1)], (0, 1), (0, 1), y_ticks=((0, "0"), (1, "1"))), 22, 12, FULL).plain()
+    lines = draw(Plot(((0, 0), (1, 1)), (0, 1), (0, 1), y_ticks=((0, "0"), (1, "1"))), 22, 12, FULL).plain()
     assert lines[0].startswith("1┤")
     assert lines[9].startswith("0┤")
     assert lines[9][2] != " "  # lower left corner
@@ -83,8 +83,8 @@ def test_plot_puts_points_where_they_belong() -> None:
 
 
 def test_plot_leaves_gaps_for_what_is_not_a_number() -> None:
-    whole = draw(Plot([(0, 0.5), (1, 0.5), (2, 0.5)], (0, 2), (0, 1)), 30, 8, FULL).plain()
-    broken = draw(Plot([(0, 0.5), (1, math.nan), (2, 0.5)], (0, 2), (0, 1)), 30, 8, FULL).plain()
+    whole = draw(Plot(((0, 0.5), (1, 0.5), (2, 0.5)), (0, 2), (0, 1)), 30, 8, FULL).plain()
+    broken = draw(Plot(((0, 0.5), (1, math.nan), (2, 0.5)), (0, 2), (0, 1)), 30, 8, FULL).plain()
     assert filled(broken) < filled(whole) / 4
 
 
