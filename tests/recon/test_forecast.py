@@ -7,7 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tumble.recon.forecast import NEXT_FRAMES, Curve, Likeness, b_factor_A2, debye_power, forecast, needed_views
+from tumble.recon.forecast import (
+    NEXT_FRAMES,
+    Curve,
+    Likeness,
+    _with_void,
+    b_factor_A2,
+    debye_power,
+    forecast,
+    needed_views,
+)
 from tumble.recon.kinds import FCC, Lattice
 from tumble.recon.metrics.sampling import FourierSampling
 from tumble.recon.metrics.shells import NEEDED_SNR
@@ -166,3 +175,13 @@ def test_nothing_is_foreseen_from_one_map() -> None:
 
 def test_the_same_evidence_gives_the_same_forecast() -> None:
     assert _forecast(_with_need(0.5), "free") == _forecast(_with_need(0.5), "free")
+
+
+def test_what_is_needed_is_drawn_less_widely_and_more_of_it_where_a_void_is() -> None:
+    drawn = np.exp(np.random.default_rng(0).normal(7.0, 0.12, 400))
+    whole, void, wider = (_with_void(drawn, empty, np.random.default_rng(1)) for empty in (0.0, 0.2, 0.6))
+    assert np.median(whole) == pytest.approx(np.median(drawn))
+    assert np.log(whole).std() == pytest.approx(0.084, rel=0.1)
+    assert np.median(void) == pytest.approx(np.median(drawn) * np.exp(0.12), rel=0.02)
+    assert np.log(void).std() > 1.3 * np.log(whole).std()
+    assert wider == pytest.approx(void)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tumble.recon.metrics.reference import view_sets
 from tumble.recon.metrics.sampling import FourierSampling
 from tumble.recon.outlook import PATHS, Sighting, freedom, held_void, outlook, wander
-from tumble.recon.turning import LEAST_PAIRS, drift_deg
+from tumble.recon.turning import LEAST_PAIRS, drift_deg, find_axis
 
 RADIUS = 24.0
 
@@ -125,3 +127,19 @@ def test_a_crystal_that_turns_slowly_is_not_said_to_be_held() -> None:
     views = _views("free", 3)
     (before, _), (now, sampling) = _seen(views[:950], 0.5), _seen(views, 0.5)
     assert freedom(before, now, sampling, np.random.default_rng(0)) == 1.0
+
+
+def test_one_that_stays_on_one_side_may_still_come_round_about_its_axis() -> None:
+    angle = np.radians(25) * np.sin(np.linspace(0, 3 * np.pi, 1200))
+    off = np.radians(1) * np.random.default_rng(0).normal(size=1200)
+    views = _unit(np.stack([np.sin(angle), off, np.cos(angle)], axis=1))
+    number = np.arange(len(views))
+    step = drift_deg(views, number) or 0.0
+    (before, _), (now, sampling) = _seen(views[:800], step), _seen(views, step)
+    axis = find_axis(views, number, step, np.random.default_rng(0))
+    assert axis is not None
+    about = replace(now, axis=axis)
+    assert held_void([before], now, sampling, np.random.default_rng(0)) > 0.3  # no free one would have stayed there
+    assert held_void([before], about, sampling, np.random.default_rng(0)) == 0
+    fast = replace(now, axis=replace(axis, step=10 * axis.step))  # and one that turns fast would have come by now
+    assert held_void([before], fast, sampling, np.random.default_rng(0)) > 0.3
