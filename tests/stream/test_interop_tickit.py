@@ -2,7 +2,7 @@
 
 Its PUSH socket connects to the address it is bound to. Once that connection stands it is a client of itself, and every
 second message is lost; so it is started here with a socket that only listens. When it falls behind it sends several
-messages as the parts of one.
+messages as the parts of one. Version 0.4.1 wants cbor2 before 6.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Detector:
             answer.read()
 
     def wait_until_up(self) -> None:
-        for _ in range(200):
+        for _ in range(1200):  # a busy machine may take a minute
             try:
                 self.call("detector/api/1.8.0/status/state", method="GET")
                 return
