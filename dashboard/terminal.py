@@ -19,7 +19,7 @@ from rich.color import ColorSystem
 from rich.console import Console
 from rich.style import Style
 
-from .block import Block, Line
+from .block import Block, Line, length
 from .look import Look, can_draw_braille
 
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"  # alternate screen, no cursor, no automatic wrap, clear
@@ -59,6 +59,14 @@ def ansi(line: Line, system: ColorSystem | None) -> str:
         before, after = _codes(style, system)
         parts.append(f"{before}{text}{after}")
     return "".join(parts)
+
+
+def _difference(before: Line, line: Line) -> tuple[int, Line]:
+    """The column, from 1, where a line begins to differ from the one `before`, as wide, and what to draw there."""
+    most = min(len(before), len(line))
+    first = next((index for index in range(most) if before[index] != line[index]), most)
+    last = next((index for index in range(most - first) if before[-1 - index] != line[-1 - index]), most - first)
+    return 1 + sum(length(segment.text) for segment in line[:first]), line[first : len(line) - last]
 
 
 @lru_cache(maxsize=4096)
@@ -158,7 +166,7 @@ class Terminal:
         return (size.columns or 80, size.lines or 24)
 
     def show(self, content: Block) -> None:
-        """Draw the lines that changed since the last time."""
+        """Draw what changed since the last time: of each line all from the first segment that did to the last."""
         lines = content.lines
         if len(lines) != len(self._shown):
             self._shown = ()
@@ -166,8 +174,10 @@ class Terminal:
         else:
             changed = []
         for number, line in enumerate(lines):
-            if number >= len(self._shown) or self._shown[number] != line:
-                changed.append(f"\x1b[{number + 1};1H{ansi(line, self._system)}")
+            before = self._shown[number] if self._shown else ()
+            if before != line:
+                column, piece = _difference(before, line)
+                changed.append(f"\x1b[{number + 1};{column}H{ansi(piece, self._system)}")
         self._shown = lines
         if changed:
             self._write(_BEGIN + "".join(changed) + _END)
