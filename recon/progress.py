@@ -21,7 +21,7 @@ from .metrics import cones, efficiency
 from .metrics.density import density_of_atoms
 from .metrics.sampling import FourierSampling, shared_views
 from .metrics.shells import shell_correlation
-from .outlook import VOID, Sighting, held_void
+from .outlook import SHRINKING, VOID, Sighting, held_void
 from .output import SIGNAL_FROM
 from .records import Forecast, Milestone, Trust, Verdict
 from .turning import Axis, drift_deg, find_axis
@@ -158,12 +158,13 @@ class Progress:
         return None
 
     def _held(self, newest: Milestone, now: Sighting, sampled: FourierSampling, new: NewMap) -> float:
-        """`outlook.held_void` since lately and since half the frames: one that is held within limits fills as little in
-        some hundred frames as a free one may, but not in a thousand. A free one would have turned as fast as this one
-        has been seen to get on since then.
+        """`outlook.held_void` since lately, since half the frames, and since the void is hardly larger than now: one
+        that is held within limits fills as little in some hundred frames as a free one may, but not in a thousand. A
+        free one would have turned as fast as this one has been seen to get on since then.
         """
         half = next((m for m in self.history[::-1] if 2 * m.frames_used <= newest.frames_used), None)
-        starts = [lately((*self.history, newest)), half]
+        filled = next((m for m in self.history if SHRINKING * m.empty_fraction <= newest.empty_fraction), None)
+        starts = [lately((*self.history, newest)), half, filled]
         begins = {self.history.index(m) for m in starts if m is not None}
         known = []
         for begin in sorted(begins, reverse=True):
