@@ -135,17 +135,9 @@ def _run(job: Job, write: Callable[[str], None], opened: Callable[[str], None], 
             )
         )
         scaled = settings.reconstruction.pixel_size_A is not None
-        keys = settings.keys.folder
+        keys, expanders = settings.keys.folder, expansion_threads(threads)
         intake = stack.enter_context(
-            Intake(
-                settings.stream,
-                folder,
-                record=record,
-                scaled=scaled,
-                resume=resumed,
-                keys=keys,
-                threads=expansion_threads(threads),
-            )
+            Intake(settings.stream, folder, record=record, scaled=scaled, resume=resumed, keys=keys, threads=expanders)
         )
         opened(control.endpoint)
         # A source without a pace of its own is made to wait: otherwise all of it would come to lie on the disk.
