@@ -6,6 +6,7 @@ drifting sheets of graphene in moving water, Poisson counts, off centre by what 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +33,10 @@ Elements = tuple[str, ...]
 FePt_A, Ru_A = 3.84, 2.706  # lattice constants: chemically disordered FePt, hcp ruthenium (a)
 BCC_A = {"Fe-bcc": 2.866, "Mo-bcc": 3.147, "Ta-bcc": 3.303}
 NOISE_BOXES = 300
+STACKINGS: dict[str, Callable[[int], int]] = {  # a close-packed layer on the one below: a third of a period on, or back
+    "Pt-fault": lambda layer: -1 if layer == 1 else 1,
+    "Pt-lamella": lambda layer: -1 if -2 < layer < 2 else 1,  # between two twin planes
+}
 GRAPHENE_HEIGHT_A = 35.0
 LIQUID_A = 15.0
 HEIGHT_MEMORY = 150.0  # frames
@@ -137,6 +142,49 @@ def _twin(count: int, rng: np.random.Generator) -> Floats:
     return _roughened(both, count, 3.924 / np.sqrt(2), rng)
 
 
+def _stacked(count: int, step: Callable[[int], int], rng: np.random.Generator) -> Floats:
+    """Pt of close-packed layers ..., -1, 0, 1, ..., each a third of a period on from the one below or back: `step`."""
+    bond = 3.924 / np.sqrt(2)
+    radius = (3 * 3.0 * count * bond**3 / np.sqrt(2) / (4 * np.pi)) ** (1 / 3)
+    reach = int(np.ceil(radius / bond / 0.8)) + 2
+    first, second = np.array([bond, 0.0]), np.array([bond / 2, bond * np.sqrt(3) / 2])
+    flat = np.stack(np.meshgrid(*2 * [np.arange(-2 * reach, 2 * reach + 1)]), axis=-1).reshape(-1, 2) @ [first, second]
+    layers = range(-reach, reach + 1)
+    sites = np.cumsum([step(layer) for layer in layers]) % 3
+    block = np.concatenate([
+        np.column_stack([flat + site * (first + second) / 3, np.full(len(flat), layer * bond * np.sqrt(2 / 3))])
+        for layer, site in zip(layers, sites, strict=True)
+    ])  # fmt: skip
+    return _roughened(block[np.linalg.norm(block, axis=1) < radius], count, bond, rng)
+
+
+def _twice_twinned(count: int, rng: np.random.Generator) -> Floats:
+    """Pt with twin planes (111) and (1 -1 -1), each off the middle."""
+    ball, bond = _ball("Pt", "fcc", 3.924, count), 3.924 / np.sqrt(2)
+    left, parts = ball, []
+    for normal in np.array([[1, 1, 1], [1, -1, -1]]) / np.sqrt(3):
+        depth = -2 * 3.924 / np.sqrt(3)
+        mirrored = ball - 2 * np.outer(ball @ normal - depth, normal)
+        beyond = mirrored[mirrored @ normal < depth - 0.1]
+        left = left[left @ normal > depth - 0.1]
+        parts.append(beyond)
+    parts = [part[cKDTree(left).query(part)[0] > 0.85 * bond] for part in parts]
+    parts[1] = parts[1][cKDTree(parts[0]).query(parts[1])[0] > 0.85 * bond]
+    return _roughened(np.concatenate([left, *parts]), count, bond, rng)
+
+
+def _bicrystal(count: int, rng: np.random.Generator) -> Floats:
+    """Pt of two lattices at random to each other, with a plane between them off the middle."""
+    ball, bond = _ball("Pt", "fcc", 3.924, count), 3.924 / np.sqrt(2)
+    turned = ball @ to_matrix(random_rotations(1, rng)[0]).T + rng.uniform(-1, 1, 3)
+    normal = rng.normal(size=3)
+    height = np.array([rng.uniform(-1.5, 1.5)])
+    normal /= np.linalg.norm(normal)
+    upper, lower = ball[ball @ normal >= height], turned[turned @ normal < height]
+    lower = lower[cKDTree(upper).query(lower)[0] > 0.85 * bond]
+    return _roughened(np.concatenate([upper, lower]), count, bond, rng)
+
+
 def _amorphous(count: int, rng: np.random.Generator) -> Floats:
     """Random positions, at least 2.5 A apart, in a ball of the density of a metallic glass."""
     radius = (3 * 17.0 * count / (4 * np.pi)) ** (1 / 3)
@@ -148,6 +196,11 @@ def _amorphous(count: int, rng: np.random.Generator) -> Floats:
         ):
             placed.append(trial)
     return np.array(placed)
+
+
+JOINED: dict[str, Callable[[int, np.random.Generator], Floats]] = {
+    "Pt-twin": _twin, "Pt-two-twins": _twice_twinned, "Pt-bicrystal": _bicrystal, "Pt-amorphous": _amorphous,
+}  # fmt: skip
 
 
 def make_crystal(name: str, count: int, seed: int) -> tuple[Elements, Floats]:
@@ -166,8 +219,10 @@ def make_crystal(name: str, count: int, seed: int) -> tuple[Elements, Floats]:
         positions, element = _fcc("Pt", count, seed, asymmetry=0.0, terraces=0, missing_surface=0.0), "Pt"
     elif name == "FePt":
         positions, element = _fcc("Pt", count, seed, lattice_constant=FePt_A), "FePt"
-    elif name == "Pt-twin":
-        positions, element = _twin(count, rng), "Pt"
+    elif name in STACKINGS:
+        positions, element = _stacked(count, STACKINGS[name], rng), "Pt"
+    elif name in JOINED:
+        positions, element = JOINED[name](count, rng), "Pt"
     elif name == "Au-decahedron":
         positions, element = _roughened(Decahedron("Au", 5, 4, 0).get_positions(), count, 2.88, rng), "Au"
     elif name == "Au-icosahedron":
@@ -178,8 +233,6 @@ def make_crystal(name: str, count: int, seed: int) -> tuple[Elements, Floats]:
         positions = _roughened(ball, count, BCC_A[name] * np.sqrt(3) / 2, rng)
     elif name == "Ru-hcp":
         positions, element = _roughened(_ball("Ru", "hcp", Ru_A, count, c=4.281), count, 2.68, rng), "Ru"
-    elif name == "Pt-amorphous":
-        positions, element = _amorphous(count, rng), "Pt"
     else:
         raise ValueError(f"no crystal named {name!r}")
     elements = tuple(rng.choice(["Fe", "Pt"], len(positions))) if element == "FePt" else (element,) * len(positions)

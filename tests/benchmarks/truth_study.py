@@ -51,6 +51,7 @@ CRYSTALS = (
     Case("Pt", 100), Case("Pt", 400), Case("Pt", 1500, pixel_size_A=0.5, frames=600), Case("Au", 300), Case("Pd", 300),
     Case("Ag", 300), Case("FePt", 300), Case("Pt-strained", 300), Case("Pt-regular", 300), Case("Pt-twin", 300),
     Case("Au-decahedron", 200), Case("Au-icosahedron", 200), Case("Fe-bcc", 300), Case("Ru-hcp", 300),
+    Case("Pt-fault", 300), Case("Pt-lamella", 300), Case("Pt-two-twins", 300), Case("Pt-bicrystal", 300),
     Case("Pt-amorphous", 200),
 )  # fmt: skip
 LARGEST = Case("Pt", 4300, pixel_size_A=0.55, frames=600)  # 50 A
