@@ -25,6 +25,7 @@ from .crosscheck import Scorer, Trial, tried
 from .device import Device
 from .errors import NoLatticeError, TwinnedError
 from .geometry import HalfPlane
+from .heterogeneity import Heterogeneity, find_heterogeneity
 from .indexing import contrast_sign, exchanged, grid_candidates, index_lattice, local_candidates
 from .kinds import USUAL, Lattice
 from .ledger import Ledger
@@ -87,8 +88,7 @@ class Mapper:
         self.plane, self.limits, self.options, self.device = plane, limits, options, device
         self.pixel_size_A, self.diameter_A = pixel_size_A, diameter_A
         self.buffer = FrameBuffer(options.buffer_frames, len(plane.kx), device)
-        self.lattice = options.lattice
-        self.lens = options.lens  # with the sign of the contrast, once that has been found
+        self.lattice, self.lens = options.lattice, options.lens  # with the sign of the contrast, once that was found
         self.step_deg = FIRST_STEP_DEG
         self.likelihood = 0.0  # mean per frame, each against a map without its block
         self.margin = 0.0  # over the best alternative, where it is least
@@ -355,28 +355,29 @@ class Mapper:
         """The map, for the poses of others to be tried on; None before it is."""
         if self.published is None:
             return None
-        buffer, middle = self.buffer, self.published.centre_A / self.pixel_size_A
-        rows = buffer.rows[buffer.used[buffer.rows]]
-        return Scorer(
-            self._filled, self._centre, middle, self._site, self.limits.score, buffer.number[rows], buffer.path(rows)
-        )
+        rows, middle = np.flatnonzero(self.buffer.used[self.buffer.rows]), self.published.centre_A / self.pixel_size_A
+        frames = self.buffer.number[rows], self.buffer.path(rows)
+        return Scorer(self._filled, self._centre, middle, self._site, self.limits.score, *frames)
 
     def tried_on(self, other: Scorer, turn: Floats, shift_A: Floats) -> Trial | None:
         """The branches of the used frames on another map, ``own = turn @ other + shift`` about the atoms' centroids."""
-        own, rows = self.scorer, self.buffer.rows
-        if own is None:
-            return None
-        return tried(self._data, rows[self.buffer.used[rows]], own, turn, shift_A / self.pixel_size_A, other)
+        own, rows = self.scorer, np.flatnonzero(self.buffer.used[self.buffer.rows])
+        return tried(self._data, rows, own, turn, shift_A / self.pixel_size_A, other) if own else None
 
     def change(self, known: Floats | None = None) -> Change | None:
         """Atoms that the newest settled frames lack or have beside what the oldest had, see `change.find_change`."""
-        if self.published is None:
-            return None
-        settled = np.arange(self._committed)
-        rows = settled[self.buffer.used[settled]]
         with self.clock("change"):
-            own = (self._filled, self.published, self.pixel_size_A, self.limits.score)
-            return find_change(self._data, self.buffer, rows, *own, known)
+            return find_change(*self._against, known) if self.published else None
+
+    def heterogeneity(self) -> Heterogeneity | None:
+        """Whether all settled frames show the crystal of the map, see `heterogeneity.find_heterogeneity`."""
+        return find_heterogeneity(*self._against) if self.published else None
+
+    @property
+    def _against(self) -> tuple[Whitened, FrameBuffer, Rows, Any, Any, float, float]:
+        """The settled frames, and the map that they are held against."""
+        rows = np.flatnonzero(self.buffer.used[: self._committed])
+        return self._data, self.buffer, rows, self._filled, self.published, self.pixel_size_A, self.limits.score
 
     @property
     def used(self) -> int:

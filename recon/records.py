@@ -123,6 +123,8 @@ class Trust:
     vacuum_share : share of atoms outside the body of the crystal.
     shape : overlap, 0 to 1, of the shapes of the two maps.
     unseen_share : share of the directions of Fourier space that no view has measured, which both maps lack alike.
+    mixed_share : places where only some of the frames show an atom, of as many as the map has atoms, between the two
+        groups of frames that differ most; two crystals that took turns, or parts of the movie on a wrong branch.
     """
 
     trusted: bool | None
@@ -142,6 +144,7 @@ class Trust:
     vacuum_share: float | None = None
     shape: float | None = None
     unseen_share: float | None = None
+    mixed_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class Thresholds:
     vacuum_share: float = 0.02
     lattice_rms_A: float = 0.25
     packing: float = 0.9
+    mixed_share: float = 0.03
 
 
 def unseen_share(views: NDArray[np.int32], reach_deg: float = REACH_DEG) -> float:
@@ -178,6 +179,10 @@ def judge(numbers: Trust, limits: Thresholds | None = None) -> Trust:
         against.append(f"the shapes of two maps overlap in {percent(numbers.shape)} only")
     if beyond("unseen_share"):
         against.append(f"{percent(numbers.unseen_share)} of the directions were never seen")
+    if beyond("mixed_share"):
+        against.append(
+            f"not all frames show the same crystal: {percent(numbers.mixed_share)} of the atoms come and go together"
+        )
     if beyond("vacuum_share"):
         against.append(f"{percent(numbers.vacuum_share)} of the atoms lie in the vacuum")
     if numbers.lattice_rms_A is not None and numbers.lattice_rms_A > limits.lattice_rms_A:

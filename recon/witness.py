@@ -133,6 +133,9 @@ class Witness:
             return
         lattice, mine = mapper.published.lattice, _account(mapper)
         numbers, found = compare_accounts(numbers, mine, self._other, lattice.neighbour_A, self._gauges, lattice.kind)
+        if branches:
+            mixed = mapper.heterogeneity()
+            numbers = replace(numbers, mixed_share=mixed.share if mixed else None)
         if branches and found.gauge >= 0 and self._scorer is not None:
             trial = mapper.tried_on(self._scorer, found.turn, found.shift_A)
             tried = mapper.buffer.length

@@ -10,7 +10,7 @@ from tumble.recon.trust import judge
 
 EVIDENCE = (
     "agreement", "gap", "pose_agreement", "upheld", "second_margin", "branch_margin", "shape", "unseen_share",
-    "packing",
+    "packing", "mixed_share",
 )  # fmt: skip
 RIGHT_POSES, RIGHT_ATOMS = 0.9, 0.95  # a map with less is wrong, whatever made it so
 KINDS = {  # what was done to a run, and the names of its ways
@@ -35,7 +35,7 @@ REFUSALS = (
     ("stretch of frames", "branch margin"), ("shapes", "shape"), ("never seen", "directions not seen"),
     ("vacuum", "atoms in the vacuum"), ("hardly", "likelihood"), ("are sure", "frames with a sure pose"),
     ("about their lattice", "scatter about the lattice"), ("no second map", "no second map"),
-    ("crystal changes", "the crystal changes"),
+    ("crystal changes", "the crystal changes"), ("come and go", "atoms that come and go"),
 )  # fmt: skip
 
 
@@ -44,8 +44,8 @@ def _number(value: Any, digits: int = 2) -> str:
 
 
 def verdict(record: dict[str, Any]) -> Trust:
-    """The rule of today on the evidence of that day; an alarm of that day stands."""
-    kept = record["trust"] or {"trusted": None}
+    """The rule of today on the evidence of that day; an alarm of that day stands, what was not asked speaks for it."""
+    kept = {"mixed_share": 0.0} | (record["trust"] or {"trusted": None})
     known = {item.name for item in fields(Trust)}
     trust = Trust(**{name: value for name, value in kept.items() if name in known})
     if trust.agreement is None:  # without a second map there is nothing to judge

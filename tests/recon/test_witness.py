@@ -14,6 +14,7 @@ from tumble.recon.compare import GAUGES
 from tumble.recon.coverage import CELLS
 from tumble.recon.crosscheck import Trial
 from tumble.recon.errors import NoLatticeError
+from tumble.recon.heterogeneity import Heterogeneity
 from tumble.recon.kinds import FCC, Lattice
 from tumble.recon.records import NoiseSpectrum, Observation, PoseRow
 from tumble.recon.rotations import from_matrix, multiply, random_rotations
@@ -49,6 +50,7 @@ class FakeMapper:
     astray: bool = False  # every other pose is on a wrong branch, until the map is begun again
     begun_again: int = 0
     told: float = 1.0  # share of its frames that another map has seen enough to judge
+    mixed: float = 0.0  # share of atoms that only some frames show
 
     @property
     def buffer(self) -> SimpleNamespace:
@@ -64,6 +66,9 @@ class FakeMapper:
 
     def tried_on(self, other: object, turn: np.ndarray, shift_A: np.ndarray) -> Trial:
         return Trial(self.told, 1.0, 10.0)
+
+    def heterogeneity(self) -> Heterogeneity:
+        return Heterogeneity(self.mixed, 0.9)
 
     def bootstrap(self, observations: list[Observation], noise: NoiseSpectrum) -> None:
         assert noise is NOISE
@@ -139,6 +144,15 @@ def test_a_witness_is_asked_about_frames_of_its_time(crystal: np.ndarray, told: 
     main.told, main.published = told, SimpleNamespace(**vars(main.published))  # of 950 frames; it was called at 500
     assert witness.work(main, lambda: NOISE, last=True)  # type: ignore[arg-type]
     assert witness.trust.upheld == upheld
+
+
+def test_a_mixture_of_two_crystals_is_not_trusted_whatever_the_second_map_says(crystal: np.ndarray) -> None:
+    main = FakeMapper(crystal, mixed=0.2)
+    witness = Witness(lambda *_: FakeMapper(crystal, gauge=7), FIRST)  # type: ignore[arg-type, return-value]
+    main.advance(frames(0, FIRST))
+    stream(main, witness, FIRST, 250)
+    assert witness.trust.trusted is False
+    assert [words for words in witness.trust.reasons if "not all frames show the same crystal: 20 %" in words]
 
 
 def test_what_has_no_lattice_is_said_with_the_first_map(crystal: np.ndarray) -> None:
