@@ -6,6 +6,7 @@ dashboard has to redraw four times a second for eight hours on a machine that ha
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -216,3 +217,19 @@ def runs(cells: Sequence[tuple[str, Style]]) -> Iterator[Segment]:
         pending += text
     if pending:
         yield Segment(pending, style)
+
+
+_RUN = re.compile(rb"\0*([^\0])(?:\0|\1)*|\0+", re.DOTALL)  # blanks belong to what stands beside them
+
+
+def inked(text: str, inks: bytes, columns: int, styles: Sequence[Style]) -> tuple[Line, ...]:
+    """Lines of `columns` characters, all of them in `text`, each in the style that its byte of `inks` counts from 1; 0
+    is a blank, which goes into the segment beside it: fewer of them have to be made, compared and written.
+    """
+    return tuple(
+        tuple(
+            Segment(text[run.start() : run.end()], styles[inks[run.start(1)] - 1] if run.group(1) else NULL)
+            for run in _RUN.finditer(inks, start, start + columns)
+        )
+        for start in range(0, len(inks), columns)
+    )

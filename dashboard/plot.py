@@ -10,11 +10,13 @@ from functools import lru_cache
 from rich.segment import Segment
 from rich.style import Style
 
-from .block import Block, Line, blank, row
-from .dots import Dots, glyphs
-from .look import AXIS, CURVE, LIMIT, MARK, NULL, Look
+from .block import Block, Line, blank, inked, row
+from .dots import Dots, written
+from .look import AXIS, CURVE, LIMIT, MARK, Look
 
 Point = tuple[float, float]
+_FILLED = bytes([0]) + bytes([255]) * 255
+_INKS = tuple(bytes([0]) + bytes([number]) * 255 for number in (1, 2, 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,12 @@ def draw(plot: Plot, width: int, height: int, look: Look) -> Block:
         return blank(max(0, width), height)
     curve, limit, mark = Dots(columns, rows), Dots(columns, rows), Dots(columns, rows)
 
+    (left, right), (bottom, top) = plot.x_range, plot.y_range
+    breadth, rise, last_x, last_y = (right - left) or 1.0, (top - bottom) or 1.0, curve.width - 1, curve.height - 1
+
     def place(x: float, y: float) -> Point:
-        across = (x - plot.x_range[0]) / ((plot.x_range[1] - plot.x_range[0]) or 1.0)
-        up = (y - plot.y_range[0]) / ((plot.y_range[1] - plot.y_range[0]) or 1.0)
-        return across * (curve.width - 1), (1 - min(1.0, max(0.0, up))) * (curve.height - 1)
+        up = (y - bottom) / rise
+        return (x - left) / breadth * last_x, (0.0 if up > 1 else 1.0 if up < 0 else 1 - up) * last_y
 
     _curve(plot, curve, place)
     if plot.limit is not None:
@@ -70,53 +74,39 @@ def draw(plot: Plot, width: int, height: int, look: Look) -> Block:
         _fan(plot.fan, plot.x_range[1], mark, place)
     labels = {round(place(0.0, value)[1]) // 4: label for value, label in plot.y_ticks}
     lines = []
-    signs = glyphs(look.unicode)
-    styles = (plot.style, LIMIT, MARK)
+    drawn = _merged([bytes(raster.cells) for raster in (curve, limit, mark)], columns, (plot.style, LIMIT, MARK), look)
     for index in range(rows):
         label = labels.get(index, "")
         tick = look.pick("┤", "+") if label else look.bar
-        own = slice(index * columns, (index + 1) * columns)
-        drawn = _merged([raster.cells[own] for raster in (curve, limit, mark)], styles, signs)
-        lines.append(row(margin + 1, (label.rjust(margin) + tick, AXIS)) + drawn)
+        lines.append((Segment(label.rjust(margin) + tick, AXIS), *drawn[index]))
     return Block(width, (*lines, *_x_axis(plot, columns, margin, look)))
 
 
-def _merged(layers: Sequence[Sequence[int]], styles: Sequence[Style], signs: Sequence[str]) -> Line:
-    """One line of three rasters, in each cell the first that has dots there; neighbours of a style in one segment."""
-    segments, text, style = [], "", NULL
-    for first, second, third in zip(*layers, strict=True):
-        if first:
-            sign, this = signs[first], styles[0]
-        elif second:
-            sign, this = signs[second], styles[1]
-        elif third:
-            sign, this = signs[third], styles[2]
-        else:
-            sign, this = " ", NULL
-        if this is not style:
-            if text:
-                segments.append(Segment(text, style))
-            text, style = "", this
-        text += sign
-    segments.append(Segment(text, style))
-    return tuple(segments)
+def _merged(layers: Sequence[bytes], columns: int, styles: Sequence[Style], look: Look) -> tuple[Line, ...]:
+    """The lines of three rasters, in each cell the first that has dots there.
+
+    All cells at once, as one long number: a loop over them would be most of the work of a plot.
+    """
+    dots = inks = taken = 0
+    for layer, ink in zip(layers, _INKS, strict=True):
+        dots |= int.from_bytes(layer, "big") & ~taken
+        inks |= int.from_bytes(layer.translate(ink), "big") & ~taken
+        taken |= int.from_bytes(layer.translate(_FILLED), "big")
+    size = len(layers[0])
+    return inked(written(dots.to_bytes(size, "big"), look.unicode), inks.to_bytes(size, "big"), columns, styles)
 
 
 def _curve(plot: Plot, raster: Dots, place: Callable[[float, float], Point]) -> None:
-    previous: Point | None = None
-    for x, y in plot.points:
-        if not (math.isfinite(x) and math.isfinite(y)):
-            previous = None
-            continue
-        here = place(x, y)
-        if previous is None:
-            raster.put(round(here[0]), round(here[1]))
-        else:
-            raster.line(*previous, *here)
-        if plot.markers:
-            for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-                raster.put(round(here[0]) + dx, round(here[1]) + dy)
-        previous = here
+    path: list[Point] = []
+    for x, y in (*plot.points, (math.nan, math.nan)):
+        if math.isfinite(x) and math.isfinite(y):
+            path.append(place(x, y))
+        elif path:
+            raster.path(path)
+            for across, down in path if plot.markers else ():
+                for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+                    raster.put(round(across) + dx, round(down) + dy)
+            path = []
 
 
 def _fan(fan: Fan, end: float, raster: Dots, place: Callable[[float, float], Point]) -> None:

@@ -12,13 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .block import Block, fit, runs
-from .dots import BAYER, BITS, Dots
+from .block import Block, fit, inked
+from .dots import BAYER, BITS, Dots, written
 from .look import AXIS, GOOD, LIMIT, Look
 
 # a view cell within a terminal cell: its number, its dots for each level of density, how many dots it has at most
 Patch = tuple[int, tuple[int, ...], int]
+Vector = tuple[float, float, float]
 LEVELS = 16
+_STYLES = (AXIS, GOOD, LIMIT)  # inks: of the rim, where much was seen, where little was
+_MUCH, _LITTLE = 2, 3
 GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 
 
@@ -39,7 +42,7 @@ class Coverage:
 
 
 @lru_cache(maxsize=8)
-def directions(number: int) -> tuple[tuple[float, float, float], ...]:
+def directions(number: int) -> tuple[Vector, ...]:
     """Unit vectors (x, y, z) of the cells of a Fibonacci hemisphere with `number` points."""
     vectors = []
     for index in range(number):
@@ -59,27 +62,31 @@ def summary(coverage: tuple[int, ...]) -> Coverage:
     return Coverage(len(seen), cells, sum(coverage), median, _gap(coverage, seen))
 
 
-def _gap(coverage: Sequence[int], seen: list[int]) -> float:
+def _gap(coverage: Sequence[int], seen: Sequence[int]) -> float:
     """Angular distance from the unseen cell that lies farthest from any view to the nearest view, degrees."""
     if not seen:
         return 90.0
     if len(seen) == len(coverage):
         return 0.0
     vectors = directions(len(coverage))
-    near = [vectors[index] for index in seen]
     widest = 1.0
     for index, number in enumerate(coverage):
         if number <= 0:
-            x, y, z = vectors[index]
-            closest = 0.0
-            for a, b, c in near:
-                cosine = abs(a * x + b * y + c * z)
-                if cosine > closest:
-                    closest = cosine
-                    if closest >= widest:  # another cell is already farther from every view than this one
-                        break
-            widest = min(widest, closest)
+            nearest = next(other for other in _around(len(coverage), index) if coverage[other] > 0)
+            widest = min(widest, _cosine(vectors[index], vectors[nearest]))
     return math.degrees(math.acos(min(1.0, widest)))
+
+
+def _cosine(one: Vector, other: Vector) -> float:
+    """Of the angle between two directions; a direction and its opposite are the same."""
+    return abs(one[0] * other[0] + one[1] * other[1] + one[2] * other[2])
+
+
+@lru_cache(maxsize=1024)
+def _around(cells: int, cell: int) -> tuple[int, ...]:
+    """All cells, those nearest to `cell` first."""
+    vectors = directions(cells)
+    return tuple(sorted(range(cells), key=lambda other: -_cosine(vectors[cell], vectors[other])))
 
 
 def _nearest(cells: int, columns: int, rows: int) -> list[tuple[int, int, int]]:
@@ -87,7 +94,7 @@ def _nearest(cells: int, columns: int, rows: int) -> list[tuple[int, int, int]]:
     size = min(2 * columns, 4 * rows)
     radius = size / 2 - 0.5
     offset_x, offset_y = columns - 0.5, 2 * rows - 0.5
-    points: dict[tuple[int, int], tuple[float, float, float]] = {}
+    points: dict[tuple[int, int], Vector] = {}
     for y in range(4 * rows):
         for x in range(2 * columns):
             u, v = (x - offset_x) / radius, (offset_y - y) / radius
@@ -132,7 +139,7 @@ def _raster(cells: int, columns: int, rows: int) -> tuple[tuple[Patch, ...], ...
 
 
 @lru_cache(maxsize=16)
-def _rim(columns: int, rows: int) -> tuple[int, ...]:
+def _rim(columns: int, rows: int) -> bytes:
     """The dots of the circle around the disc, per terminal cell."""
     size = min(2 * columns, 4 * rows)
     radius = size / 2 - 0.5
@@ -141,7 +148,45 @@ def _rim(columns: int, rows: int) -> tuple[int, ...]:
     for step in range(steps):
         angle = 2 * math.pi * step / steps
         raster.put(round(columns - 0.5 + radius * math.cos(angle)), round(2 * rows - 0.5 + radius * math.sin(angle)))
-    return tuple(raster.cells)
+    return bytes(raster.cells)
+
+
+class _Disc:
+    """The disc of one size with what was drawn on it last: of the next counts only what differs is drawn anew."""
+
+    def __init__(self, cells: int, columns: int, rows: int) -> None:
+        self._rim = _rim(columns, rows)
+        self._raster = _raster(cells, columns, rows) if cells else ()
+        self._places: list[list[int]] = [[] for _ in range(cells)]  # terminal cells in which a view cell shows
+        for place, patches in enumerate(self._raster):
+            for cell, _, _ in patches:
+                self._places[cell].append(place)
+        self._levels = [0] * cells
+        self.dots = bytearray(self._rim)
+        self.inks = bytearray(bool(bits) for bits in self._rim)
+
+    def draw(self, levels: list[int]) -> None:
+        """Bring `dots` and `inks` up to date with the density of each view cell."""
+        changed = {
+            place
+            for cell, (before, level) in enumerate(zip(self._levels, levels, strict=True))
+            if before != level
+            for place in self._places[cell]
+        }
+        self._levels = levels
+        for place in changed:
+            bits = total = dots = 0
+            for cell, order, number in self._raster[place]:
+                level = levels[cell]
+                bits |= order[level]
+                total += level * number
+                dots += number
+            rim = self._rim[place]
+            self.dots[place] = rim | bits
+            self.inks[place] = (_MUCH if total >= 0.6 * LEVELS * dots else _LITTLE) if bits else bool(rim)
+
+
+_disc = lru_cache(maxsize=4)(_Disc)
 
 
 @lru_cache(maxsize=16)
@@ -155,24 +200,8 @@ def sphere(coverage: tuple[int, ...], width: int, height: int, look: Look) -> Bl
     look : characters and colours.
     """
     columns, rows = max(1, min(width, 2 * height)), max(1, min(height, (width + 1) // 2))
-    raster = Dots(columns, rows)
-    raster.cells[:] = _rim(columns, rows)
-    styles = [AXIS] * (columns * rows)
-    if coverage:
-        top = math.log1p(max(0, *coverage)) or 1.0
-        levels = [int(LEVELS * (0.3 + 0.7 * math.log1p(views) / top)) if views > 0 else 0 for views in coverage]
-        for place, patches in enumerate(_raster(len(coverage), columns, rows)):
-            bits = total = dots = 0
-            for cell, order, number in patches:
-                level = levels[cell]
-                bits |= order[level]
-                total += level * number
-                dots += number
-            if bits:
-                raster.cells[place] |= bits
-                styles[place] = GOOD if total >= 0.6 * LEVELS * dots else LIMIT
-    lines = []
-    for number, text in enumerate(raster.text(look.unicode)):
-        start = number * columns
-        lines.append(tuple(runs(list(zip(text, styles[start : start + columns], strict=True)))))
-    return fit(Block(columns, tuple(lines)), width, height, centre=True)
+    disc = _disc(len(coverage), columns, rows)
+    top = math.log1p(max(0, 0, *coverage)) or 1.0
+    disc.draw([int(LEVELS * (0.3 + 0.7 * math.log1p(views) / top)) if views > 0 else 0 for views in coverage])
+    lines = inked(written(disc.dots, look.unicode), bytes(disc.inks), columns, _STYLES)
+    return fit(Block(columns, lines), width, height, centre=True)

@@ -63,10 +63,14 @@ def ansi(line: Line, system: ColorSystem | None) -> str:
 
 def _difference(before: Line, line: Line) -> tuple[int, Line]:
     """The column, from 1, where a line begins to differ from the one `before`, as wide, and what to draw there."""
-    most = min(len(before), len(line))
-    first = next((index for index in range(most) if before[index] != line[index]), most)
-    last = next((index for index in range(most - first) if before[-1 - index] != line[-1 - index]), most - first)
-    return 1 + sum(length(segment.text) for segment in line[:first]), line[first : len(line) - last]
+    first, column = 0, 1
+    for old, new in zip(before, line, strict=False):
+        if old != new:
+            break
+        first, column = first + 1, column + length(new.text)
+    most = min(len(before), len(line)) - first
+    last = next((index for index in range(most) if before[-1 - index] != line[-1 - index]), most)
+    return column, line[first : len(line) - last]
 
 
 @lru_cache(maxsize=4096)

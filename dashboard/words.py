@@ -131,11 +131,21 @@ def trend(points: Sequence[tuple[int, float]]) -> str:
     A doubling of the frames is what a map of given B-factor gains a fixed amount from (Rosenthal & Henderson 2003).
     Empty while there are fewer than three points. Better means fewer angstroms, by more than 2 per cent.
     """
-    usable = [point for point in points if math.isfinite(point[1]) and point[1] > 0]
-    if len(usable) < 3:
+    newest: tuple[int, float] | None = None
+    before: float | None = None
+    oldest, known = 0.0, 0
+    for frames, value in reversed(points):  # the newest half is enough of a long one
+        if not (math.isfinite(value) and value > 0):
+            continue
+        newest = newest or (frames, value)
+        oldest, known = value, known + 1
+        if before is None and 2 * frames <= newest[0]:
+            before = value
+        if before is not None and known >= 3:
+            break
+    if newest is None or known < 3:
         return ""
-    frames, now = usable[-1]
-    before = next((value for used, value in reversed(usable) if 2 * used <= frames), usable[0][1])
+    now, before = newest[1], oldest if before is None else before
     if now < before * 0.98:
         return "better"
     return "worse" if now > before * 1.02 else "steady"
