@@ -1,7 +1,8 @@
 """The sockets on which a daemon listens: one that only answers questions, and one that takes orders.
 
 The **status** socket answers ``snapshot`` with the latest snapshot, ``next N`` with the first one that is not number N,
-and ``hello`` with who it is; anything else gets an error in words. On loopback it has no keys; anywhere else clients
+``changes E`` with what is not as in edition E of it (`editions.py`; 0: with all), as soon as there is anything, and
+``hello`` with who it is; anything else gets an error in words. On loopback it has no keys; anywhere else clients
 need one that is allowed. The **control** socket takes orders (see `orders.py`) and always needs a key; the user who
 started the daemon has one without doing anything, in a file that nobody else can read.
 
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 import zmq
 
 from .allowance import Allowance
+from .editions import Editions
 from .endpoints import any_port, from_here, is_local, write_card
 from .errors import TumbleError, UsageError
 from .gate import Gate, Socket, harden
@@ -43,7 +45,7 @@ AT_ONCE = 32  # requests read before the thread pauses: whoever floods it must n
 PAUSE_S = 0.02
 EACH = 64  # requests of one client that are answered in a second; a viewer asks for every snapshot once
 LAST_S = 3 * REPEAT_S  # after the end, for those who follow and have not been given the last snapshot
-NOT_UNDERSTOOD = b'{"error":"unknown request: ask for snapshot, next or hello"}'
+NOT_UNDERSTOOD = b'{"error":"unknown request: ask for snapshot, next, changes or hello"}'
 NOT_ALLOWED = b'{"error":"this key is not allowed"}'
 
 
@@ -117,12 +119,12 @@ class ControlServer:
         self._control = self._listen(control, "control.endpoint", guarded=True)
         self.endpoint = from_here(self._status.get_string(zmq.LAST_ENDPOINT))
         self.control = from_here(self._control.get_string(zmq.LAST_ENDPOINT))
-        self._latest, self._number = b"", -1
+        self._editions, self._number = Editions(), -1
         self._known: frozenset[str] | None = None  # names of the particles
         self._fresh = False
         self._lock = threading.Lock()
         self._allowance = Allowance(EACH)
-        self._waiting: dict[bytes, zmq.Frame] = {}
+        self._waiting: dict[bytes, tuple[zmq.Frame, int | None]] = {}  # and which edition each has
         self._followers: dict[bytes, tuple[int, float]] = {}  # which snapshot each has, and since when
         self.refresh: Callable[[], Snapshot | None] = lambda: None
         self._closing = False
@@ -184,10 +186,10 @@ class ControlServer:
             watcher(snapshot)
 
     def _keep(self, snapshot: Snapshot, *, fresh: bool) -> None:
-        text = snapshot.to_json().encode()
         with self._lock:
             if fresh or not self._fresh:  # what was published meanwhile is newer than a refreshed one
-                self._latest, self._number, self._fresh = text, snapshot.sequence, fresh
+                self._editions.add(snapshot)
+                self._number, self._fresh = snapshot.sequence, fresh
                 self._known = frozenset(view.name for view in snapshot.particles)
 
     def _serve(self) -> None:
@@ -202,8 +204,9 @@ class ControlServer:
             if self._due(repeat_at):
                 repeat_at = time.monotonic() + REPEAT_S
                 number = self._number
-                for identity, question in self._waiting.items():
-                    self._send(self._status, identity, self._latest if self._welcome(question) else NOT_ALLOWED)
+                for identity, (question, known) in self._waiting.items():
+                    reply = self._newest(known) if self._welcome(question) else NOT_ALLOWED
+                    self._send(self._status, identity, reply)
                     self._note(identity, number)
                 self._waiting.clear()
             ready = dict(poller.poll(50))
@@ -233,7 +236,7 @@ class ControlServer:
             if self._fresh:
                 self._fresh = False
                 return True
-        if not self._latest or time.monotonic() < repeat_at:
+        if not self._editions or time.monotonic() < repeat_at:
             return False
         try:
             beat = self.refresh()
@@ -263,10 +266,10 @@ class ControlServer:
                 words = ""
             number = self._number
             reply = answer(parts[-1], words)
-            if words.startswith("next ") and reply is not NOT_ALLOWED:
+            if words.startswith(("next ", "changes ")) and reply is not NOT_ALLOWED:
                 self._note(identity, number)
             if reply is None:
-                self._waiting[identity] = parts[-1]
+                self._waiting[identity] = parts[-1], _edition(words)
             else:
                 self._send(socket, identity, reply)
         return AT_ONCE
@@ -282,12 +285,20 @@ class ControlServer:
             about = {"session": self._session, "pid": os.getpid(), "number": self._number}
             return json.dumps({"daemon": "tumble", **about}).encode()
         kind, _, number = words.partition(" ")
-        if words != "snapshot" and not (kind == "next" and number.isdecimal()):
+        if words != "snapshot" and not (kind in ("next", "changes") and number.isdecimal()):
             return NOT_UNDERSTOOD
-        if not self._latest:
+        if not self._editions:
             return json.dumps({"error": NO_SNAPSHOT}).encode()
-        newest = kind == "next" and int(number) == self._number
-        return None if newest and len(self._waiting) < MAX_WAITING else self._latest
+        known = _edition(words)
+        newest = kind != "snapshot" and int(number) == (self._number if known is None else self._editions.number)
+        return None if newest and len(self._waiting) < MAX_WAITING else self._newest(known)
+
+    def _newest(self, known: int | None) -> bytes:
+        """The latest snapshot, or what of it is not as in edition `known`."""
+        try:
+            return self._editions.text(known)
+        except ValueError as error:  # whoever published it will hear of it when it is written down
+            return json.dumps({"error": f"the snapshot cannot be told: {error}"}).encode()
 
     def _order(self, part: zmq.Frame, words: str) -> bytes:
         """Answer to an order at the control socket."""
@@ -311,3 +322,9 @@ class ControlServer:
             socket.send_multipart([identity, b"", reply], zmq.NOBLOCK)
         except zmq.ZMQError:
             return  # nobody takes it; a viewer never holds the daemon up
+
+
+def _edition(words: str) -> int | None:
+    """The edition that somebody has who asks for changes; ``None`` where all is asked for."""
+    kind, _, number = words.partition(" ")
+    return int(number) if kind == "changes" else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -129,7 +129,12 @@ class Snapshot:
 
     def to_json(self) -> str:
         """Compact JSON, one line."""
-        return json.dumps(_mapping(self), separators=(",", ":"), allow_nan=False, default=_plain)
+        return encoded(fields_of(self))
+
+
+# of a particle, what is large and changes with a map: viewers are told it once (`editions.py`)
+LARGE = ("resolution_trend", "fsc_k", "fsc", "coverage", "slice_xy", "slice_xz", "slice_yz")
+_PICTURES = ("slice_xy", "slice_xz", "slice_yz")
 
 
 def from_json(text: str | bytes) -> Snapshot:
@@ -137,33 +142,60 @@ def from_json(text: str | bytes) -> Snapshot:
 
     Raises
     ------
-    ValueError : not a snapshot, or one of another schema version.
+    ValueError : not a snapshot. `OtherSchema` when it is one of another schema version.
     """
     try:
-        raw: dict[str, Any] = json.loads(text)
+        raw = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"not a snapshot: {error}") from None
+    return from_data(raw)
+
+
+class OtherSchema(ValueError):
+    """A snapshot of a version of this program that names its fields otherwise."""
+
+
+def from_data(raw: Any, before: Snapshot | None = None) -> Snapshot:
+    """Rebuild a snapshot from its JSON as `json.loads` gives it.
+
+    Parameters
+    ----------
+    raw : its fields by name.
+    before : where what is large is missing of a particle, it is as in this one.
+
+    Raises
+    ------
+    ValueError : as `from_json`.
+    """
+    try:
         version = raw["version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"not a snapshot: {error}") from None
     if version != SCHEMA_VERSION:
-        raise ValueError(f"snapshot schema {version}, this viewer reads {SCHEMA_VERSION}: install matching versions")
+        raise OtherSchema(f"snapshot schema {version}, this viewer reads {SCHEMA_VERSION}: install matching versions")
 
     def known(cls: type[Any], data: dict[str, Any]) -> dict[str, Any]:
         ours = cls.__dataclass_fields__
         return {key: _freeze(value) if type(value) is list else value for key, value in data.items() if key in ours}
 
+    held = {} if before is None else {view.name: view for view in before.particles}
     values = known(Snapshot, raw)
     values["stream"] = StreamHealth(**known(StreamHealth, raw.get("stream", {})))
     values["workers"] = tuple(WorkerView(**known(WorkerView, worker)) for worker in raw.get("workers", ()))
-    values["particles"] = tuple(_view(known(ParticleView, p)) for p in raw.get("particles", ()))
+    values["particles"] = tuple(_view(known(ParticleView, p), held) for p in raw.get("particles", ()))
     return Snapshot(**values)
 
 
-def _view(values: dict[str, Any]) -> ParticleView:
-    for name in ("slice_xy", "slice_xz", "slice_yz"):
-        try:
-            values[name] = _picture(values.get(name, ()))
-        except (TypeError, ValueError):
-            raise ValueError(f"not a snapshot: {name} is no picture") from None
+def _view(values: dict[str, Any], held: dict[str, ParticleView]) -> ParticleView:
+    for name in _PICTURES:
+        if name in values:
+            try:
+                values[name] = _picture(values[name])
+            except (TypeError, ValueError):
+                raise ValueError(f"not a snapshot: {name} is no picture") from None
+    before = held.get(values.get("name", ""))
+    if before is not None:
+        values = {name: getattr(before, name) for name in LARGE} | values
     return ParticleView(**values)
 
 
@@ -179,11 +211,16 @@ def _freeze(value: Any) -> Any:
     return tuple(map(_freeze, value)) if value and isinstance(value[0], list) else tuple(value)
 
 
+def encoded(data: dict[str, Any]) -> str:
+    """Compact JSON of fields by name; records and pictures may be among them."""
+    return json.dumps(data, separators=(",", ":"), allow_nan=False, default=_plain)
+
+
 def _plain(value: Any) -> Any:
     """What JSON cannot write by itself: records, and rows of pictures. Lists of pixels would be most of the work."""
-    return value.hex() if isinstance(value, bytes) else _mapping(value)
+    return value.hex() if isinstance(value, bytes) else fields_of(value)
 
 
-def _mapping(record: Any) -> dict[str, Any]:
+def fields_of(record: Any) -> dict[str, Any]:
     """Fields of one record; `dataclasses.asdict` would copy every pixel of every slice, ten times slower."""
-    return {item.name: getattr(record, item.name) for item in fields(record)}
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}

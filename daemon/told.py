@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from .errors import TumbleError, UsageError
-from .snapshot import Snapshot, from_json
+from .snapshot import OtherSchema, Snapshot, from_json
 
 STEP = 1 << 16  # bytes that are read at a time, from the end
 
@@ -36,10 +36,10 @@ def last_told(folder: Path) -> Snapshot:
                 for line in reversed([line for line in whole if line.strip()]):
                     try:
                         return from_json(line)
-                    except ValueError as error:
-                        problem = str(error)
-                        if "schema" in problem:
-                            raise TumbleError(f"{path}: {problem}") from None
+                    except OtherSchema as error:
+                        raise TumbleError(f"{path}: {error}") from None
+                    except ValueError:
+                        continue
     except OSError as error:
         raise UsageError(f"{folder} is no session: {path.name}: {error.strerror}") from None
     raise TumbleError(f"{path} holds no snapshot")

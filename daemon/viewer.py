@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
 import zmq
 
 from .control import NO_SNAPSHOT, REPEAT_S
+from .editions import Reader
 from .endpoints import is_local, newest, running
 from .errors import TumbleError, Unreachable, UsageError
 from .gate import Socket, present
 from .keys import KeyFolder, KeyPair
-from .snapshot import Snapshot, from_json
+from .snapshot import Snapshot, from_data, from_json
 
 MAX_REPLY = 64 << 20  # bytes
 
@@ -40,6 +41,7 @@ class Viewer:
         self.endpoint = endpoint
         self._timeout_ms = int(timeout_s * 1000)
         self._context: zmq.Context[Socket] = zmq.Context()
+        self._reader: Reader | None = Reader()  # none: the daemon is older than changes
         self._seen = -1
         self._asked_at: float | None = None
         try:
@@ -81,11 +83,11 @@ class Viewer:
         while answer.get("error") == NO_SNAPSHOT and time.monotonic() < deadline:  # it has only just begun
             time.sleep(0.05)
             answer = self._ask("snapshot")
-        return self._read(json.dumps(answer))
+        return self._made(from_data, answer)
 
-    def _read(self, text: str | bytes) -> Snapshot:
+    def _made(self, read: Callable[[Any], Snapshot], answer: dict[str, Any] | bytes) -> Snapshot:
         try:
-            return from_json(text)
+            return read(answer)
         except ValueError as error:
             raise TumbleError(f"{self.endpoint}: {error}") from None
 
@@ -112,6 +114,8 @@ class Viewer:
     def _request(self, clock: float) -> None:
         self._asked_at = clock
         words = "snapshot" if self._seen < 0 else f"next {self._seen}"
+        if self._reader is not None:
+            words = f"changes {self._reader.edition}"
         try:
             self._socket.send_multipart([b"", words.encode()], zmq.NOBLOCK)
         except zmq.ZMQError:
@@ -124,12 +128,14 @@ class Viewer:
             text = self._socket.recv_multipart()[-1]
         if text.startswith(b'{"error"'):
             problem = str(json.loads(text)["error"])
-            if problem != NO_SNAPSHOT:
+            if self._reader is not None and problem.startswith("unknown request"):
+                self._reader = None
+            elif problem != NO_SNAPSHOT:
                 raise TumbleError(f"{self.endpoint}: {problem}")
             time.sleep(0.05)
             self._asked_at = None
             return None
-        snapshot = self._read(text)
+        snapshot = self._made(from_json if self._reader is None else self._reader.read, text)
         self._seen = snapshot.sequence
         self._request(time.monotonic())
         return snapshot

@@ -68,25 +68,22 @@ def _gap(coverage: Sequence[int], seen: Sequence[int]) -> float:
         return 90.0
     if len(seen) == len(coverage):
         return 0.0
-    vectors = directions(len(coverage))
+    cells, vectors = len(coverage), directions(len(coverage))
     widest = 1.0
     for index, number in enumerate(coverage):
-        if number <= 0:
-            nearest = next(other for other in _around(len(coverage), index) if coverage[other] > 0)
-            widest = min(widest, _cosine(vectors[index], vectors[nearest]))
+        if number > 0:
+            continue
+        x, y, z = vectors[index]
+        closest = -1.0
+        for away in range(1, cells):  # the cells are sorted by z, in steps of 1 / cells: none is nearer than that
+            if 1 - (away / cells) ** 2 / 2 <= closest or closest >= widest:  # or another cell is farther from all views
+                break
+            for other in (index - away, index + away):
+                if 0 <= other < cells and coverage[other] > 0:
+                    a, b, c = vectors[other]
+                    closest = max(closest, abs(a * x + b * y + c * z))
+        widest = min(widest, closest)
     return math.degrees(math.acos(min(1.0, widest)))
-
-
-def _cosine(one: Vector, other: Vector) -> float:
-    """Of the angle between two directions; a direction and its opposite are the same."""
-    return abs(one[0] * other[0] + one[1] * other[1] + one[2] * other[2])
-
-
-@lru_cache(maxsize=1024)
-def _around(cells: int, cell: int) -> tuple[int, ...]:
-    """All cells, those nearest to `cell` first."""
-    vectors = directions(cells)
-    return tuple(sorted(range(cells), key=lambda other: -_cosine(vectors[cell], vectors[other])))
 
 
 def _nearest(cells: int, columns: int, rows: int) -> list[tuple[int, int, int]]:

@@ -1,0 +1,78 @@
+"""What viewers are not told again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tumble.daemon.editions import KEPT, Editions, Reader
+from tumble.daemon.snapshot import SCHEMA_VERSION, ParticleView, Snapshot, StreamHealth
+
+PICTURE = (bytes(range(4)), bytes(range(4, 8)))
+
+
+def view(number: int, **given) -> ParticleView:
+    known = {"coverage": (1, 2, 3), "slice_xy": PICTURE, "fsc": (1.0, 0.5), "resolution_trend": ((100, 1.5),)}
+    return ParticleView(f"P{number:03d}", "MAPPING", (1.0, 2.0), 20.0, **known | given)
+
+
+def snapshot(sequence: int, *views: ParticleView) -> Snapshot:
+    return Snapshot(SCHEMA_VERSION, "0", sequence, 0.0, 0.0, "RUNNING", "here", StreamHealth(), views)
+
+
+def test_only_what_changed_is_told_and_the_reader_has_all_of_it():
+    editions, reader = Editions(), Reader()
+    moments = [
+        snapshot(1),
+        snapshot(2, view(1)),
+        snapshot(3, view(1, frames_used=7), view(2)),
+        snapshot(4, view(1, coverage=(1, 2, 4)), view(2, slice_xy=())),
+        snapshot(5, view(2, slice_xy=())),
+        snapshot(6, view(1), view(2, fsc=())),
+    ]
+    for moment in moments:
+        editions.add(moment)
+        assert reader.read(editions.text(reader.edition)) == moment
+        assert reader.edition == editions.number
+    editions.add(replace(moments[-1], sequence=7))
+    told = json.loads(editions.text(reader.edition))["particles"]
+    assert all("slice_xy" not in particle and particle["frames_used"] == 0 for particle in told)
+    assert reader.read(editions.text(reader.edition)) == replace(moments[-1], sequence=7)
+
+
+def test_a_slow_viewer_is_told_all_that_changed_meanwhile():
+    editions, reader = Editions(), Reader()
+    editions.add(snapshot(1, view(1), view(2)))
+    reader.read(editions.text(reader.edition))
+    for number in range(2, KEPT + 5):
+        editions.add(snapshot(number, view(1, coverage=(number,)), view(2)))
+        late = Reader()
+        late.__dict__.update(reader.__dict__)
+        assert late.read(editions.text(late.edition)) == snapshot(number, view(1, coverage=(number,)), view(2))
+
+
+def test_editions_of_another_daemon_are_not_known():
+    first, second = Editions(), Editions()
+    reader = Reader()
+    first.add(snapshot(1, view(1)))
+    second.add(snapshot(1, view(1, coverage=(9,))))
+    reader.read(first.text(0))
+    assert "known" not in json.loads(second.text(reader.edition))
+    assert reader.read(second.text(reader.edition)).particles[0].coverage == (9,)
+    second.add(snapshot(2, view(1, coverage=(9,))))
+    with pytest.raises(ValueError, match="since another"):
+        Reader().read(second.text(second.number - 1))
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"3", b"{}", b"\xff", b'{"known":"x","version":1}'])
+def test_what_is_no_snapshot(text):
+    with pytest.raises(ValueError, match="not a snapshot"):
+        Reader().read(text)
+
+
+def test_before_the_first_snapshot_there_is_nothing_to_tell():
+    assert not Editions()
+    with pytest.raises(ValueError, match="no snapshot"):
+        Editions().text()
