@@ -19,7 +19,8 @@ from tumble.daemon.endpoints import from_here
 from tumble.daemon.errors import UsageError
 from tumble.daemon.gate import present
 from tumble.daemon.keys import KeyFolder, new_pair
-from tumble.stream.encoded import encode_frame
+from tumble.stream.dectris2 import decode
+from tumble.stream.encoded import EncodedFrame, encode_frame
 from tumble.stream.frame import Frame, SeriesEnd, SeriesStart
 from tumble.stream.publisher import PublisherError
 from tumble.stream.source import PullSource
@@ -76,6 +77,32 @@ def test_only_an_allowed_key_sees_frames(here, there):
         with subscribed(endpoint, key, mine) as socket, subscribed(endpoint) as stranger:
             assert socket.poll(20_000)
             assert not stranger.poll(SILENCE_MS)
+
+
+def test_hostile_bytes_at_the_door_change_nothing_for_those_inside(here, there):
+    """Of clients without a key: rubbish as raw TCP, halves of handshakes, and what no subscription is."""
+    here.allow("ben", there.client().public, "watch")
+    rng = np.random.default_rng(5)
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"CURVE".ljust(20, b"\0") + bytes(32)
+    with streaming(here) as endpoint, subscribed(endpoint, here.server().public, there.client()) as ben:
+        assert ben.poll(20_000)
+        port = int(endpoint.rpartition(":")[2])
+        for number in range(30):
+            body = rng.bytes(int(rng.integers(0, 300)))
+            with plain_socket.create_connection(("127.0.0.1", port)) as raw:
+                raw.sendall((greeting if number % 2 else greeting[: int(rng.integers(0, 64))]) + body)
+        with zmq.Context() as context, context.socket(zmq.XSUB) as rude:
+            rude.setsockopt(zmq.LINGER, 0)
+            present(rude, here.server().public, new_pair())
+            rude.connect(endpoint)
+            for words in (b"\x01", b"\x00", b"stop", rng.bytes(100)):
+                rude.send(words)
+            assert not rude.poll(SILENCE_MS)
+        while ben.poll(0):  # what came meanwhile
+            ben.recv()
+        seen = [decode(ben.recv()) for _ in range(20) if ben.poll(20_000)]
+    assert [type(event) for event in seen] == [EncodedFrame] * 20  # and no other start: he was not sent away
+    assert np.diff([frame.index for frame in seen]).min() > 0
 
 
 def test_a_revoked_key_sees_nothing_more_and_others_go_on(here, there, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tumble.daemon import expanding, threads
+from tumble.daemon import expanding
 from tumble.daemon.config import StreamSettings
 from tumble.daemon.expanding import Expansion
 from tumble.daemon.intake import Batch, End, Intake, Over
@@ -22,6 +22,10 @@ def counts(number: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
     return np.random.default_rng(number).poisson(0.3, shape).astype(np.uint16)
 
 
+def encoded(index: int, shape: tuple[int, int] = SHAPE) -> EncodedFrame:
+    return encode_frame(Frame(1, index, counts(index, shape), 0.0), "bslz4")
+
+
 def damaged(frame: EncodedFrame, at: int) -> EncodedFrame:
     """One that announces a block longer than everything."""
     blob = bytearray(frame.blob)
@@ -29,19 +33,24 @@ def damaged(frame: EncodedFrame, at: int) -> EncodedFrame:
     return replace(frame, blob=bytes(blob))
 
 
-@pytest.mark.parametrize("number", [1, 2, 5])
-def test_they_come_out_in_the_order_in_which_they_went_in(number):
-    frames = [encode_frame(Frame(1, index, counts(index), 0.0), "bslz4") for index in range(12)]
-    frames[4] = damaged(frames[4], 12)
-    slots = np.full((12, *SHAPE), 7, np.uint16)
-    expansion = Expansion(number)
+def expanded(frames: list[EncodedFrame], slots: np.ndarray, number: int) -> list[expanding.Expanded]:
+    """What comes out of so many threads, as it comes."""
+    expansion, out = Expansion(number), []
     for frame, slot in zip(frames, slots, strict=True):
         expansion.begin(frame, slot, 0.5)
-    out = []
     while expansion:
-        expansion.wait(1.0)
+        expansion.wait(0.01)
         out += list(expansion.finished())
     expansion.close()
+    return out
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_they_come_out_in_the_order_in_which_they_went_in(number):
+    frames = [encoded(index) for index in range(12)]
+    frames[4] = damaged(frames[4], 12)
+    slots = np.full((12, *SHAPE), 7, np.uint16)
+    out = expanded(frames, slots, number)
     assert [one.frame.index for one in out] == list(range(12))
     assert [one.frame.index for one in out if one.damage] == [4]
     assert "truncated or damaged" in out[4].damage
@@ -50,7 +59,7 @@ def test_they_come_out_in_the_order_in_which_they_went_in(number):
 
 
 def test_a_frame_that_is_done_waits_for_the_one_before(monkeypatch):
-    frames = [encode_frame(Frame(1, index, counts(index), 0.0), "bslz4") for index in range(2)]
+    frames = [encoded(index) for index in range(2)]
     slow = expanding.Expanded.expand
 
     def first_is_slow(self):
@@ -59,30 +68,21 @@ def test_a_frame_that_is_done_waits_for_the_one_before(monkeypatch):
         slow(self)
 
     monkeypatch.setattr(expanding.Expanded, "expand", first_is_slow)
-    expansion = Expansion(2)
-    for frame in frames:
-        expansion.begin(frame, np.empty(SHAPE, np.uint16), 0.0)
-    order = []
-    while expansion:
-        expansion.wait(0.01)
-        order += [one.frame.index for one in expansion.finished()]
-    expansion.close()
-    assert order == [0, 1]
+    out = expanded(frames, np.empty((2, *SHAPE), np.uint16), 2)
+    assert [one.frame.index for one in out] == [0, 1]
 
 
 def test_small_frames_and_those_without_threads_are_expanded_at_once(monkeypatch):
-    small = encode_frame(Frame(1, 0, counts(0, (16, 16)), 0.0), "bslz4")
     expansion = Expansion(4)
-    expansion.begin(small, np.empty((16, 16), np.uint16), 0.0)
+    expansion.begin(encoded(0, (16, 16)), np.empty((16, 16), np.uint16), 0.0)
     assert [one.done for one in expansion.finished()] == [True]
 
     def refused(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(expanding.threading.Thread, "start", refused)
-    large = encode_frame(Frame(1, 1, counts(1), 0.0), "bslz4")
     slot = np.empty(SHAPE, np.uint16)
-    expansion.begin(large, slot, 0.0)
+    expansion.begin(encoded(1), slot, 0.0)
     assert [one.done for one in expansion.finished()] == [True]
     assert np.array_equal(slot, counts(1))
 
@@ -93,7 +93,7 @@ def test_what_is_no_damage_is_raised_where_it_is_asked_for(monkeypatch):
 
     monkeypatch.setattr(EncodedFrame, "decode", fails)
     expansion = Expansion(2)
-    expansion.begin(encode_frame(Frame(1, 0, counts(0), 0.0), "bslz4"), np.empty(SHAPE, np.uint16), 0.0)
+    expansion.begin(encoded(0), np.empty(SHAPE, np.uint16), 0.0)
     expansion.wait(10.0)
     with pytest.raises(MemoryError):
         list(expansion.finished())
@@ -135,15 +135,3 @@ def test_the_receiver_hands_all_over_but_the_damaged(publish, tmp_path, number):
     said = [line for line in first.warnings if "cannot be expanded" in line]
     assert len(said) == 1
     assert said[0].startswith("frame 9 cannot be expanded: bslz4 payload of ")
-
-
-@pytest.mark.parametrize(
-    ("cores", "reconstruction", "expected"),
-    [(1, None, 1), (2, None, 1), (4, None, 1), (16, None, 1), (8, 3, 2), (8, 1, 3), (16, 4, 4), (64, 4, 4)],
-)
-def test_receiver_front_end_and_reconstruction_share_the_cores(monkeypatch, cores, reconstruction, expected):
-    monkeypatch.setattr(threads, "available_cores", lambda: cores)
-    monkeypatch.delenv(threads.NUMBA_VARIABLE, raising=False)
-    assert threads.expansion_threads(reconstruction) == expected
-    used = expected + threads.front_end_threads(reconstruction) + threads.reconstruction_threads(reconstruction)
-    assert used <= cores or cores < 4

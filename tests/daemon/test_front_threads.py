@@ -1,4 +1,4 @@
-"""What of the cores is left to the front end."""
+"""How the cores are shared out: to receiver, front end and reconstruction."""
 
 from __future__ import annotations
 
@@ -8,10 +8,24 @@ from tumble.daemon import threads
 
 
 @pytest.mark.parametrize(
-    ("cores", "reconstruction", "expected"),
-    [(1, None, 1), (2, None, 1), (4, None, 1), (16, None, 1), (16, 12, 3), (16, 4, 8), (16, 20, 1), (2, 1, 1)],
+    ("cores", "wanted", "front_end", "receiver"),
+    [
+        (1, None, 1, 1),
+        (2, None, 1, 1),
+        (4, None, 1, 1),
+        (16, None, 1, 1),
+        (2, 1, 1, 1),
+        (8, 1, 4, 3),
+        (8, 3, 3, 2),
+        (16, 4, 8, 4),
+        (16, 12, 3, 1),
+        (16, 20, 1, 1),
+        (64, 4, 8, 4),
+    ],
 )
-def test_the_front_end_has_what_reconstruction_and_receiver_leave(monkeypatch, cores, reconstruction, expected):
+def test_front_end_and_receiver_have_what_the_reconstruction_leaves(monkeypatch, cores, wanted, front_end, receiver):
     monkeypatch.setattr(threads, "available_cores", lambda: cores)
     monkeypatch.delenv(threads.NUMBA_VARIABLE, raising=False)
-    assert threads.front_end_threads(reconstruction) == expected
+    assert (threads.front_end_threads(wanted), threads.expansion_threads(wanted)) == (front_end, receiver)
+    used = front_end + receiver + threads.reconstruction_threads(wanted)
+    assert used <= cores or cores < 4 or (wanted or 0) > cores

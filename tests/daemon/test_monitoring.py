@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from contextlib import ExitStack
 from dataclasses import replace
+from http.client import HTTPConnection
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -104,6 +105,18 @@ def test_nothing_else_is_served(monitoring):
     assert get(monitoring, "/")[0] == 404
     assert get(monitoring, "/../etc/passwd")[0] == 404
     assert monitoring._server.server_address[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"])
+def test_nobody_changes_anything_over_http(method, monitoring):
+    monitoring.see(SNAPSHOT)
+    before = get(monitoring, "/healthz")
+    for path in ("/metrics", "/healthz", "/stop", "/control"):
+        asked = HTTPConnection("127.0.0.1", monitoring.port, timeout=60)
+        asked.request(method, path, body=b"stop")
+        assert asked.getresponse().status == 501  # not implemented
+        asked.close()
+    assert get(monitoring, "/healthz")[0] == before[0] == 200
 
 
 @pytest.mark.parametrize(
