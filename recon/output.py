@@ -14,6 +14,7 @@ from .buffer import FrameBuffer
 from .device import Device
 from .kinds import Lattice, guess_element
 from .maps import SolvedMap
+from .metrics.density import agreement_with_atoms, weakest_shell
 from .records import Atom, PoseRow
 from .rotations import to_matrix
 from .volume import resolution_A
@@ -28,7 +29,7 @@ LAYER_A = 2.4  # no fcc metal has two layers of atoms farther apart than this (1
 @dataclass(frozen=True, slots=True, eq=False)
 class Published:
     """Maps ``[z, y, x]`` with the atoms' centroid at voxel ``n // 2``; `centre_A` is that centroid in the working
-    frame.
+    frame, `weakest_shell` see `records.Trust`.
     """
 
     map: NDArray[np.float32]
@@ -40,6 +41,7 @@ class Published:
     resolution_A: float | None
     fsc_k: tuple[float, ...]
     fsc: tuple[float, ...]
+    weakest_shell: float | None = None
 
 
 def central_layer(volume: NDArray[np.float32], voxel_A: float, axis: int = 0) -> NDArray[np.float32]:
@@ -90,6 +92,7 @@ def publish(
     box_A = solved.joint.shape[0] * pixel_size_A
     first = round(SIGNAL_FROM * np.sqrt(3) / lattice.scale_A * box_A)
     moved = device.each(lambda _, volume: _moved(volume, centre / pixel_size_A), maps)
+    agreement = agreement_with_atoms(moved[0], positions - centre, pixel_size_A) if len(positions) else np.zeros(0)
     return Published(
         map=moved[0],
         half1=moved[1],
@@ -100,6 +103,7 @@ def publish(
         resolution_A=resolution_A(solved.fsc, box_A, first=first),
         fsc_k=tuple(float(k) for k in np.arange(len(solved.fsc)) / box_A),
         fsc=tuple(float(f) for f in solved.fsc),
+        weakest_shell=weakest_shell(agreement, solved.fsc, first),
     )
 
 

@@ -125,6 +125,8 @@ class Trust:
     unseen_share : share of the directions of Fourier space that no view has measured, which both maps lack alike.
     mixed_share : places where only some of the frames show an atom, of as many as the map has atoms, between the two
         groups of frames that differ most; two crystals that took turns, or parts of the movie on a wrong branch.
+    weakest_shell : correlation, -1 to 1, of the map with its own atoms in the shell where that is least, of those in
+        which the half maps agree; negative where the lens has turned the contrast over.
     """
 
     trusted: bool | None
@@ -145,6 +147,7 @@ class Trust:
     shape: float | None = None
     unseen_share: float | None = None
     mixed_share: float | None = None
+    weakest_shell: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

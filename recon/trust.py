@@ -38,6 +38,7 @@ class Thresholds:
     lattice_rms_A: float = 0.25
     packing: float = 0.9
     mixed_share: float = 0.03
+    weakest_shell: float = 0.1  # right maps 0.4 and more, turned over below zero
 
 
 def unseen_share(views: NDArray[np.int32], reach_deg: float = REACH_DEG) -> float:
@@ -139,7 +140,8 @@ def no_lattice(numbers: Trust, limits: Thresholds | None = None) -> str:
 def judge(numbers: Trust, limits: Thresholds | None = None) -> Trust:
     """The rule: every number that could be had is within its limit, and both maps agree.
 
-    A number that is missing is a reason against trust, except that of the lattice: amorphous matter has none.
+    A number that is missing is a reason against trust, except those of the lattice, amorphous matter has none, and of a
+    shell that both halves share: where there is none, other numbers say so.
     """
     limits = limits or Thresholds()
     against = []
@@ -187,4 +189,9 @@ def judge(numbers: Trust, limits: Thresholds | None = None) -> Trust:
         against.append(f"{percent(numbers.vacuum_share)} of the atoms lie in the vacuum")
     if numbers.lattice_rms_A is not None and numbers.lattice_rms_A > limits.lattice_rms_A:
         against.append(f"atoms scatter by {numbers.lattice_rms_A:.2f} A about their lattice")
+    if numbers.weakest_shell is not None and numbers.weakest_shell < limits.weakest_shell:
+        against.append(
+            "at some spatial frequencies the map is the negative of its own atoms: the lens turns the contrast over "
+            "there, which optics.cs_um and optics.defocus_A would undo"
+        )
     return replace(numbers, trusted=not against, reasons=tuple(against))

@@ -127,6 +127,7 @@ class Witness:
             branch_margin=mapper.margin,
             used_share=mapper.used / max(mapper.frames, 1),
             unseen_share=unseen_share(mapper.views),
+            weakest_shell=mapper.published.weakest_shell,
         )
         if self._failure:
             self._trust = replace(numbers, trusted=False, reasons=(f"no second map: {self._failure}",))

@@ -19,6 +19,7 @@ GOOD = Trust(
     None, frames=800, agreement=0.997, gap=0.06, agreement_rms_A=0.1, pose_agreement=0.99, upheld=1.0,
     second_margin=8.0, branch_margin=15.0, likelihood=250.0, used_share=0.99, lattice_rms_A=0.06, packing=1.0,
     vacuum_share=0.0, shape=0.98, unseen_share=0.1, mixed_share=0.0,
+    weakest_shell=0.6,
 )  # fmt: skip
 
 
@@ -102,6 +103,7 @@ def test_no_atoms(pair: tuple[Account, Account]) -> None:
         ({"lattice_rms_A": 0.5}, "0.50 A"),
         ({"mixed_share": 0.25}, "25 % of the atoms come and go"),
         ({"mixed_share": None}, "an unknown share of the atoms"),
+        ({"weakest_shell": -0.6}, "negative of its own atoms"),
     ],
 )
 def test_every_sign_is_named(change: dict[str, float], words: str) -> None:

@@ -83,7 +83,7 @@ class FakeMapper:
             return
         turned = self.atoms @ GAUGES[self.gauge].T
         atoms = [SimpleNamespace(position_A=tuple(p)) for p in turned - turned.mean(axis=0)]
-        self.published = SimpleNamespace(atoms=atoms, lattice=LATTICE)
+        self.published = SimpleNamespace(atoms=atoms, lattice=LATTICE, weakest_shell=0.7)
 
     def poses(self) -> list[PoseRow]:
         turned = multiply(POSES[self.numbers], from_matrix(GAUGES[self.gauge].T))
