@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,7 +24,7 @@ from tumble.stream.frame import Frame, SeriesStart
 from tumble.stream.readers import open_recording
 from tumble.stream.recorder import Recorder
 
-from .programs import LINUX, paced, wait_for
+from .programs import LINUX, PATIENCE_S, held, paced, wait_for
 
 PROGRAM = Path(__file__).with_name("fake_daemon.py")
 
@@ -68,7 +69,7 @@ def phase() -> str:
     cards = running()
     if not cards:
         return ""
-    with Viewer(cards[-1]["endpoint"]) as viewer:
+    with Viewer(cards[-1]["endpoint"], PATIENCE_S) as viewer:
         return viewer.latest().phase
 
 
@@ -105,7 +106,7 @@ def test_it_waits_for_the_next_series_until_it_is_stopped(series, publish, tmp_p
     folder = tmp_path / "session"
     with publish(series(60)) as uri, daemon(uri, folder, "--series", "0") as process:
         wait_for(lambda: phase() == "WAITING" and (folder / "particles" / "P001" / "map.mrc").exists(), "the wait")
-        with Viewer(running()[-1]["endpoint"]) as viewer:
+        with Viewer(running()[-1]["endpoint"], PATIENCE_S) as viewer:
             snapshot = viewer.latest()
             books = snapshot.stream  # what finds no room is dropped where nothing is recorded
             assert (books.used + sum(books.dropped.values()), snapshot.session) == (60, str(folder))
@@ -126,8 +127,9 @@ def test_killed_while_one_series_is_finished_and_the_next_recorded(series, publi
 
     def events():
         yield from numbered(series(100), 1)
-        yield from paced(numbered(series(400), 2), 0.01)
+        yield from held(paced(numbered(series(400), 2), 0.01), 300, killed)
 
+    killed = threading.Event()  # the last frames come only then, however long that takes
     with publish(events(), peer_timeout_s=300.0) as uri:
         with daemon(uri, folder, "--record", "--resume", "--series", "2", *slow) as process:
             wait_for((later / "frames.h5").exists, "the second series")
@@ -135,6 +137,7 @@ def test_killed_while_one_series_is_finished_and_the_next_recorded(series, publi
             assert not (later / "session.json").exists()  # the first series takes a minute
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
+        killed.set()
         with daemon(uri, folder, "--record", "--resume", "--series", "2") as process:
             text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text

@@ -16,7 +16,7 @@ from tumble.daemon.orders import Order, Orders
 from tumble.daemon.stops import StopRequests
 from tumble.daemon.viewer import Viewer, give_order
 
-from .programs import wait_for
+from .programs import PATIENCE_S, wait_for
 
 PROGRAM = Path(__file__).with_name("fake_daemon.py")
 
@@ -124,7 +124,7 @@ def test_a_running_daemon_takes_orders_over_its_socket(series, publish, tmp_path
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             try:
                 wait_for(running, "the daemon")
-                with Viewer(running()[-1]["endpoint"]) as viewer:
+                with Viewer(running()[-1]["endpoint"], PATIENCE_S) as viewer:
                     wait_for(lambda: viewer.latest().particles, "a particle")
                     give_order("mark the beam was moved")
                     give_order("pause")

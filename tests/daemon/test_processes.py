@@ -17,7 +17,7 @@ import pytest
 from tumble.daemon.endpoints import find, running
 from tumble.daemon.viewer import Viewer
 
-from .programs import LINUX, held, read_until, wait_for
+from .programs import LINUX, PATIENCE_S, held, read_until, wait_for
 
 PROGRAM = Path(__file__).with_name("fake_daemon.py")
 
@@ -104,7 +104,7 @@ def test_viewers_ask_and_follow(series, publish, tmp_path):
     seen = threading.Event()
     with publish(held(series(600), 500, seen)) as uri, daemon(uri, folder) as process:
         wait_for(running, "the address of the daemon")
-        with Viewer(find(None)) as one, Viewer(find(None)) as other:
+        with Viewer(find(None), PATIENCE_S) as one, Viewer(find(None), PATIENCE_S) as other:
             wait_for(lambda: one.latest().stream.received > 50, "frames")
             assert one.latest().stream.balance() == 0
             seen.set()

@@ -29,7 +29,7 @@ from tumble.stream.keeper import Keeper
 from tumble.stream.readers import open_recording
 from tumble.stream.recorder import Recorder
 
-from .programs import LINUX, held, paced, wait_for
+from .programs import LINUX, PATIENCE_S, held, paced, wait_for
 
 PROGRAM = Path(__file__).with_name("fake_daemon.py")
 FRAMES = 900
@@ -129,7 +129,7 @@ def test_orders_are_repeated_where_they_were_given(series, publish, tmp_path):
     folder = tmp_path / "session"
     with publish(paced(series(100_000), 0.004), peer_timeout_s=300.0) as uri:
         with daemon(uri, folder) as process:
-            with Viewer(wait_for(address, "the daemon")) as viewer:
+            with Viewer(wait_for(address, "the daemon"), PATIENCE_S) as viewer:
                 wait_for(lambda: viewer.latest().stream.used > 50, "frames")
                 give_order("pause")
                 wait_for(lambda: viewer.latest().stream.rejected, "paused frames")
@@ -140,7 +140,7 @@ def test_orders_are_repeated_where_they_were_given(series, publish, tmp_path):
                 before = viewer.latest().stream
             kill(process, whole=False)
         with daemon(uri, folder) as process:
-            with Viewer(wait_for(address, "the daemon")) as viewer:
+            with Viewer(wait_for(address, "the daemon"), PATIENCE_S) as viewer:
                 wait_for(lambda: viewer.latest().stream.used > before.used, "more frames")
             give_order("stop")
             text, _ = process.communicate(timeout=300)
@@ -159,7 +159,7 @@ def frames_recorded(least: int) -> bool:
     cards = running()
     if not cards:
         return False
-    with Viewer(cards[-1]["endpoint"]) as viewer:
+    with Viewer(cards[-1]["endpoint"], PATIENCE_S) as viewer:
         return viewer.latest().stream.recorded >= least
 
 
