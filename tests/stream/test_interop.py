@@ -1,7 +1,7 @@
 """Against detector simulators that were not written here. TUMBLE_INTEROP_PYTHON names interpreters that have them.
 
-libertem-dectris (MIT, `pip install libertem-live flask`) sends SIMPLON v1, with the header in two messages and the 12-byte
-header of every bitshuffle payload left zero; libertem-live's simulator of a detector is that, armed over REST.
+libertem-dectris (MIT, `pip install libertem-live flask`) sends SIMPLON v1, with the header in two messages and the
+12-byte header of every bitshuffle payload left zero; libertem-live's simulator of a detector is that, armed over REST.
 """
 
 from __future__ import annotations
