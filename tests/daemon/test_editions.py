@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 
 import pytest
+import zmq
 
 from tumble.daemon.editions import KEPT, Editions, Reader
 from tumble.daemon.snapshot import SCHEMA_VERSION, ParticleView, Snapshot, StreamHealth
+from tumble.daemon.viewer import Viewer
 
 PICTURE = (bytes(range(4)), bytes(range(4, 8)))
 
@@ -76,3 +79,26 @@ def test_before_the_first_snapshot_there_is_nothing_to_tell():
     assert not Editions()
     with pytest.raises(ValueError, match="no snapshot"):
         Editions().text()
+
+
+def test_an_older_daemon_is_asked_for_all():
+    asked: list[bytes] = []
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+        port = socket.bind_to_random_port("tcp://127.0.0.1")
+
+        def serve() -> None:
+            while len(asked) < 4 and socket.poll(30_000):
+                *route, words = socket.recv_multipart()
+                asked.append(words)
+                about = (
+                    b'{"daemon":"tumble"}' if words == b"hello" else b'{"error":"unknown request: ask for snapshot"}'
+                )
+                known = words == b"snapshot" or words.startswith(b"next ")
+                socket.send_multipart([*route, snapshot(5, view(1)).to_json().encode() if known else about])
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with Viewer(f"tcp://127.0.0.1:{port}", timeout_s=30.0) as viewer:
+            assert viewer.poll(30.0) == snapshot(5, view(1))
+            thread.join()
+    assert asked == [b"hello", b"changes 0", b"snapshot", b"next 5"]
