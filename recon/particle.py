@@ -326,7 +326,8 @@ class ParticleReconstruction:
             return None
         published = self._mapper.published if self._mapper else None
         asked = self._witness is not None and not self._witness.has_judged(published)
-        if self._state == "MAPPING" and asked and self._progress.verdict:  # trust is about the map before: next work
+        waits = self._state == "MAPPING" and asked and not self._alarm  # trust is about the map before: next work
+        if waits and self._progress.verdict:
             return self._progress.verdict
         frames = self._mapper.frames if self._mapper else 0
         return self._progress.judge(

@@ -17,7 +17,16 @@ from tumble.recon.device import Device, cpu
 from tumble.recon.errors import NoLatticeError, TwinnedError
 from tumble.recon.mapper import Mapper
 from tumble.recon.particle import ParticleReconstruction, ReconstructionOptions
-from tumble.recon.records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow, Trust
+from tumble.recon.records import (
+    Milestone,
+    NoiseSpectrum,
+    Observation,
+    ParticleResult,
+    ParticleStatus,
+    PoseRow,
+    Trust,
+    Verdict,
+)  # fmt: skip
 
 FRAMES, BOOTSTRAP = 300, 200
 BLURRED = 60  # every 60th frame is refused by the front end
@@ -395,8 +404,21 @@ def test_a_new_map_is_no_reason_for_a_word_before_its_witness_has_judged_it(devi
     first = particle.status().verdict
     assert first is not None
     judged = False
-    particle._state, particle._alarm = "MAPPING", "atoms have gone"
+    particle._state = "MAPPING"
     particle._witness = SimpleNamespace(has_judged=lambda _: judged, trust=Trust(True))  # type: ignore[assignment]
     assert particle._judge(0) == first
     judged = True
     assert particle._judge(0) != first
+
+
+def test_an_alarm_waits_for_no_witness(device: Device) -> None:
+    """The word before it may be ENOUGH, and the map is not that of the crystal any more."""
+    particle = ParticleReconstruction(1, 0.42, 20.0, lambda: None, ReconstructionOptions(), device)
+    assert particle._progress is not None
+    particle._progress.history = (Milestone(1200, 3.0, 1190, 0.9, 400.0, 0.0),)
+    particle._progress.verdict = Verdict("ENOUGH", (), 1000)
+    particle._state, particle._alarm = "MAPPING", "the crystal changes: atoms have gone"
+    particle._witness = SimpleNamespace(has_judged=lambda _: False, trust=Trust(True))  # type: ignore[assignment]
+    verdict = particle._judge(0)
+    assert verdict is not None
+    assert verdict.word == "CHANGING"
