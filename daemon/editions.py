@@ -107,8 +107,10 @@ class Reader:
             known = data.get("known")
         except (ValueError, AttributeError) as error:
             raise ValueError(f"not a snapshot: {error}") from None
-        if known is not None and (self._snapshot is None or known > self.edition):
+        if known is not None and not (self._snapshot and isinstance(known, int) and known <= self.edition):
             raise ValueError("not a snapshot: what has changed since another one")
-        snapshot = from_data(data, None if known is None else self._snapshot)
-        self._snapshot, self.edition = snapshot, data.get("edition", _WHOLE)
+        snapshot, edition = from_data(data, None if known is None else self._snapshot), data.get("edition", _WHOLE)
+        if not isinstance(edition, int):
+            raise ValueError(f"not a snapshot: edition {edition!r:.20} is no number")  # noqa: TRY004  # it is bad input
+        self._snapshot, self.edition = snapshot, edition
         return snapshot

@@ -70,9 +70,22 @@ def test_editions_of_another_daemon_are_not_known():
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"3", b"{}", b"\xff", b'{"known":"x","version":1}'])
-def test_what_is_no_snapshot(text):
+@pytest.mark.parametrize("before", [False, True])
+def test_what_is_no_snapshot(text, before):
+    reader, editions = Reader(), Editions()
+    editions.add(snapshot(1, view(1)))
+    if before:
+        reader.read(editions.text(0))
     with pytest.raises(ValueError, match="not a snapshot"):
-        Reader().read(text)
+        reader.read(text)
+
+
+def test_an_edition_is_a_number():
+    editions = Editions()
+    editions.add(snapshot(1, view(1)))
+    data = json.loads(editions.text(0)) | {"edition": "newest"}
+    with pytest.raises(ValueError, match="no number"):
+        Reader().read(json.dumps(data))
 
 
 def test_before_the_first_snapshot_there_is_nothing_to_tell():
