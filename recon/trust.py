@@ -38,7 +38,7 @@ class Thresholds:
     lattice_rms_A: float = 0.25
     packing: float = 0.9
     mixed_share: float = 0.03
-    weakest_shell: float = 0.1  # right maps 0.4 and more, turned over below zero
+    weakest_shell: float = 0.1  # 0.34 and more in seven right maps; below zero where it is turned over
 
 
 def unseen_share(views: NDArray[np.int32], reach_deg: float = REACH_DEG) -> float:
@@ -191,7 +191,7 @@ def judge(numbers: Trust, limits: Thresholds | None = None) -> Trust:
         against.append(f"atoms scatter by {numbers.lattice_rms_A:.2f} A about their lattice")
     if numbers.weakest_shell is not None and numbers.weakest_shell < limits.weakest_shell:
         against.append(
-            "at some spatial frequencies the map is the negative of its own atoms: the lens turns the contrast over "
-            "there, which optics.cs_um and optics.defocus_A would undo"
+            "at some spatial frequencies the map does not show its own atoms, or their negative: where the lens turns the "
+            "contrast over, optics.cs_um and optics.defocus_A would undo it"
         )
     return replace(numbers, trusted=not against, reasons=tuple(against))

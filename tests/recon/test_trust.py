@@ -103,7 +103,7 @@ def test_no_atoms(pair: tuple[Account, Account]) -> None:
         ({"lattice_rms_A": 0.5}, "0.50 A"),
         ({"mixed_share": 0.25}, "25 % of the atoms come and go"),
         ({"mixed_share": None}, "an unknown share of the atoms"),
-        ({"weakest_shell": -0.6}, "negative of its own atoms"),
+        ({"weakest_shell": -0.6}, "does not show its own atoms, or their negative"),
     ],
 )
 def test_every_sign_is_named(change: dict[str, float], words: str) -> None:
