@@ -8,18 +8,13 @@ out. It needs no second map.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from .branches import Path
-from .buffer import FrameBuffer
 from .kinds import FCC, Kind
-from .output import Published
-from .residual import residual
-from .whitened import Whitened
+from .residual import Held, Residual
 
 Floats = NDArray[np.float64]
 LEAST = 0.2  # of what a typical place shows, which is not its own atom alone but all that are seen through it
@@ -29,7 +24,6 @@ LEAST_FRAMES = 50
 RECENT_FRAMES = 200  # that are held against as many of the oldest in the buffer
 VACANT_NEIGHBOURS = 3  # atoms beside a place where another could settle
 SAME_SITE = 0.4  # of the nearest-neighbour distance
-SHAPE_ENDS = 0.15  # 1/A, below it there is shape and no atoms
 ALARM_ATOMS, ALARM_SHARE = 3, 0.02  # fewer changed atoms are no alarm
 ROUNDS = 100  # of the mixture that counts them
 GOING_SIGMAS = 4.0  # by which the newest frames must show fewer atoms than those before them, to say that it goes on
@@ -135,29 +129,10 @@ def vacant_sites(atoms: Floats, neighbour: float, kind: Kind = FCC) -> Floats:
     return np.array(found).reshape(-1, 3)
 
 
-def occupation(
-    data: Whitened,
-    rows: NDArray[np.int64],
-    path: Path,
-    volume: Any,
-    atoms_px: Floats,
-    vacant_px: Floats,
-    k_range: tuple[float, float],
-) -> Occupation | None:
-    """What frames show at the atoms of a map and at vacant places beside them; None with too few frames.
-
-    Parameters
-    ----------
-    rows : (t,) frames in `data`. path : their poses. volume : kernel volume of the map.
-    atoms_px, vacant_px : (n, 3) and (m, 3) x, y, z in pixels from the map's origin.
-    k_range : radii used, cycles per box; below it there is shape, not atoms.
-    """
-    if len(rows) < LEAST_FRAMES or len(atoms_px) == 0:
-        return None
-    found = residual(data, rows, path, volume, atoms_px, vacant_px, k_range)
+def occupation(found: Residual, n: int) -> Occupation:
+    """What frames show at the first `n` places, which are atoms of a map, and at the vacant ones after them."""
     mean = found.values.mean(axis=0) / found.typical
-    error = found.values.std(axis=0) / np.sqrt(len(rows)) / abs(found.typical)
-    n = len(atoms_px)
+    error = found.values.std(axis=0) / np.sqrt(len(found.values)) / abs(found.typical)
     whole = float(np.median(mean[:n]))  # the map is a little too weak everywhere: its prior
     return Occupation(mean[:n] - whole, error[:n], mean[n:], error[n:])
 
@@ -246,40 +221,26 @@ class Alarm:
         return f", no more since frame {self._calm}"
 
 
-def find_change(
-    data: Whitened,
-    buffer: FrameBuffer,
-    rows: NDArray[np.int64],
-    volume: Any,
-    published: Published,
-    pixel_size_A: float,
-    k_max: float,
-    known: Floats | None = None,
-) -> Change | None:
-    """Hold the newest of rows (t,) of a buffer against the oldest, at the published atoms; None with too few of them.
+def find_change(held: Held, known: Floats | None = None) -> Change | None:
+    """Hold the newest of the frames against the oldest, at the atoms of their map; None with too few of them.
 
-    `volume` is the kernel volume of the same map. `known` (n, 3) A are atoms of an earlier map, from before a change:
-    those that have gone since are in this one no longer, and are asked for as well; it is then told whether it goes on.
+    `known` (n, 3) A are atoms of an earlier map, from before a change: those that have gone since are in this one no
+    longer, and are asked for as well; it is then told whether it goes on.
     """
-    if len(published.atoms) == 0 or len(rows) < 2 * LEAST_FRAMES:
+    atoms, rows, lattice, number = held.atoms_A, held.rows, held.published.lattice, held.buffer.number
+    if len(atoms) == 0 or len(rows) < 2 * LEAST_FRAMES:
         return None
-    atoms = placed_atoms(published)
-    if known is not None and _same_body(known, atoms, published.lattice.neighbour_A):
+    if known is not None and _same_body(known, atoms, lattice.neighbour_A):
         atoms = known
-    vacant = vacant_sites(atoms, published.lattice.neighbour_A, published.lattice.kind)
-    low = SHAPE_ENDS * data.plane.box_px * pixel_size_A
+    vacant = vacant_sites(atoms, lattice.neighbour_A, lattice.kind)
     count = min(RECENT_FRAMES, len(rows) // 2)
 
-    def seen(part: NDArray[np.int64]) -> Occupation | None:
-        return occupation(
-            data, part, buffer.path(part), volume, atoms / pixel_size_A, vacant / pixel_size_A, (low, k_max)
-        )
+    def seen(part: NDArray[np.int64]) -> Occupation:
+        return occupation(held.beyond(part, atoms, vacant), len(atoms))
 
     recent, oldest = seen(rows[-count:]), seen(rows[:count])
-    if recent is None or oldest is None:
-        return None
     found = recent.since(oldest)
-    since, before, until = (int(buffer.number[rows[place]]) for place in (-count, count - 1, -1))
+    since, before, until = (int(number[rows[place]]) for place in (-count, count - 1, -1))
     change = Change(
         int(found.gone.sum()), int(found.come.sum()), len(atoms), since, before, until, round(found.lost),
         round(found.gained),
@@ -287,16 +248,9 @@ def find_change(
     if known is None and not change.words:
         return change
     just_before = seen(rows[-2 * count : -count])
-    if just_before is None:
-        return change
     fewer, error = recent.since(just_before).fewer
     least = max(ALARM_ATOMS, ALARM_SHARE * len(atoms), GOING_SIGMAS * error)
-    return replace(change, going=abs(fewer) >= least, middle=int(buffer.number[rows[-2 * count]]))
-
-
-def placed_atoms(published: Published) -> Floats:
-    """Atoms (n, 3) of a map, A from the middle of its box."""
-    return np.array([atom.position_A for atom in published.atoms]).reshape(-1, 3) + published.centre_A
+    return replace(change, going=abs(fewer) >= least, middle=int(number[rows[-2 * count]]))
 
 
 def _same_body(known: Floats, atoms: Floats, neighbour: float) -> bool:

@@ -11,17 +11,13 @@ these is another, and what both halves find alike is none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .buffer import FrameBuffer
-from .change import SHAPE_ENDS, placed_atoms, vacant_sites
+from .change import vacant_sites
 from .crosscheck import sampled
-from .output import Published
-from .residual import residual
-from .whitened import Whitened
+from .residual import Held
 
 Floats = NDArray[np.float64]
 BLOCK_FRAMES = 10  # that are taken to show the same crystal
@@ -73,26 +69,13 @@ def heterogeneity(values: Floats, atoms: int) -> Heterogeneity | None:
     return Heterogeneity(float((common > DIFFERENT**2).sum()) / atoms if sure else 0.0, abs(alike[best]))
 
 
-def find_heterogeneity(
-    data: Whitened,
-    buffer: FrameBuffer,
-    rows: NDArray[np.int64],
-    volume: Any,
-    published: Published,
-    pixel_size_A: float,
-    k_max: float,
-) -> Heterogeneity | None:
-    """The same of rows (t,) of a buffer, at the published atoms and beside them; of many, whole stretches of them.
-
-    `volume` is the kernel volume of the same map.
-    """
-    if len(rows) == 0 or len(published.atoms) == 0:
+def find_heterogeneity(held: Held) -> Heterogeneity | None:
+    """The same of frames held against a map, at its atoms and beside them; of many frames, whole stretches of them."""
+    atoms, rows, lattice = held.atoms_A, held.rows, held.published.lattice
+    if len(rows) == 0 or len(atoms) == 0:
         return None
-    rows, atoms = sampled(rows, buffer.number[rows]), placed_atoms(published)
-    vacant = vacant_sites(atoms, published.lattice.neighbour_A, published.lattice.kind)
-    low = SHAPE_ENDS * data.plane.box_px * pixel_size_A
-    own = data, rows, buffer.path(rows), volume, atoms / pixel_size_A, vacant / pixel_size_A, (low, k_max)
-    shown = residual(*own)
+    vacant = vacant_sites(atoms, lattice.neighbour_A, lattice.kind)
+    shown = held.beyond(sampled(rows, held.buffer.number[rows]), atoms, vacant)
     return heterogeneity(shown.values / shown.typical, len(atoms))
 
 

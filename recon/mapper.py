@@ -37,6 +37,7 @@ from .recognition import Boxes, contrasted, recognised
 from .records import NoiseSpectrum, Observation, PoseRow
 from .redecision import FOLDS, redecide
 from .refinement import refine_halves, scoring_map, solve
+from .residual import Held
 from .rotations import angle_deg
 from .site import Site
 from .spectra import box_coefficients, noise_weights
@@ -219,8 +220,7 @@ class Mapper:
 
     def _decide_window(self) -> None:
         """Viterbi over the provisional rows; batches older than the lag are settled."""
-        buffer, window = self.buffer, self._window
-        rows = np.arange(self._committed, buffer.length)
+        buffer, window, rows = self.buffer, self._window, np.arange(self._committed, self.buffer.length)
         buffer.accept(rows, branches.decide(branches.joined(window), self.step_deg, buffer.poses[self._committed - 1]))
         while len(window) > 1 and len(rows) - len(window[0].score) >= self.options.lag_frames:
             settled = len(window.pop(0).score)
@@ -240,8 +240,7 @@ class Mapper:
                 moved = angle_deg(decided.path.poses, buffer.poses[rows]) > 0
                 buffer.accept(rows, decided.path)
                 buffer.refined[rows[moved]] = False
-                numbers = decided.numbers
-                self._site, self._centre = decided.site, decided.centre_px
+                numbers, self._site, self._centre = decided.numbers, decided.site, decided.centre_px
                 self.likelihood, self.margin = numbers.likelihood, numbers.margin
                 few = numbers.used < LEAST_USED * len(rows)
                 if few or numbers.changed <= (SETTLED if thorough else NEARLY_SETTLED) * len(rows):
@@ -367,17 +366,19 @@ class Mapper:
     def change(self, known: Floats | None = None) -> Change | None:
         """Atoms that the newest settled frames lack or have beside what the oldest had, see `change.find_change`."""
         with self.clock("change"):
-            return find_change(*self._against, known) if self.published else None
+            return find_change(held, known) if (held := self._held) else None
 
     def heterogeneity(self) -> Heterogeneity | None:
         """Whether all settled frames show the crystal of the map, see `heterogeneity.find_heterogeneity`."""
-        return find_heterogeneity(*self._against) if self.published else None
+        return find_heterogeneity(held) if (held := self._held) else None
 
     @property
-    def _against(self) -> tuple[Whitened, FrameBuffer, Rows, Any, Any, float, float]:
-        """The settled frames, and the map that they are held against."""
-        rows = np.flatnonzero(self.buffer.used[: self._committed])
-        return self._data, self.buffer, rows, self._filled, self.published, self.pixel_size_A, self.limits.score
+    def _held(self) -> Held | None:
+        """The settled frames held against the map; None before there is one."""
+        if self.published is None:
+            return None
+        rows, own = np.flatnonzero(self.buffer.used[: self._committed]), (self.published, self.pixel_size_A)
+        return Held(self._data, self.buffer, rows, self._filled, *own, self.limits.score)
 
     @property
     def used(self) -> int:
@@ -387,8 +388,7 @@ class Mapper:
     @property
     def views(self) -> NDArray[np.int32]:
         """Views per cell of the hemisphere, of frames in the map."""
-        length = self.buffer.length
-        return self.left_views + view_counts(self.buffer.poses[:length][self.buffer.used[:length]])
+        return self.left_views + view_counts(self.buffer.poses[np.flatnonzero(self.buffer.used[self.buffer.rows])])
 
     def drain_poses(self) -> tuple[PoseRow, ...]:
         """Final poses of frames that left the buffer since the last call."""

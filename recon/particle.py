@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .alloy import counted, untold
-from .change import Alarm, placed_atoms
+from .change import Alarm
 from .coverage import CELLS, view_directions
 from .device import Device
 from .errors import NoLatticeError, TwinnedError
@@ -26,6 +26,7 @@ from .mapper import MOST_ROUNDS, Mapper, MapperOptions
 from .output import central_layer
 from .progress import Progress, new_map, views_placed
 from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow, Trust, Verdict
+from .residual import placed_atoms
 from .strain import principal_percent
 from .witness import Witness
 

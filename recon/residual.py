@@ -16,13 +16,16 @@ from numba import njit
 from numpy.typing import NDArray
 
 from .branches import Path
+from .buffer import FrameBuffer
 from .device import Device
+from .output import Published
 from .rotations import to_matrix
 from .volume import PAD
 from .whitened import Whitened
 
 Floats = NDArray[np.float64]
 MODEL_STRIDE = 4  # frames of which one tells what a typical atom's place shows
+SHAPE_ENDS = 0.15  # 1/A, below it there is shape and no atoms
 FINER = 2  # sampling of the residual images, so that linear interpolation does
 TOGETHER = 2  # images in one transform: they stay in the cache
 
@@ -84,6 +87,41 @@ def residual(
     few = [slice(part.start + -part.start % MODEL_STRIDE, part.stop, MODEL_STRIDE) for part in shares]
     values, own = device.each(shown_in, shares), np.concatenate(device.each(own_in, few))
     return Residual(np.concatenate(values), float(np.median(own.mean(axis=0))))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """Frames, and the map that they are held against.
+
+    Attributes
+    ----------
+    rows : (t,) frames of `buffer`, in the order of time; their boxes are in `data`. volume : kernel volume of the map
+        that was `published`. k_max : cycles per box.
+    """
+
+    data: Whitened
+    buffer: FrameBuffer
+    rows: NDArray[np.int64]
+    volume: Any
+    published: Published
+    pixel_size_A: float
+    k_max: float
+
+    @property
+    def atoms_A(self) -> Floats:
+        """(n, 3) atoms of the map, A from the middle of its box."""
+        return placed_atoms(self.published)
+
+    def beyond(self, rows: NDArray[np.int64], atoms_A: Floats, vacant_A: Floats) -> Residual:
+        """What some of the frames show beyond the map at atoms (n, 3) and then at vacant places (m, 3)."""
+        low = SHAPE_ENDS * self.data.plane.box_px * self.pixel_size_A
+        places = atoms_A / self.pixel_size_A, vacant_A / self.pixel_size_A
+        return residual(self.data, rows, self.buffer.path(rows), self.volume, *places, (low, self.k_max))
+
+
+def placed_atoms(published: Published) -> Floats:
+    """Atoms (n, 3) of a map, A from the middle of its box."""
+    return np.array([atom.position_A for atom in published.atoms]).reshape(-1, 3) + published.centre_A
 
 
 def _ramps(shifts: Floats, kx: NDArray[np.int16], ky: NDArray[np.int16], box_px: int) -> NDArray[np.complex64]:

@@ -191,7 +191,7 @@ def judge(numbers: Trust, limits: Thresholds | None = None) -> Trust:
         against.append(f"atoms scatter by {numbers.lattice_rms_A:.2f} A about their lattice")
     if numbers.weakest_shell is not None and numbers.weakest_shell < limits.weakest_shell:
         against.append(
-            "at some spatial frequencies the map does not show its own atoms, or their negative: where the lens turns the "
-            "contrast over, optics.cs_um and optics.defocus_A would undo it"
+            "at some spatial frequencies the map does not show its own atoms, or their negative: where the lens turns "
+            "the contrast over, optics.cs_um and optics.defocus_A would undo it"
         )
     return replace(numbers, trusted=not against, reasons=tuple(against))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tumble.recon.branches import Path
-from tumble.recon.change import Alarm, Change, Occupation, occupation, vacant_sites
+from tumble.recon.buffer import FrameBuffer
+from tumble.recon.change import LEAST_FRAMES, Alarm, Change, Occupation, find_change, occupation, vacant_sites
 from tumble.recon.device import Device
 from tumble.recon.geometry import box_size_px, half_plane
+from tumble.recon.kinds import FCC, Lattice
 from tumble.recon.maps import Accumulator
+from tumble.recon.residual import Held, residual
 from tumble.recon.rotations import random_rotations
 from tumble.recon.spectra import box_coefficients
 from tumble.recon.volume import Grid, as_kernel_volume
@@ -62,9 +66,8 @@ def seen(
     def at(part: slice) -> Occupation:
         count = len(rows[part])
         path = Path(poses[part], shifts[part], np.zeros(count), np.ones(count, np.bool_))
-        found = occupation(data, rows[part], path, volume, before / PIXEL_A, places / PIXEL_A, (3.0, K_MAX))
-        assert found is not None
-        return found
+        places_px = before / PIXEL_A, places / PIXEL_A
+        return occupation(residual(data, rows[part], path, volume, *places_px, (3.0, K_MAX)), len(before))
 
     return at(slice(old, None)).since(at(slice(0, RECENT)))
 
@@ -100,8 +103,11 @@ def test_too_few_frames(device: Device) -> None:
     plane = half_plane(64, 20)
     ones = np.ones(len(plane.kx), np.float32)
     data = Whitened(np.zeros((9, len(ones), 2), np.float32), plane, ones, ones, 2.0, device)
-    path = Path(np.tile([1.0, 0, 0, 0], (9, 1)), np.zeros((9, 2)), np.zeros(9), np.ones(9, np.bool_))
-    assert occupation(data, np.arange(9), path, None, np.zeros((3, 3)), np.zeros((0, 3)), (3.0, 20.0)) is None
+    atoms = [SimpleNamespace(position_A=(0.0, 0.0, 3.0 * n)) for n in range(3)]
+    for shown, count in ((atoms, 9), (atoms, 2 * LEAST_FRAMES - 1), ([], 500)):
+        published: Any = SimpleNamespace(atoms=shown, centre_A=np.zeros(3), lattice=Lattice(FCC, CONSTANT_A))
+        buffer = FrameBuffer(500, len(ones), device)
+        assert find_change(Held(data, buffer, np.arange(count), None, published, PIXEL_A, 20.0)) is None
 
 
 def test_vacant_sites(crystal: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tumble.recon.geometry import box_size_px, half_plane
 from tumble.recon.heterogeneity import find_heterogeneity, heterogeneity
 from tumble.recon.kinds import FCC, Lattice
 from tumble.recon.maps import Accumulator
+from tumble.recon.residual import Held
 from tumble.recon.rotations import random_rotations
 from tumble.recon.spectra import box_coefficients
 from tumble.recon.volume import Grid, as_kernel_volume
@@ -108,11 +110,11 @@ def test_frames_of_two_crystals_with_right_poses(
     data.insert(sums, np.zeros(count, np.int64), rows, poses, shifts, np.ones(count))
     numerator, denominator = sums.sums(0)
     volume = as_kernel_volume(numerator / (denominator + 0.5), device)
-    published = SimpleNamespace(
+    published: Any = SimpleNamespace(
         atoms=[SimpleNamespace(position_A=tuple(p)) for p in crystal], centre_A=np.zeros(3),
         lattice=Lattice(FCC, constant_A),
     )  # fmt: skip
-    found = find_heterogeneity(data, buffer, rows, volume, published, pixel_A, k_max)  # type: ignore[arg-type]
+    found = find_heterogeneity(Held(data, buffer, rows, volume, published, pixel_A, k_max))
     assert found is not None
     assert (found.share > 3 * LIMIT) is mixed
     assert mixed or found.share < LIMIT / 2
