@@ -33,7 +33,7 @@ class Coverage:
     cells: int
     views: int
     median: int
-    gap_deg: float  # angular radius of the largest cap without a view
+    gap_deg: float  # angular radius of the largest cap without a view, to a degree
 
     @property
     def missing(self) -> int:
@@ -63,27 +63,28 @@ def summary(coverage: tuple[int, ...]) -> Coverage:
 
 
 def _gap(coverage: Sequence[int], seen: Sequence[int]) -> float:
-    """Angular distance from the unseen cell that lies farthest from any view to the nearest view, degrees."""
+    """Angular distance from the unseen cell that lies farthest from any view to the nearest view, in degrees, up to the
+    next whole one: cells are some seven degrees apart.
+    """
+    cells = len(coverage)
     if not seen:
         return 90.0
-    if len(seen) == len(coverage):
+    if len(seen) == cells:
         return 0.0
-    cells, vectors = len(coverage), directions(len(coverage))
-    widest = 1.0
-    for index, number in enumerate(coverage):
-        if number > 0:
-            continue
-        x, y, z = vectors[index]
-        closest = -1.0
-        for away in range(1, cells):  # the cells are sorted by z, in steps of 1 / cells: none is nearer than that
-            if 1 - (away / cells) ** 2 / 2 <= closest or closest >= widest:  # or another cell is farther from all views
-                break
-            for other in (index - away, index + away):
-                if 0 <= other < cells and coverage[other] > 0:
-                    a, b, c = vectors[other]
-                    closest = max(closest, abs(a * x + b * y + c * z))
-        widest = min(widest, closest)
-    return math.degrees(math.acos(min(1.0, widest)))
+    views, radius = sum(1 << index for index in seen), 1
+    for index in range(cells):
+        if not coverage[index]:
+            while not views & _cap(cells, index, radius):
+                radius += 1
+    return float(radius)
+
+
+@lru_cache(maxsize=1 << 16)
+def _cap(cells: int, index: int, radius_deg: int) -> int:
+    """The cells within `radius_deg` of one or of its opposite, a bit for each."""
+    vectors, least = directions(cells), math.cos(math.radians(radius_deg))
+    x, y, z = vectors[index]
+    return sum(1 << other for other, (a, b, c) in enumerate(vectors) if abs(a * x + b * y + c * z) >= least)
 
 
 def _nearest(cells: int, columns: int, rows: int) -> list[tuple[int, int, int]]:
