@@ -49,7 +49,7 @@ def particle_view(entry: ParticleEntry, pixel_size_A: float) -> ParticleView:
         strain_percent=tuple(round(float(value), 3) for value in status.strain_percent if math.isfinite(value)),
         step_deg=finite(status.step_deg),
         resolution_A=finite(status.resolution_A),
-        resolution_trend=tuple((int(used), float(resolution)) for used, resolution in entry.trend),
+        resolution_trend=tuple((int(used), round(float(resolution), 4)) for used, resolution in entry.trend),
         fsc_k=tuple(round(float(status.fsc_k[number]), 5) for number in keep),
         fsc=tuple(round(float(status.fsc[number]), 4) for number in keep),
         coverage=tuple(int(count) for count in status.coverage),

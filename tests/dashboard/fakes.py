@@ -77,9 +77,9 @@ def particle(number: int, received: int, done: bool = False) -> ParticleView:
     in_flight = 0 if done else min(seen, 100)
     used = seen - sum(rejected.values()) - in_flight if mapped else 0
     resolution = _resolution(used, number) if mapped else None
-    steps = range(600, used + 1, max(50, used // 60)) if mapped else ()
-    trend = tuple((frames, _resolution(frames, number)) for frames in steps)
-    curve = tuple(_fsc(step * 0.0174, resolution) for step in range(1, 72)) if resolution else ()
+    steps = range(600, used + 1, max(50, used // 60)) if mapped else ()  # digits below are those of the daemon
+    trend = tuple((frames, round(_resolution(frames, number), 4)) for frames in steps)
+    curve = tuple(round(_fsc(step * 0.0174, resolution), 4) for step in range(1, 72)) if resolution else ()
     return ParticleView(
         name=f"P{number:03d}",
         state=state,
@@ -95,7 +95,7 @@ def particle(number: int, received: int, done: bool = False) -> ParticleView:
         step_deg=2.31 + 0.2 * number if state != "COLLECTING" else None,
         resolution_A=resolution,
         resolution_trend=trend,
-        fsc_k=tuple(step * 0.0174 for step in range(1, 72)) if resolution else (),
+        fsc_k=tuple(round(step * 0.0174, 5) for step in range(1, 72)) if resolution else (),
         fsc=curve,
         coverage=_coverage(number, used // 200 * 200 if used > 400 else used // 20 * 20) if mapped else (),
         slice_xy=crystal_slice(number, 5 if not resolution else min(5, int(6 - resolution * 2.5))) if mapped else (),
