@@ -4,6 +4,9 @@
 
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Tests start many processes: what Python compiles is kept with the environment, also where it is told to keep nothing.
+export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/bytecode
+export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install --no-compile --constraint constraints.txt
 
 .PHONY: help demo test lint format bench constraints clean
@@ -66,7 +69,6 @@ $(VENV)/.run: $(VENV)/.python pyproject.toml constraints.txt
 $(VENV)/.test: $(VENV)/.python pyproject.toml constraints.txt
 	@$(PIP) setuptools
 	@$(PIP) --no-build-isolation --editable ".[test]"
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib/*/site-packages || true  # tests start many processes
 	@touch "$(VENV)/.run" "$@"
 
 # Versions for every supported Python at once, without addresses of any index.
