@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..recon.frontend.correction import Calibration, good_pixels
 from ..stream.errors import RecordingError
 from ..stream.frame import SeriesStart
-from ..stream.tables import read_table
 from .config import DetectorSettings
 from .errors import UsageError
+
+if TYPE_CHECKING:
+    from ..recon.frontend.correction import Calibration
 
 Table = NDArray[Any]
 
@@ -44,6 +45,8 @@ class DetectorTables:
 
         A table of another size is left out and named: a series is worth more than its correction.
         """
+        from ..recon.frontend.correction import Calibration, good_pixels  # with a compiler
+
         words: list[str] = []
         settings = self.settings
         wanted = [
@@ -87,6 +90,8 @@ class DetectorTables:
 def _read(path: Path | None, name: str) -> Table | None:
     if path is None:
         return None
+    from ..stream.tables import read_table
+
     try:
         return read_table(path)
     except RecordingError as error:

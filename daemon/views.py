@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..recon.records import ParticleStatus, Trust, Verdict
-from ..recon.verdict import MOST_NAMES, session_verdict
 from .particles import ParticleEntry, particle_name
 from .snapshot import ParticleView, Picture
 
@@ -165,6 +164,8 @@ def verdict(statuses: Iterable[ParticleStatus], analysed: int, *, final: bool) -
         return "no frame was analysed"
     if not found:
         return "no particle in this movie" if final else "no particle yet"
+    from ..recon.verdict import MOST_NAMES, session_verdict  # with a compiler; workers look at what is smaller
+
     lengths_A = {particle_name(s.particle): s.resolution_A for s in found if s.resolution_A is not None}
     judged = {particle_name(s.particle): s.verdict for s in found if s.verdict and s.state != "EXCLUDED"}
     words = session_verdict(judged, final=final)

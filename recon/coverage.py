@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
 
 from .rotations import to_matrix
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 CELLS = 400
 REACH_DEG = 4.0  # 1 / (k D) for a crystal of 20 A at 1.4 A: what lies nearer to a measured plane is known
@@ -27,6 +30,8 @@ def view_grid(cells: int = CELLS) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=4)
 def _tree(cells: int) -> cKDTree:
+    from scipy.spatial import cKDTree  # half a second, and processes that only count cells need none of it
+
     grid = view_grid(cells)
     return cKDTree(np.concatenate([grid, -grid]))
 

@@ -11,31 +11,23 @@ folder.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import sys
 import time
 from pathlib import Path
 
-from tumble.daemon import workers
-from tumble.daemon.config import Settings, load
-from tumble.daemon.errors import TumbleError
-from tumble.daemon.launch import Job, prepare_folder, run_behind, run_here
-from tumble.daemon.options import gpu_settings
-from tumble.daemon.resuming import find_unfinished
-
 KEYWORDS = "TUMBLE_FAKE_PARTS"  # for the worker processes, which see no command line
+# What a daemon needs is imported in `main`: each of its processes imports this file again.
 
 
-def slow_parts(_: Settings):
-    """The stand-ins of conftest.py, with a front end that takes its time."""
+def slow_parts(_):
+    """The stand-ins, with a front end that takes its time."""
+    from stand_ins import FakeParts
+
     delay_s, keywords = json.loads(os.environ[KEYWORDS])
-    spec = importlib.util.spec_from_file_location("stand_ins", Path(__file__).with_name("conftest.py"))
-    stand_ins = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(stand_ins)
 
-    class Slow(stand_ins.FakeParts):
+    class Slow(FakeParts):
         def front_end(self, height, width, pixel_size_A):
             made = super().front_end(height, width, pixel_size_A)
             step = made.step
@@ -75,6 +67,13 @@ def say(line: str) -> None:
 
 def main() -> int:
     """Run it."""
+    from tumble.daemon import workers
+    from tumble.daemon.config import load
+    from tumble.daemon.errors import TumbleError
+    from tumble.daemon.launch import Job, prepare_folder, run_behind, run_here
+    from tumble.daemon.options import gpu_settings
+    from tumble.daemon.resuming import find_unfinished
+
     parser = argparse.ArgumentParser()
     parser.add_argument("source")
     parser.add_argument("session", type=Path)
