@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from copy import copy
 from dataclasses import replace
 
 import pytest
@@ -51,8 +52,7 @@ def test_a_slow_viewer_is_told_all_that_changed_meanwhile():
     reader.read(editions.text(reader.edition))
     for number in range(2, KEPT + 5):
         editions.add(snapshot(number, view(1, coverage=(number,)), view(2)))
-        late = Reader()
-        late.__dict__.update(reader.__dict__)
+        late = copy(reader)
         assert late.read(editions.text(late.edition)) == snapshot(number, view(1, coverage=(number,)), view(2))
 
 
