@@ -22,7 +22,7 @@ from .geometry import box_size_px, half_plane
 from .kinds import USUAL, Lattice, known_lattice, metals_that_fit
 from .lens import Lens
 from .limits import limits
-from .mapper import MOST_ROUNDS, Mapper, MapperOptions
+from .mapper import MOST_ROUNDS, STREAM_ROUNDS, Mapper, MapperOptions
 from .output import central_layer
 from .progress import Progress, new_map, views_placed
 from .records import NoiseSpectrum, Observation, ParticleResult, ParticleStatus, PoseRow, Trust, Verdict
@@ -32,6 +32,7 @@ from .witness import Witness
 
 LEAST_FRAMES = 150  # below this there is no map to judge the others by; fewer are never taken for a first map
 TWIN_GROWTH = 2  # of the frames for a first map of a twin: of 400 one in six was a mixture, of 800 none in five
+ANEW_GROWTH = 1.25  # of the frames between two decisions of all of them out of turn, which are dear
 USUALLY_USED = 0.88  # share of frames with a sure pose: 0.92 and more of crystals that were right in full
 HOT_PIXELS = 8  # that may not hold more than half of the power of a box
 LEAST_NOISE_BOXES = 100  # below this the bootstrap waits for more background
@@ -101,6 +102,7 @@ class ParticleReconstruction:
         self._awaited = ""  # why it waits for more frames than the first
         self._first = self._wanted = max(options.bootstrap_frames, LEAST_FRAMES)  # frames before the first map
         self._witness: Witness | None = None
+        self._anew_from = 0  # frames from which they may be decided anew out of turn
         self._change = Alarm()
         self._unchanged_A: NDArray[np.float64] | None = None  # atoms (n, 3) of the newest map from before a change
         constant_A = options.lattice_constant_A
@@ -168,16 +170,25 @@ class ParticleReconstruction:
         mapper.advance(taken)
         if self._witness:
             self._witness.take(taken, mapper.frames)
-        if mapper.published is before and self._due(mapper):
-            mapper.publish()
+        if mapper.published is before:
+            self._out_of_turn(mapper)
         if mapper.published is not before:
             self._watch(mapper)
 
-    def _due(self, mapper: Mapper) -> bool:
-        """Whether a map out of turn may show that the target is reached."""
-        if self._progress is None or self._trust().trusted is not True:
-            return False
-        return self._progress.due(*views_placed(mapper, self.options.lag_frames))
+    def _out_of_turn(self, mapper: Mapper) -> None:
+        """Make a map where it may show that the target is reached. If too few sure poses are all that speaks against
+        the one before, frames are decided anew for it: that makes more of them sure than deciding them as they come.
+        """
+        unsure = self._witness is not None and self._witness.only_unsure and mapper.frames >= self._anew_from
+        trusted = self._trust().trusted is True
+        if self._progress is None or self._alarm or not (trusted or unsure):
+            return
+        if not self._progress.due(*views_placed(mapper, self.options.lag_frames)):
+            return
+        if not trusted:
+            mapper.redecide(rounds=STREAM_ROUNDS)
+            self._anew_from = round(ANEW_GROWTH * mapper.frames)
+        mapper.publish()
 
     def _watch(self, mapper: Mapper) -> None:
         """A map was made: what it is worth, and whether it still is that of the crystal."""

@@ -22,11 +22,12 @@ from .kinds import Lattice
 from .mapper import Mapper
 from .output import Published
 from .records import NoiseSpectrum, Observation, Trust
-from .trust import Account, compare_accounts, judge, no_lattice, unseen_share
+from .trust import Account, Thresholds, compare_accounts, judge, no_lattice, unseen_share
 
 Floats = NDArray[np.float64]
 LEAST_FRAMES = 200  # a first map of fewer frames is no witness
 DISAGREE = 0.9  # share of common frames with the same pose, below which a map is begun again
+ONE_SIDED = Thresholds().unseen_share  # of a witness, above which it is not heard where there was another
 LEAST_TOLD = 0.5  # of the frames of the map when the witness was called: it must have seen enough to judge as many
 MOST_GROWTH = 2  # of the frames of a witness, where a smaller one did not confirm the map
 
@@ -79,8 +80,7 @@ class Witness:
         ready = len(self._gathered) >= self._wanted or few
         if ready and (noise := background()) is not None:
             with mapper.clock("witness"):
-                self._call(mapper.lattice, noise)
-                self._called = mapper.frames
+                self._call(mapper, noise)
                 self._judge(mapper, branches=True)
             if self._disagrees():  # one of the two is wrong; with more frames than it began with, is it the map?
                 mapper.begin_again()
@@ -105,14 +105,20 @@ class Witness:
         words = no_lattice(seen)
         self._trust = replace(seen, trusted=False if words else None, reasons=(words,) if words else ())
 
-    def _call(self, lattice: Lattice | None, noise: NoiseSpectrum) -> None:
+    def _call(self, mapper: Mapper, noise: NoiseSpectrum) -> None:
+        """A second map of what was gathered. One of a crystal that has stuck since shows a side of it only and is worth
+        nothing: the witness from before is heard again.
+        """
         gathered, self._gathered = self._gathered, []
-        second = self._make(len(gathered), lattice)
-        self._failure, self._gauges = "", None
+        second, failure = self._make(len(gathered), mapper.lattice), ""
         try:
             second.bootstrap(gathered, noise)
         except NoLatticeError as error:
-            self._failure = str(error)
+            failure = str(error)
+        known = self._other is not None and not self._failure
+        if known and not failure and unseen_share(second.views) > ONE_SIDED:
+            return
+        self._called, self._failure, self._gauges = mapper.frames, failure, None
         self._other, self._scorer = _account(second), second.scorer
 
     def _judge(self, mapper: Mapper, *, branches: bool) -> None:
@@ -163,6 +169,11 @@ class Witness:
             self._from, self._wanted = seen, MOST_GROWTH * self._frames
         else:
             self._from = 2 * seen
+
+    @property
+    def only_unsure(self) -> bool:
+        """Whether nothing speaks against the map, or the share of sure poses alone: those a new map decides anew."""
+        return not self._failure and judge(replace(self._trust, used_share=1.0)).trusted is True
 
     def has_judged(self, published: Published | None) -> bool:
         """Whether `trust` is about this map, not about one before it."""

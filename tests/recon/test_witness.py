@@ -51,6 +51,7 @@ class FakeMapper:
     begun_again: int = 0
     told: float = 1.0  # share of its frames that another map has seen enough to judge
     mixed: float = 0.0  # share of atoms that only some frames show
+    unsure: int = 0  # frames
 
     @property
     def buffer(self) -> SimpleNamespace:
@@ -62,7 +63,7 @@ class FakeMapper:
 
     @property
     def used(self) -> int:
-        return self.frames
+        return self.frames - self.unsure
 
     def tried_on(self, other: object, turn: np.ndarray, shift_A: np.ndarray) -> Trial:
         return Trial(self.told, 1.0, 10.0)
@@ -144,6 +145,49 @@ def test_a_witness_is_asked_about_frames_of_its_time(crystal: np.ndarray, told: 
     main.told, main.published = told, SimpleNamespace(**vars(main.published))  # of 950 frames; it was called at 500
     assert witness.work(main, lambda: NOISE, last=True)  # type: ignore[arg-type]
     assert witness.trust.upheld == upheld
+
+
+def test_a_witness_that_saw_one_side_only_is_not_heard_where_there_was_another(
+    crystal: np.ndarray, synthetic: ModuleType
+) -> None:
+    one_side = np.zeros(CELLS, np.int32)
+    one_side[0] = FIRST
+    all_sides = np.ones(CELLS, np.int32)
+    stuck = synthetic.fcc_crystal(3.95, 17.0, site=(0.3, 0.1, 0.2))  # what comes out where the views are too few
+
+    def judged(*views: np.ndarray) -> tuple[Witness, FakeMapper]:
+        coming = iter(views)
+
+        def make(*_: object) -> FakeMapper:
+            seen = next(coming)
+            return FakeMapper(crystal if seen is all_sides else stuck, gauge=7, views=seen)
+
+        main, witness = FakeMapper(crystal), Witness(make, FIRST)  # type: ignore[arg-type]
+        main.advance(frames(0, FIRST))
+        stream(main, witness, FIRST, 1050)
+        assert next(coming, None) is None  # all were called
+        return witness, main
+
+    confirmed, _ = judged(all_sides, one_side)
+    assert confirmed.trust.trusted is True
+    assert confirmed.trust.frames == 1250  # the first witness was heard again then
+    alone, main = judged(one_side, one_side)
+    assert alone.trust.trusted is False
+    assert main.begun_again == 0
+
+
+def test_too_few_sure_poses_alone_are_told_from_other_reasons(crystal: np.ndarray) -> None:
+    def judged(**how: float) -> Witness:
+        main = FakeMapper(crystal, **how)  # type: ignore[arg-type]
+        witness = Witness(lambda *_: FakeMapper(crystal, gauge=7), FIRST)  # type: ignore[arg-type, return-value]
+        main.advance(frames(0, FIRST))
+        assert not witness.only_unsure  # nobody has judged
+        stream(main, witness, FIRST, 250)
+        return witness
+
+    unsure, mixed = judged(unsure=100), judged(unsure=100, mixed=0.2)
+    assert (unsure.trust.trusted, mixed.trust.trusted) == (False, False)
+    assert (unsure.only_unsure, mixed.only_unsure) == (True, False)
 
 
 def test_a_mixture_of_two_crystals_is_not_trusted_whatever_the_second_map_says(crystal: np.ndarray) -> None:
