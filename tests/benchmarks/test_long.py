@@ -52,7 +52,12 @@ def test_too_short_a_run_has_no_slope(bench: ModuleType) -> None:
 
 
 @pytest.mark.slow
-def test_a_crystal_that_goes_on_tumbling_is_followed_in_bounded_memory(bench: ModuleType) -> None:
+def test_a_crystal_that_goes_on_tumbling_is_followed_in_bounded_memory(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {"DIAMETER_A": 14.0, "PIXEL_A": 0.31, "ATOM_PX": 0.45 / 0.31, "LENS_PX": 1.0 / 0.31, "CONTRAST": 20.0}
+    for name, value in small.items():
+        monkeypatch.setattr(bench, name, value)
     options = ReconstructionOptions(
         lattice_constant_A=3.95, bootstrap_frames=150, buffer_frames=300, batch_frames=50, lag_frames=50
     )
@@ -60,12 +65,12 @@ def test_a_crystal_that_goes_on_tumbling_is_followed_in_bounded_memory(bench: Mo
     lines = []
     for _ in range(3):
         before = course.cpu_s
-        for _ in range(4):
+        for _ in range(3):
             course.feed(bench.CHUNK)
-        lines.append(course.line(before, 200))
+        lines.append(course.line(before, 150))
         assert course.particle.mapper.buffer.length <= 300
         assert len(course.truth) <= 300 + options.batch_frames  # frames whose pose is not final
-    assert [line["frame"] for line in lines] == [200, 400, 600]
+    assert [line["frame"] for line in lines] == [150, 300, 450]
     assert min(line["cpu_ms"] for line in lines) > 0
     assert lines[-1]["together"] > 0.9  # poses that are final and used, in one frame with the truth
     assert lines[-1]["used"] > 0.9

@@ -22,16 +22,17 @@ from tumble.recon.spectra import box_coefficients, noise_weights
 from tumble.recon.volume import Grid
 
 CONSTANT_A = 4.05
-FRAMES = 260
+FRAMES = 170
 each = pytest.mark.parametrize("kind", CLUSTERS, ids=repr)
 
 
-def uneven(kind: Kind) -> np.ndarray:
+def uneven(kind: Kind, diameter_A: float = 19.0) -> np.ndarray:
     """Atoms (n, 3) A of a crystal whose middle is not its centroid, some of the surface missing."""
     rng = np.random.default_rng(1)
-    atoms = Lattice(kind, CONSTANT_A / kind.widening).ball(19.0)
+    atoms = Lattice(kind, CONSTANT_A / kind.widening).ball(diameter_A)
     side = atoms @ np.array([0.6, 0.64, 0.48])
-    outside = (side > 6.5) | ((np.linalg.norm(atoms, axis=1) > 7.5) & (rng.random(len(atoms)) < 0.25))
+    rim = np.linalg.norm(atoms, axis=1) > 0.4 * diameter_A
+    outside = (side > 0.34 * diameter_A) | (rim & (rng.random(len(atoms)) < 0.25))
     kept = atoms[~outside]
     return kept - kept.mean(axis=0)
 
@@ -53,8 +54,10 @@ def test_many_grains_are_recognised(synthetic: ModuleType, device: Device, kind:
 
 @pytest.mark.slow
 def test_all_grains_come_out_right(synthetic: ModuleType, scoring: ModuleType, device: Device) -> None:
-    crystal = uneven(DECAHEDRON)
-    movie = synthetic.movie(FRAMES, contrast=20.0, step_deg=3.0, seed=4, atoms_A=crystal)
+    crystal = uneven(DECAHEDRON, 15.0)
+    movie = synthetic.movie(
+        FRAMES, contrast=30.0, pixel_size_A=0.33, diameter_A=15.0, step_deg=3.0, seed=4, atoms_A=crystal
+    )
     options = ReconstructionOptions(bootstrap_frames=FRAMES, lattice_constant_A=CONSTANT_A)
     particle = ParticleReconstruction(1, movie.pixel_size_A, movie.diameter_A, lambda: movie.noise, options, device)
     for observation in movie.observations:

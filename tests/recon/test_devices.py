@@ -21,7 +21,7 @@ from tumble.recon.volume import Grid
 @pytest.fixture(scope="module")
 def bright(synthetic: ModuleType) -> Any:
     """So bright that a few frames are enough."""
-    return synthetic.movie(195, contrast=12.0, seed=1)
+    return synthetic.movie(195, contrast=20.0, diameter_A=14.0, pixel_size_A=0.31, seed=1)
 
 
 def test_the_stand_in_is_strict(strict: ModuleType) -> None:

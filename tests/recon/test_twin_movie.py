@@ -21,12 +21,12 @@ FIRST = 150  # frames after which it is seen that there are two grains; the map 
 
 @pytest.mark.slow
 def test_both_grains_come_out_right(synthetic: ModuleType, scoring: ModuleType, device: Device) -> None:
-    crystal = synthetic.twin_crystal()
-    movie = synthetic.movie(2 * FIRST, contrast=20.0, step_deg=3.0, seed=3, atoms_A=crystal)
-    particle = ParticleReconstruction(
-        1, movie.pixel_size_A, movie.diameter_A, lambda: movie.noise,
-        ReconstructionOptions(bootstrap_frames=FIRST), device,
-    )  # fmt: skip
+    crystal = synthetic.twin_crystal(diameter_A=15.0)
+    movie = synthetic.movie(
+        2 * FIRST, contrast=30.0, pixel_size_A=0.31, diameter_A=14.0, step_deg=3.0, seed=3, atoms_A=crystal
+    )
+    options = ReconstructionOptions(bootstrap_frames=FIRST, lattice_constant_A=3.95)
+    particle = ParticleReconstruction(1, movie.pixel_size_A, movie.diameter_A, lambda: movie.noise, options, device)
     notes = []
     for observation in movie.observations:
         particle.push(observation)
