@@ -18,8 +18,9 @@ from .residual import Held, Residual
 
 Floats = NDArray[np.float64]
 LEAST = 0.2  # of what a typical place shows, which is not its own atom alone but all that are seen through it
-SURE = 5.0  # standard errors
-UNLIKE = 5.0  # standard deviations of what the vacant places show, on the side where nothing can go
+SURE = 5.0  # standard errors, and standard deviations of what the vacant places show, on the side where nothing can go
+TOGETHER = 3.5  # the same where so many places are beyond it: of crystals that stayed one in a hundred was, of one a
+MANY, MANY_SHARE = 6, 0.04  # third of whose atoms had gone one in eight, and hardly any beyond the other
 LEAST_FRAMES = 50
 RECENT_FRAMES = 200  # that are held against as many of the oldest in the buffer
 VACANT_NEIGHBOURS = 3  # atoms beside a place where another could settle
@@ -55,22 +56,39 @@ class Occupation:
     @property
     def gone(self) -> NDArray[np.bool_]:
         """(n,) atoms whose places hold less, by more than noise and by more than vacant places change."""
-        return np.asarray(-self.atoms > np.maximum(max(LEAST, UNLIKE * self._spread), SURE * self.atoms_error))
+        return self._beyond(-self.atoms, self.atoms_error, SURE)
 
     @property
     def come(self) -> NDArray[np.bool_]:
         """(m,) vacant places that hold more."""
-        return np.asarray(self.vacant > np.maximum(max(LEAST, UNLIKE * self._spread), SURE * self.vacant_error))
+        return self._beyond(self.vacant, self.vacant_error, SURE)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many have gone and come beyond doubt, one by one or together: one place may be chance, so many not."""
+        together = (self._gone_together.sum(), self._come_together.sum())
+        return int(max(self.gone.sum(), together[0])), int(max(self.come.sum(), together[1]))
 
     @property
     def lost(self) -> float:
         """About how many atoms have gone. `gone` names those beyond doubt: of 36 of 180 it was four."""
-        return _about(self.atoms, self.gone)
+        return _about(self.atoms, self.gone if self.gone.any() else self._gone_together)
 
     @property
     def gained(self) -> float:
         """About how many atoms have come."""
-        return _about(-self.vacant, self.come)
+        return _about(-self.vacant, self.come if self.come.any() else self._come_together)
+
+    @property
+    def _gone_together(self) -> NDArray[np.bool_]:
+        return _many(self._beyond(-self.atoms, self.atoms_error, TOGETHER))
+
+    @property
+    def _come_together(self) -> NDArray[np.bool_]:
+        return _many(self._beyond(self.vacant, self.vacant_error, TOGETHER))
+
+    def _beyond(self, values: Floats, error: Floats, sigmas: float) -> NDArray[np.bool_]:
+        return np.asarray(values > np.maximum(max(LEAST, sigmas * self._spread), sigmas * error))
 
     @property
     def fewer(self) -> tuple[float, float]:
@@ -87,6 +105,11 @@ class Occupation:
             return 0.0
         low, middle = np.percentile(self.vacant, (15.87, 50))
         return float(middle - low)
+
+
+def _many(places: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The places (n,) where they are many, else none."""
+    return places & bool(places.sum() >= max(MANY, MANY_SHARE * len(places)))
 
 
 def _about(values: Floats, sure: NDArray[np.bool_]) -> float:
@@ -241,10 +264,8 @@ def find_change(held: Held, known: Floats | None = None) -> Change | None:
     recent, oldest = seen(rows[-count:]), seen(rows[:count])
     found = recent.since(oldest)
     since, before, until = (int(number[rows[place]]) for place in (-count, count - 1, -1))
-    change = Change(
-        int(found.gone.sum()), int(found.come.sum()), len(atoms), since, before, until, round(found.lost),
-        round(found.gained),
-    )  # fmt: skip
+    counts = *found.counts, len(atoms)
+    change = Change(*counts, since, before, until, round(found.lost), round(found.gained))
     if known is None and not change.words:
         return change
     just_before = seen(rows[-2 * count : -count])
