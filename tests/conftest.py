@@ -1,4 +1,4 @@
-"""What every test may lean on: where the development data lie, and skips for what is not installed here."""
+"""What every test may lean on: where the development data lie, skips for what is not installed here, threads."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("TUMBLE_SHARED", ROOT.parent / "shared"))
+# Threads that wait in circles take the cores from the other half of the suite: half of its processor time. Here because
+# libraries read it when they are loaded.
+for _name, _value in (("OPENBLAS_NUM_THREADS", "1"), ("OMP_WAIT_POLICY", "passive")):
+    os.environ.setdefault(_name, _value)
 
 
 @pytest.fixture(scope="session")
