@@ -23,6 +23,7 @@ from verdict_model import BOX_A, DIAMETER_A, EDGE, FRAME_TIME_S, REACH, Case, Re
 
 from tumble.recon.atoms import find_peaks, select_atoms
 from tumble.recon.change import Alarm
+from tumble.recon.forecast import NEXT_FRAMES
 from tumble.recon.metrics import cones, shells
 from tumble.recon.progress import NewMap, Progress
 from tumble.recon.records import Forecast, Trust
@@ -188,7 +189,7 @@ def _forecast_lines(all_seen: list[Seen]) -> list[str]:
             if seen.enough_frames is None:  # not within the movie
                 never.append(now_s + high_s > seen.case.frames * FRAME_TIME_S)
                 continue
-            left = (seen.enough_frames - frames) * FRAME_TIME_S
+            left = max(seen.enough_frames - frames, NEXT_FRAMES) * FRAME_TIME_S  # nothing is known sooner
             slack = LOOK * FRAME_TIME_S
             held.append(interval.low_s - slack <= left <= high_s + slack)
             widths.append(high_s / max(interval.low_s, slack))
