@@ -65,12 +65,14 @@ def flushed(folder: Path) -> bool:
         return False
 
 
-def phase() -> str:
+def waiting_for_another() -> bool:
+    """Whether what viewers see is a series that is over; before the first one the daemon waits as well."""
     cards = running()
     if not cards:
-        return ""
+        return False
     with Viewer(cards[-1]["endpoint"], PATIENCE_S) as viewer:
-        return viewer.latest().phase
+        snapshot = viewer.latest()
+    return snapshot.phase == "WAITING" and snapshot.stream.received > 0
 
 
 def test_an_aborted_series_is_closed_in_order_and_the_next_one_is_taken(series, publish, tmp_path):
@@ -105,12 +107,13 @@ def test_it_waits_for_the_next_series_until_it_is_stopped(series, publish, tmp_p
     """Without a recording as well. What viewers see meanwhile is the last series, waiting."""
     folder = tmp_path / "session"
     with publish(series(60)) as uri, daemon(uri, folder, "--series", "0") as process:
-        wait_for(lambda: phase() == "WAITING" and (folder / "particles" / "P001" / "map.mrc").exists(), "the wait")
+        wait_for(waiting_for_another, "the wait")
         with Viewer(running()[-1]["endpoint"], PATIENCE_S) as viewer:
             snapshot = viewer.latest()
             books = snapshot.stream  # what finds no room is dropped where nothing is recorded
             assert (books.used + sum(books.dropped.values()), snapshot.session) == (60, str(folder))
             assert [view.name for view in snapshot.particles] == ["P001"]
+            assert (folder / "particles" / "P001" / "map.mrc").exists()
             assert facts(folder)["phase"] == "DONE"
             process.send_signal(signal.SIGTERM)
             assert [seen.phase for seen in viewer.follow(60.0)][-1] == "DONE"
