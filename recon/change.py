@@ -65,9 +65,10 @@ class Occupation:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """How many have gone and come beyond doubt, one by one or together: one place may be chance, so many not."""
-        together = (self._gone_together.sum(), self._come_together.sum())
-        return int(max(self.gone.sum(), together[0])), int(max(self.come.sum(), together[1]))
+        """How many have gone and come beyond doubt; gone also together: one place may be chance, so many not. Vacant
+        places shine together where the map errs and some views come late: each has to tell for itself.
+        """
+        return int(max(self.gone.sum(), self._gone_together.sum())), int(self.come.sum())
 
     @property
     def lost(self) -> float:
@@ -77,15 +78,12 @@ class Occupation:
     @property
     def gained(self) -> float:
         """About how many atoms have come."""
-        return _about(-self.vacant, self.come if self.come.any() else self._come_together)
+        return _about(-self.vacant, self.come)
 
     @property
     def _gone_together(self) -> NDArray[np.bool_]:
-        return _many(self._beyond(-self.atoms, self.atoms_error, TOGETHER))
-
-    @property
-    def _come_together(self) -> NDArray[np.bool_]:
-        return _many(self._beyond(self.vacant, self.vacant_error, TOGETHER))
+        low = self._beyond(-self.atoms, self.atoms_error, TOGETHER)
+        return low & bool(low.sum() >= max(MANY, MANY_SHARE * len(low)))
 
     def _beyond(self, values: Floats, error: Floats, sigmas: float) -> NDArray[np.bool_]:
         return np.asarray(values > np.maximum(max(LEAST, sigmas * self._spread), sigmas * error))
@@ -105,11 +103,6 @@ class Occupation:
             return 0.0
         low, middle = np.percentile(self.vacant, (15.87, 50))
         return float(middle - low)
-
-
-def _many(places: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The places (n,) where they are many, else none."""
-    return places & bool(places.sum() >= max(MANY, MANY_SHARE * len(places)))
 
 
 def _about(values: Floats, sure: NDArray[np.bool_]) -> float:
