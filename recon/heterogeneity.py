@@ -21,7 +21,8 @@ from .residual import Held
 
 Floats = NDArray[np.float64]
 BLOCK_FRAMES = 10  # that are taken to show the same crystal
-LEAST_BLOCKS = 4  # on either side
+LEAST_BLOCKS = 4  # on either side, and
+LEAST_SHARE = 0.1  # of all: fewer put no atoms into the map, and frames of one view share what the map gets wrong in it
 COMPONENTS = 3  # that are tried: a few odd frames may make the first
 DIFFERENT = 0.3  # of a typical atom, geometric mean of what two halves find; one that comes and goes gave 0.4 to 0.8
 SURE = 5.0  # standard errors by which what two halves find must be alike
@@ -86,7 +87,8 @@ def _divisions(shown: Floats) -> list[NDArray[np.bool_]]:
     """
     components = np.linalg.svd(shown - shown.mean(axis=0), full_matrices=False)[0][:, :COMPONENTS]
     groups = [_two_means(component) for component in components.T]
-    return [group for group in groups if min(group.sum(), (~group).sum()) >= LEAST_BLOCKS]
+    least = max(LEAST_BLOCKS, LEAST_SHARE * len(shown))
+    return [group for group in groups if min(group.sum(), (~group).sum()) >= least]
 
 
 def _two_means(values: Floats) -> NDArray[np.bool_]:
