@@ -158,6 +158,7 @@ class ParticleReconstruction:
             self._bootstrap(noise)
             return True
         if self._state == "MAPPING" and self._witness and self._witness.work(self._mapping(), self._noise):
+            self._judge(self._mapping().used)  # here, so that no map depends on when the status is asked for
             return True
         if self._state == "MAPPING" and len(self._pending) >= self.options.batch_frames:
             self._advance()
