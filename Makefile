@@ -24,10 +24,10 @@ help:
 demo: $(VENV)/.run
 	@$(BIN)/tumble demo $(ARGS)
 
-# Most of the arithmetic runs beside what starts programs, each on a core of its own, and is printed after it. It begins while
+# What is arithmetic runs beside what starts programs, each on a core of its own, and is printed after it. It begins while
 # the code is checked, with what compiles the most kernels: the others find them compiled.
 LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
-NUMBERS := tests/daemon/test_bench.py tests/recon
+NUMBERS := tests/daemon/test_bench.py tests/recon tests/benchmarks
 ifdef ARGS
 test: lint
 	@$(BIN)/pytest $(ARGS)
