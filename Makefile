@@ -24,10 +24,10 @@ help:
 demo: $(VENV)/.run
 	@$(BIN)/tumble demo $(ARGS)
 
-# What is arithmetic runs beside what starts programs, each on a core of its own, and is printed after it. It begins while
-# the code is checked, with what compiles the most kernels: the others find them compiled.
+# Most of the arithmetic, and the dashboard, run beside what starts programs, each on a core of its own, and are printed
+# after it. They begin while the code is checked. Either half begins with what compiles kernels: the other finds them.
 LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
-NUMBERS := tests/daemon/test_bench.py tests/recon tests/benchmarks
+NUMBERS := tests/daemon/test_bench.py tests/recon tests/dashboard
 ifdef ARGS
 test: lint
 	@$(BIN)/pytest $(ARGS)
