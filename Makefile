@@ -24,10 +24,11 @@ help:
 demo: $(VENV)/.run
 	@$(BIN)/tumble demo $(ARGS)
 
-# Most of the arithmetic, and the dashboard, run beside what starts programs, each on a core of its own, and are printed
-# after it. They begin while the code is checked. Either half begins with what compiles kernels: the other finds them.
+# Most of the arithmetic runs beside what starts programs, each on a core of its own, and is printed after it. It begins while
+# the code is checked. Either half begins with what compiles kernels, and the other finds them. What sends itself signals
+# stays in front: a shell begins what is behind with some of them ignored.
 LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
-NUMBERS := tests/daemon/test_bench.py tests/recon tests/dashboard
+NUMBERS := tests/daemon/test_bench.py tests/recon
 ifdef ARGS
 test: lint
 	@$(BIN)/pytest $(ARGS)
