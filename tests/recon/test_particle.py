@@ -109,14 +109,12 @@ def run(movie: Any, device: Device) -> Run:
     return follow(movie, ReconstructionOptions(bootstrap_frames=BOOTSTRAP), device)
 
 
-BUFFERED = ReconstructionOptions(
-    bootstrap_frames=BOOTSTRAP, buffer_frames=BOOTSTRAP, batch_frames=30, lag_frames=30, lattice_constant_A=3.95
-)
+BUFFERED = ReconstructionOptions(bootstrap_frames=BOOTSTRAP, buffer_frames=BOOTSTRAP, batch_frames=30, lag_frames=30)
 
 
 @pytest.fixture(scope="module")
 def small_buffer(movie: Any, device: Device) -> Run:
-    """The same movie through a buffer that holds less than it; somebody knew the lattice constant."""
+    """The same movie through a buffer that holds less than it."""
     return follow(movie, BUFFERED, device)
 
 
@@ -249,7 +247,7 @@ def test_two_runs_are_bitwise_equal_whatever_the_threads(small_buffer: Run, movi
 
 def test_noise_is_no_particle(synthetic: ModuleType, device: Device) -> None:
     movie = synthetic.movie(170, contrast=0.0, seed=8, **SMALL)
-    run = follow(movie, ReconstructionOptions(bootstrap_frames=160, element="Pt"), device)
+    run = follow(movie, ReconstructionOptions(bootstrap_frames=160), device)
     assert run.status.state == "FAILED"
     assert run.status.note
     assert "\n" not in run.status.note

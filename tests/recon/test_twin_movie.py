@@ -25,7 +25,7 @@ def test_both_grains_come_out_right(synthetic: ModuleType, scoring: ModuleType, 
     movie = synthetic.movie(
         2 * FIRST, contrast=30.0, pixel_size_A=0.31, diameter_A=14.0, step_deg=3.0, seed=3, atoms_A=crystal
     )
-    options = ReconstructionOptions(bootstrap_frames=FIRST, lattice_constant_A=3.95)
+    options = ReconstructionOptions(bootstrap_frames=FIRST)
     particle = ParticleReconstruction(1, movie.pixel_size_A, movie.diameter_A, lambda: movie.noise, options, device)
     notes = []
     for observation in movie.observations:
