@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("TUMBLE_SHARED", ROOT.parent / "shared"))
-# Threads that wait in circles take the cores from the other half of the suite: half of its processor time. Here because
-# libraries read it when they are loaded.
+# Threads that wait in circles take the cores from the other half of the suite. Here because libraries read it when they
+# are loaded.
 for _name, _value in (("OPENBLAS_NUM_THREADS", "1"), ("OMP_WAIT_POLICY", "passive")):
     os.environ.setdefault(_name, _value)
 
