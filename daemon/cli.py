@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ import typer
 
 from .. import __version__
 from .bench_command import bench
+from .compiled import ensure_folder
 from .errors import FAILED, USAGE, TumbleError, UsageError
 from .in_front import line as _line
 from .in_front import publish_in_front, write_scene
@@ -80,6 +82,8 @@ def main(
 
 def _run(words: list[str], *, debug: bool) -> int:
     try:
+        with suppress(TumbleError, OSError):  # only what compiles needs it, and numba then says so
+            ensure_folder()
         result = typer.main.get_command(app).main(args=words, prog_name="tumble", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from .compiled import ensure_folder
 from .devices import number_as_nvidia_smi
 from .errors import DONE, FAILED
 from .threads import available_cores
@@ -89,7 +90,8 @@ def _threads() -> Finding:
 
     if total(np.ones(10)) != 10:
         return Finding("compiler", "broken", "numba compiles, but what it compiles is wrong: reinstall numba")
-    return Finding("compiler", "ok", f"numba compiles; {numba.get_num_threads()} threads, {available_cores()} cores")
+    words = f"numba compiles; {numba.get_num_threads()} threads, {available_cores()} cores; kept in {ensure_folder()}"
+    return Finding("compiler", "ok", words)
 
 
 def _filters() -> Finding:
