@@ -34,6 +34,7 @@ from .expanding import Expanded, Expansion
 from .folders import next_folder
 from .heap import keep_freed_memory
 from .keys import KeyFolder
+from .outbox import Outbox
 from .reception import RING_FULL, Reception
 from .ring import FrameRing
 from .threads import single_threaded
@@ -87,23 +88,25 @@ def receive(plan: ReceiverPlan, announce: Connection, commands: Connection) -> N
     if plan.record:
         checksum.prepare()
     ring = FrameRing.attach(plan.ring)
+    outbox = Outbox(announce)
     try:
-        _Receiver(plan, ring, announce, commands).run()
+        _Receiver(plan, ring, outbox, commands).run()
     except (BrokenPipeError, ConnectionResetError, EOFError):
         pass  # the daemon is gone; nobody is left to tell
     except Exception as error:
         words = (
             str(error) if isinstance(error, (TumbleError, ValueError, OSError)) else f"{type(error).__name__}: {error}"
         )
-        announce.send(("failed", words))
+        outbox.send(("failed", words))
         if os.environ.get("TUMBLE_DEBUG"):
             raise
     finally:
+        outbox.close()
         ring.close()
 
 
 class _Receiver:
-    def __init__(self, plan: ReceiverPlan, ring: FrameRing, announce: Connection, commands: Connection) -> None:
+    def __init__(self, plan: ReceiverPlan, ring: FrameRing, announce: Outbox, commands: Connection) -> None:
         self._plan = plan
         self._wanted = max(plan.series, len(plan.resume)) if plan.series else 0  # series; 0: no end
         self._begun = self._ended = 0

@@ -64,7 +64,8 @@ def prepare(folder: Path, *, overwrite: bool) -> Path:
             for name in _OURS:  # only what a session writes: never somebody else's files
                 _remove(folder / name)
     except OSError as error:
-        raise UsageError(f"cannot use {folder} as session folder: {error.strerror or error}") from None
+        problem = f"cannot use {folder.absolute()} as session folder: {error.strerror or error}"
+        raise UsageError(f"{problem}; choose another (--session), or let user {os.getuid()} write there") from None
     return folder
 
 
