@@ -85,11 +85,11 @@ def _of_stream(stream: StreamHealth) -> Iterator[Metric]:
         yield GaugeMetricFamily(metric, words, value=getattr(stream, name) * unit)
     for metric, name, words in _LATENCIES:
         values: Values = {
-            (quantile,): spent / 1e3
-            for quantile, field in (("0.5", "p50"), ("0.99", "p99"))
+            (percentile,): spent / 1e3
+            for percentile, field in (("50", "p50"), ("99", "p99"))
             if (spent := getattr(stream, f"{name}_{field}_ms")) is not None
         }
-        yield _labelled(metric, words, ("quantile",), values)
+        yield _labelled(metric, words, ("percentile",), values)
 
 
 def _of_particles(particles: tuple[ParticleView, ...]) -> Iterator[Metric]:

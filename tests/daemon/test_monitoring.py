@@ -74,7 +74,7 @@ def test_what_prometheus_reads_is_the_snapshot(monitoring):
     assert read["tumble_frames_received_total",] == 100
     assert read["tumble_frames_rejected_total", ("reason", "blank")] == 3
     assert read["tumble_frames_dropped_total", ("reason", "ring full")] == 2
-    assert read["tumble_latency_seconds", ("quantile", "0.99")] == pytest.approx(0.08)
+    assert read["tumble_latency_seconds", ("percentile", "99")] == pytest.approx(0.08)
     assert read["tumble_particle_resolution_angstrom", ("particle", "P001")] == 1.1
     assert read["tumble_particles", ("state", "MAPPING")] == 1
     assert ("tumble_particle_atoms", ("particle", "P001")) not in read  # not known yet is not zero
