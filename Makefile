@@ -25,10 +25,10 @@ demo: $(VENV)/.run
 	@$(BIN)/tumble demo $(ARGS)
 
 # Most of the arithmetic runs beside what starts programs, each on a core of its own, and is printed after it. It begins while
-# the code is checked. Either half begins with what compiles kernels, and the other finds them. What sends itself signals
-# stays in front: a shell begins what is behind with some of them ignored.
+# the code is checked, with what compiles most kernels, which the others find then. What sends itself signals stays in front: a
+# shell begins what is behind with some of them ignored.
 LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
-NUMBERS := tests/daemon/test_bench.py tests/recon
+NUMBERS := tests/daemon/test_bench.py tests/benchmarks/test_long.py tests/recon
 ifdef ARGS
 test: lint
 	@$(BIN)/pytest $(ARGS)

@@ -17,7 +17,7 @@ from .operating import Operator
 from .orders import Orders
 from .particles import particle_name
 from .parts import Parts
-from .pipeline import Pipeline
+from .pipeline import NO_DISK, Pipeline
 from .receiver import TOO_LARGE
 from .reporter import Reporter
 from .stops import StopRequests
@@ -278,6 +278,11 @@ class Service:
                 f"{particle_name(number)} failed: {entry.failure}"
                 for number, entry in sorted(self._pipeline.particles.items())
                 if entry.failure
+            ]
+            self.failures += [
+                f"{lost} frames of {particle_name(number)} are not in its map: {NO_DISK}"
+                for number, entry in sorted(self._pipeline.particles.items())
+                if (lost := entry.lost[NO_DISK])
             ]
         self.failures += [f"{count} frames are not in the recording: {reason}" for reason, count in self._unrecorded()]
         if too_large := self._intake.books(self.frames).rejected.get(TOO_LARGE):

@@ -64,8 +64,9 @@ class Spool:
         self.nbytes += size
 
     def _open(self) -> None:
-        if shutil.disk_usage(self._folder).free < self._reserve_bytes + self._segment_bytes:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        wanted = self._reserve_bytes + self._segment_bytes
+        if shutil.disk_usage(self._folder).free < wanted:
+            raise OSError(errno.ENOSPC, f"less than {wanted >> 20} MiB are free in {self._folder}: free some")
         file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115  # closed when it is read
         self._segments.append(_Segment(file))
 

@@ -78,5 +78,5 @@ def test_a_full_disk_loses_only_what_comes_then(tmp_path, monkeypatch):
 
 
 def test_it_leaves_room_for_the_recording(tmp_path):
-    with pytest.raises(OSError, match="space"):
+    with pytest.raises(OSError, match="MiB are free in"):
         Spool(tmp_path, reserve_bytes=1 << 60).put(parcel(1))
