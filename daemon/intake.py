@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -225,6 +226,11 @@ class Intake:
                 self._books = books = IntakeBooks(**latest)
         behind = stepped - books.handed_over
         return books if behind <= 0 else replace(books, received=books.received + behind, handed_over=stepped)
+
+    def silence_s(self) -> float:
+        """For how long the receiver has said nothing about a series that runs, s; it does five times a second."""
+        told_s = 0.0 if self._ended else self._books.told_s
+        return max(0.0, time.monotonic() - told_s) if told_s else 0.0
 
     def write_off(self, stepped: int, reason: str) -> None:
         """Nothing more will come out of the ring: what was received but not taken over is booked as dropped."""

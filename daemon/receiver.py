@@ -150,6 +150,7 @@ class _Receiver:
                     self._listen()
                     self._work_off()
                     self._obey(0)
+                    self._post()
                 self._announce.send(("over", self._idle_books()))
             finally:
                 self._expansion.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -130,4 +131,5 @@ class Reception:
             queue_size=queue_size,
             later=0 if self.cut is None else now.received - self.cut.received,
             warnings=(*counted.warnings, *self.keeper.warnings),
+            told_s=time.monotonic(),
         )

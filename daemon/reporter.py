@@ -28,6 +28,7 @@ from .views import disk_free_MiB, judged, memory_MiB, particle_view, verdict
 
 LOG_LINES = 40
 TIMELINE_EVERY_S = 1.0
+STANDS_STILL_S = 3.0
 RATE_OVER_S = 3.0
 _DROPPED_WORDS = {
     "queue full": "before they could be recorded: they come faster than the receiver takes them (stream.queue)",
@@ -72,6 +73,7 @@ class Reporter:
         self._last: tuple[Snapshot | None, FrameBooks] = (None, FrameBooks())
         self._published = self._timelined = 0.0
         self._told_warnings: set[str] = set()
+        self._silent = False  # the receiver, for so long that it was said
         self._trouble = ""  # with the session folder, as the operator knows it
         self._told_dropped: dict[str, int] = {}
         self._rates: deque[tuple[float, int]] = deque()
@@ -127,10 +129,21 @@ class Reporter:
             if words not in self._told_warnings:
                 self._told_warnings.add(words)
                 self.say(f"stream: {words}")
+        self._note_silence(self._intake.silence_s())
         for reason, count in books.dropped.items():
             if count >= 10 * self._told_dropped.get(reason, 0.1):  # now and then, not for each
                 self._told_dropped[reason] = count
                 self.say(f"{count} frames dropped {_DROPPED_WORDS.get(reason, f'({reason})')}")
+
+    def _note_silence(self, silence_s: float) -> None:
+        """Say when the receiver stands still, as a disk that hangs makes it do, and when it goes on."""
+        if silence_s >= STANDS_STILL_S and not self._silent:
+            self._silent = True
+            where = f": the disk of {self._session.folder} takes no frames" if self._settings.session.record else ""
+            self.say(f"the receiver has stood still for {silence_s:.0f} s{where}; the detector may lose some meanwhile")
+        elif self._silent and silence_s < 1.0:
+            self._silent = False
+            self.say("the receiver goes on")
 
     def _stepped(self) -> int:
         return 0 if self.pipeline is None else self.pipeline.books.stepped

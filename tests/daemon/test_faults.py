@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -32,7 +33,7 @@ from tumble.daemon.ring import FrameRing
 from tumble.daemon.session import append
 from tumble.daemon.snapshot import from_json
 from tumble.stream import dectris2
-from tumble.stream.frame import SeriesStart
+from tumble.stream.frame import SeriesEnd, SeriesStart
 from tumble.stream.readers import open_recording
 from tumble.stream.series import SeriesTracker
 
@@ -154,6 +155,37 @@ def test_a_session_folder_that_is_deleted_during_the_run_is_missed(series, publi
     assert "frames.h5 was removed while it was written" in text
     assert "frames are not in the recording: the recording was removed" in text
     assert text.count(f"cannot write to {folder}") < 8
+
+
+def test_a_receiver_that_stands_still_is_said(series, publish, run_service, monkeypatch):
+    """As a disk that hangs makes it do; here a signal does."""
+    monkeypatch.setattr(reporter_module, "STANDS_STILL_S", 0.5)
+    told = threading.Event()
+
+    def events():
+        for event in series(60):
+            if isinstance(event, SeriesEnd):
+                told.wait(60.0)
+            yield event
+
+    def during(service, intake, stops):
+        def watch():
+            said = service._reporter._log
+            wait_for(lambda: any("begins" in line for line in said), "the series")
+            os.kill(intake.pid, signal.SIGSTOP)
+            wait_for(lambda: any("stood still" in line for line in said), "a word")
+            os.kill(intake.pid, signal.SIGCONT)
+            wait_for(lambda: any("goes on" in line for line in said), "another")
+            told.set()
+
+        threading.Thread(target=watch, daemon=True).start()
+
+    with publish(events()) as uri:
+        run = run_service(uri, record=True, during=during)
+    assert run.code == 0, run.text
+    assert run.text.count("the receiver has stood still for ") == run.text.count("the receiver goes on") == 1
+    assert f"the disk of {run.folder} takes no frames" in run.text
+    assert "received 60 = used 60" in run.text
 
 
 @LINUX
