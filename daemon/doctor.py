@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -148,8 +149,11 @@ def _gpu() -> Finding:
     number_as_nvidia_smi()
     count = gpus_seen()
     if not count:
-        words = "none that works: everything runs on the processor; for NVIDIA, pip install 'tumble-em[gpu]'"
-        return Finding("gpu", "missing", words, required=False)
+        if find_spec("cupy") is None:
+            hint = "for NVIDIA, pip install 'tumble-em[gpu]'"
+        else:
+            hint = "cupy is installed and finds no driver; a container has to be given GPUs (--gpus all)"
+        return Finding("gpu", "missing", f"none that works: everything runs on the processor; {hint}", required=False)
     found, broken = [], False
     for number in range(count):
         try:
