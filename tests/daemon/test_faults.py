@@ -25,9 +25,11 @@ from tumble.daemon.books import IntakeBooks
 from tumble.daemon.calibration import DetectorTables
 from tumble.daemon.checkpoints import Checkpoints, Course
 from tumble.daemon.config import DetectorSettings, StreamSettings
+from tumble.daemon.dispatch import Dispatcher
 from tumble.daemon.errors import TumbleError
 from tumble.daemon.folders import LOCK, lock
 from tumble.daemon.intake import Batch, End, Intake, Over
+from tumble.daemon.parcels import Sighting
 from tumble.daemon.resuming import recorded_start
 from tumble.daemon.ring import FrameRing
 from tumble.daemon.session import append
@@ -155,6 +157,23 @@ def test_a_session_folder_that_is_deleted_during_the_run_is_missed(series, publi
     assert "frames.h5 was removed while it was written" in text
     assert "frames are not in the recording: the recording was removed" in text
     assert text.count(f"cannot write to {folder}") < 8
+
+
+def test_frames_without_room_to_wait_are_counted_once_more_at_the_end(series, publish, run_service, monkeypatch):
+    give = Dispatcher.give
+
+    def full(self, message):
+        if isinstance(message, Sighting) and 20 <= message.observation.frame < 27:
+            raise NO_ROOM
+        return give(self, message)
+
+    monkeypatch.setattr(Dispatcher, "give", full)
+    with publish(series(60)) as uri:
+        run = run_service(uri)
+    assert run.code == 1
+    assert run.text.count("P001 loses frames: no room to wait on disk (No space left on device)") == 1
+    assert "7 frames of P001 are not in its map: no room to wait on disk" in run.text
+    assert "received 60 = used 60" in run.text
 
 
 def test_a_receiver_that_stands_still_is_said(series, publish, run_service, monkeypatch):
