@@ -102,7 +102,7 @@ class IntakeBooks:
     queue_size: int = 0
     later: int = 0  # frames of later series, which wait until this one is finished
     warnings: tuple[str, ...] = ()
-    told_s: float = 0.0  # when, by `time.monotonic`, s; 0: at no moment that matters
+    told_s: float = 0.0  # when, by `time.monotonic`, s; 0: these are the last of their series
 
     def balance(self) -> int:
         """Zero when the receiver's books are right."""

@@ -98,6 +98,7 @@ class Intake:
         self._series_id = self._series = 0  # as the source counts them, and as we do
         self._next = 0
         self._books = IntakeBooks()
+        self._told_s = 0.0  # when the receiver spoke last, by `time.monotonic`; 0: it has nothing more to say for now
         self._ended = False
         context = multiprocessing.get_context("spawn")
         self._announced, announce = context.Pipe(duplex=False)
@@ -222,15 +223,16 @@ class Intake:
         books = self._books
         if not self._ended:
             latest = self._ring.read()
+            if latest is not None:
+                self._told_s = latest["told_s"]  # of a later series, too
             if latest is not None and latest["series"] == self._series:
                 self._books = books = IntakeBooks(**latest)
         behind = stepped - books.handed_over
         return books if behind <= 0 else replace(books, received=books.received + behind, handed_over=stepped)
 
     def silence_s(self) -> float:
-        """For how long the receiver has said nothing about a series that runs, s; it does five times a second."""
-        told_s = 0.0 if self._ended else self._books.told_s
-        return max(0.0, time.monotonic() - told_s) if told_s else 0.0
+        """For how long the receiver has said nothing, s; it speaks five times a second until it has handed over all."""
+        return max(0.0, time.monotonic() - self._told_s) if self._told_s and not self._ended else 0.0
 
     def write_off(self, stepped: int, reason: str) -> None:
         """Nothing more will come out of the ring: what was received but not taken over is booked as dropped."""

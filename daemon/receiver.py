@@ -258,6 +258,7 @@ class _Receiver:
             self._flush()
             first.close()
             last = self._source.finished and len(self._series) == 1
+            self._ring.post(replace(self._books(), told_s=0.0).plain())  # nothing more is said of it
             self._announce.send(("end", first.end, self._books(), last))
             self._series.popleft()
             if self._series:

@@ -82,3 +82,14 @@ def test_a_daemon_that_stands_still_does_not_stop_the_recording(series, publish,
                 if isinstance(message, Batch):
                     frames += [frame.index for frame, _ in intake.frames(message)]
     assert frames == list(range(count))
+
+
+def test_a_receiver_that_has_handed_over_all_does_not_stand_still(series, publish, tmp_path):
+    with publish(series(20)) as uri:
+        settings = StreamSettings(source=uri, series=1, ring_MiB=4.0)
+        with Intake(settings, tmp_path, record=True) as intake:
+            assert intake.get(60.0) is not None
+            wait_for(
+                lambda: intake.books(0).recorded == 20 and intake.silence_s() == 0.0, "silence that counts for nothing"
+            )
+            assert intake.books(0).handed_over == 20
