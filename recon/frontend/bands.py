@@ -20,6 +20,7 @@ BIN_A = 1.432  # 4 px at 0.358 A/px
 BANDS_A = ((2.6, 1.8), (1.75, 1.12))  # (111) and (200); (220) to (222) and (400) of the fcc metals
 FIRST_RING_PER_A = 0.445  # (111) of Pt, Au, Pd, Ag within a few per cent
 EDGE_PER_A = 0.005  # width of the soft band edge
+TAIL_PER_A = 9.2 * EDGE_PER_A  # beyond which a band is cut off, at 1e-4 of its height
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +84,19 @@ def frequencies(rows: int, columns: int, pixel_size_A: float) -> tuple[NDArray[A
     return ky, kx
 
 
+def band_gain(k: NDArray[np.float64], band: tuple[float, float]) -> NDArray[np.float64]:
+    """Soft band-pass from `band[0]` to `band[1]`, 1/A, at the frequencies `k`, 1/A."""
+    low, high = band
+    return np.asarray(
+        1 / (1 + np.exp((low - k) / EDGE_PER_A)) / (1 + np.exp(np.clip((k - high) / EDGE_PER_A, -60, 60)))
+    )
+
+
 def band_filters(rows: int, columns: int, sampling: Sampling) -> NDArray[np.float32]:
     """Return soft band-pass filters for `scipy.fft.rfft2`, (bands, rows, columns // 2 + 1) float32."""
     ky, kx = frequencies(rows, columns, sampling.pixel_size_A)
     k = np.hypot(ky, kx).astype(np.float64)
-    filters = [
-        1 / (1 + np.exp((low - k) / EDGE_PER_A)) / (1 + np.exp(np.clip((k - high) / EDGE_PER_A, -60, 60)))
-        for low, high in sampling.bands
-    ]
+    filters = [band_gain(k, band) for band in sampling.bands]
     return np.asarray(filters, np.float32).reshape(len(filters), *k.shape)
 
 
@@ -117,12 +123,20 @@ class MapMaker:
             device.asarray(rng.permutation((self.fft_shape[0] - rows) * columns)),
             device.asarray(rng.permutation((self.fft_shape[1] - columns) * self.fft_shape[0])),
         )
-        self._plain = device.asarray(band_filters(*self.fft_shape, sampling))
-        self.filters = self._plain
+        self._reach = [
+            min(self.fft_shape[1] // 2, int((high + TAIL_PER_A) * self.fft_shape[1] * sampling.pixel_size_A)) + 1
+            for _, high in sampling.bands
+        ]  # columns of the spectrum that a band reaches
+        self._filters: list[Any] = []
+        self.set_notch(None)
 
     def set_notch(self, notch: NDArray[np.float32] | None) -> None:
         """Multiply all bands by `notch`, (fft rows, fft columns // 2 + 1) float32; None takes it away."""
-        self.filters = self._plain if notch is None else self._plain * self.device.asarray(notch)
+        filters = band_filters(*self.fft_shape, self.sampling) * (np.float32(1) if notch is None else notch)
+        self._filters = [
+            self.device.asarray(np.asarray(each[:, :reach], np.complex64, order="C"))
+            for each, reach in zip(filters, self._reach, strict=True)
+        ]
 
     def maps(self, contrast: Any) -> Any:
         """Return the maps of fields.
@@ -138,16 +152,13 @@ class MapMaker:
         device, pixels = self.device, self.device.kernels.pixels
         rows, columns = self.shape
         size = self.sampling.bin_px
-        spectrum = device.fft2(self._padded(contrast))
-        out = device.xp.empty((len(contrast), len(self.filters) + 1, rows // size, columns // size), np.float32)
-        for band in range(len(self.filters)):
-            # in place the last time: what a tile of the search takes should fit into the cache
-            if band < len(self.filters) - 1:
-                passed = spectrum * self.filters[band]
-            else:
-                spectrum *= self.filters[band]
-                passed = spectrum
-            passed = device.ifft2(passed, self.fft_shape)
+        reached = device.rfft(self._padded(contrast), -1)[..., : max(self._reach, default=1)]
+        spectrum = device.fft(reached, -2)
+        out = device.xp.empty((len(contrast), len(self._filters) + 1, rows // size, columns // size), np.float32)
+        for band, passing in enumerate(self._filters):
+            # a transform along one axis after the other: most columns of a band are zeros
+            passed = device.ifft(spectrum[..., : passing.shape[1]] * passing, -2)
+            passed = device.irfft(passed, self.fft_shape[1], -1)
             out[:, band] = pixels.bin_energy(passed[:, :rows, :columns], size)
         out[:, -1] = pixels.bin_mean(contrast, size)
         return out

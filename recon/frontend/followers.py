@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..device import Device, cpu
 from ..records import TrackedParticle
 from .bands import Sampling
 from .detection import Detection
-from .loops import smooth_first, soft_disc
+from .loops import soft_disc, touching
 from .options import FrontEndOptions
 from .search import Found
-from .tracking import Background, CropTracker, Measurement, State, Track, crop_bins_for
+from .tracking import TOGETHER, Background, CropTracker, Measurement, Track, alike, crop_bins_for
 
 MEMORY = 100  # frames over which amplitude, excess and local dose are averaged
 REBUILD = 50  # frames between two rebuilds of the likelihood filters
@@ -139,24 +140,35 @@ class Followers:
         floors = background.floors * (background.mean / mean)
         crossing, reached = self._neighbours(active)
         corners = [self.tracker.corner(track) for track in active]
-        measured = self.tracker.maps(active, corners, data, mean, dead)
+        for track in active:
+            self.tracker.maker(track.crop_bins)  # made before threads ask for it
 
-        def follow(_: Device, cluster: list[int]) -> list[tuple[int, list[str]]]:
+        def maps(piece: list[int]) -> list[NDArray[np.float32]]:
+            return self.tracker.maps([active[i] for i in piece], [corners[i] for i in piece], data, mean, dead)
+
+        everyone = list(range(len(active)))
+        on_device = maps(everyone) if self.tracker.device.xp is not np else None  # all at once
+
+        def follow(_: Device, piece: list[int]) -> list[tuple[int, list[str]]]:
             """One after the other, because each explains away what it now knows of those before it."""
             told = []
-            for i in cluster:
+            seen = maps(piece) if on_device is None else [on_device[i] for i in piece]
+            for i, own in zip(piece, seen, strict=True):
                 track, others = active[i], [active[other] for other in reached[i]]
                 frames = 1 if track.last_frame is None else min(50, index - track.last_frame)
-                step = self.tracker.walk_variance * frames
-                measurement = self.tracker.update(track, measured[i], corners[i], floors, others, frames)
+                measurement = self.tracker.update(track, own, corners[i], floors, others, frames)
                 self._learn(track, measurement, background)
                 flag = "lost" if track.presence < 1 else "crossing" if i in crossing else ""
                 track.last_frame = index
-                track.history.append(State(index, track.mean, track.covariance, step, flag))
+                step = self.tracker.walk_variance * frames
+                track.history.add(index, track.mean, track.covariance, step, flag)
                 told.append((i, self._judge(track, index)))
             return told
 
-        told = sorted(itertools.chain(*self._host.each(follow, clusters(reached))))
+        groups = clusters(reached)
+        alone = [group[0] for group in groups if len(group) == 1]
+        pieces = [group for group in groups if len(group) > 1] + alike(active, alone, TOGETHER)
+        told = sorted(itertools.chain(*self._host.each(follow, pieces)))
         return [line for _, lines in told for line in lines]
 
     def places_px(self) -> list[tuple[float, float, float]]:
@@ -169,20 +181,14 @@ class Followers:
 
     def tracks_at(self, index: int) -> list[Track]:
         """Tracks whose oldest unsmoothed state belongs to frame `index`."""
-        return [track for track in self.tracks if track.history and track.history[0].frame == index]
+        return [track for track in self.tracks if track.history.oldest == index]
 
     def smoothed(self, track: Track) -> Place:
         """Smooth the oldest state of a track with all later ones, and take it out of the history."""
-        history = track.history
-        mean, covariance = smooth_first(
-            np.array([state.mean for state in history]),
-            np.array([state.covariance for state in history]),
-            np.array([state.step_variance for state in history]),
-        )
-        state = history.pop(0)
+        mean, covariance, flag = track.history.take()
         variance_A2 = 0.5 * float(covariance[0, 0] + covariance[1, 1]) * self.sampling.bin_A**2 + SYSTEMATIC_A**2
         deviation = variance_A2**0.5 / self.sampling.pixel_size_A
-        return Place(self.sampling.to_px(float(mean[1])), self.sampling.to_px(float(mean[0])), deviation, state.flag)
+        return Place(self.sampling.to_px(float(mean[1])), self.sampling.to_px(float(mean[0])), deviation, flag)
 
     def particles(self) -> tuple[TrackedParticle, ...]:
         """Every particle so far."""
@@ -199,16 +205,13 @@ class Followers:
 
         Particles that cross are closer to another than the mean of their diameters: they cannot be told apart.
         """
-        means, diameters = np.array([t.mean for t in active]), np.array([t.diameter_A for t in active])
-        apart = np.abs(means[:, None] - means[None])
-        half_crops = np.array([t.crop_bins / 2 for t in active])
-        reaches = apart.max(axis=-1) < half_crops[:, None] + diameters[None] / 2 / self.sampling.bin_A + 2
-        np.fill_diagonal(reaches, False)
-        close = np.hypot(apart[..., 0], apart[..., 1]) * self.sampling.bin_A < 0.5 * (diameters[:, None] + diameters)
-        np.fill_diagonal(close, False)
-        touched = reaches.any(axis=1).tolist()
-        reached = [np.flatnonzero(row).tolist() if any_of else [] for row, any_of in zip(reaches, touched, strict=True)]
-        return set(np.flatnonzero(close.any(axis=1)).tolist()), reached
+        reaches, close = touching(
+            np.array([track.mean for track in active]),
+            np.array([track.diameter_A / self.sampling.bin_A for track in active]),
+            np.array([track.crop_bins / 2 for track in active]),
+        )
+        reached = [np.flatnonzero(row).tolist() if row.any() else [] for row in reaches]
+        return set(np.flatnonzero(close).tolist()), reached
 
     def _learn(self, track: Track, measurement: Measurement, background: Background) -> None:
         """Follow slow changes of brightness and dose; rebuild the filters now and then.

@@ -1,4 +1,4 @@
-"""Compiled inner loops of the front end: posterior on a grid, smoother, ring means, copy of a frame; the soft disc."""
+"""Compiled inner loops of the front end: posterior on a grid, smoother, means, neighbours, copy of a frame; disc."""
 
 from __future__ import annotations
 
@@ -220,6 +220,27 @@ def smooth_first(
                         new_covariance[a, b] += gain[a, c] * (covariance[c, d] - predicted[c, d]) * gain[b, d]
         mean, covariance = new_mean, new_covariance
     return mean, covariance
+
+
+@njit(cache=True, nogil=True)
+def touching(
+    means: NDArray[np.float64], diameters: NDArray[np.float64], half_crops: NDArray[np.float64]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Who reaches into whose crop, (m, m) [crop, particle], and who is nearer to one than their mean diameter, (m,).
+
+    Parameters
+    ----------
+    means : (m, 2) row and column; diameters, half_crops : (m,); all in bins.
+    """
+    count = len(means)
+    reaches, close = np.zeros((count, count), np.bool_), np.zeros(count, np.bool_)
+    for i in range(count):
+        for j in range(count):
+            if i != j:
+                down, right = abs(means[i, 0] - means[j, 0]), abs(means[i, 1] - means[j, 1])
+                reaches[i, j] = max(down, right) < half_crops[i] + diameters[j] / 2 + 2
+                close[i] |= np.hypot(down, right) < 0.5 * (diameters[i] + diameters[j])
+    return reaches, close
 
 
 def soft_disc(shape: tuple[int, int], row: float, column: float, radius: float, softness: float) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ grid and smoothed backwards over a fixed lag (Rauch, Tung and Striebel, AIAA J. 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,16 +18,16 @@ from numpy.typing import NDArray
 from ..device import Device, cpu
 from .bands import MapMaker, Sampling
 from .boxes import contrasts
-from .loops import grid_posterior, inner_and_outer_means, radial_means, soft_disc
+from .history import History
+from .loops import soft_disc
+from .measuring import RING_BINS, measured
 from .options import FrontEndOptions
+from .waves import paired, waves
 
 SOFT_EDGE_A = 1.29  # softness of the disc's rim
-GRID_BINS = 6.0  # half width of the posterior grid
-GRID_STEP_BINS = 0.25
-ENERGY_CAP = 12.0  # of the floor: a single bright bin must not decide
 DISC_TO_EXCESS = 2.0  # from the mean excess to the template: bright orientations carry most of the information
-RING_BINS = 0.75
-TOGETHER = 2  # crops that are worked on in one piece: few enough for the cache, enough that calls are not what costs
+TOGETHER = 4  # crops that are worked on in one piece: few enough for the cache, enough that calls are not what costs
+INNER_RADII, OUTER_RADII = 0.6, 1.35  # within and beyond which a particle is measured and what is around it
 PROFILE_FRAMES = 50  # ring means of this many frames replace the disc
 PROFILE_MEMORY = 200
 SYSTEMATIC_VARIANCE_BINS2 = 1e-4
@@ -77,21 +78,10 @@ class Measurement:
 
 
 @dataclass(slots=True, eq=False)
-class State:
-    """Filtered state of a track after one frame (row, column in bins of the field)."""
-
-    frame: int
-    mean: NDArray[np.float64]
-    covariance: NDArray[np.float64]
-    step_variance: float
-    flag: str = ""
-
-
-@dataclass(slots=True, eq=False)
 class Template:
     """Likelihood filters of one particle on its crop."""
 
-    filters: NDArray[Any]  # (bands + 1, size, size // 2 + 1) complex64
+    filters: NDArray[np.complex64]  # see `waves.paired`, of bands + 1 maps
     baseline: float  # score of the template's own position-independent terms
 
 
@@ -118,7 +108,7 @@ class Track:
     template: Template | None = None
     profile: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     profile_frames: int = 0
-    history: list[State] = field(default_factory=list)
+    history: History = field(default_factory=History)
 
     def radius_bins(self, sampling: Sampling) -> float:
         """Radius in bins."""
@@ -140,11 +130,10 @@ class CropTracker:
     def __init__(
         self, rows: int, columns: int, sampling: Sampling, options: FrontEndOptions, device: Device | None = None
     ) -> None:
-        """`device` is where the frames lie; the processor when there is none. Its threads share the crops."""
+        """`device` is where the frames lie; the processor when there is none. Threads are those that call."""
         self.sampling = sampling
         self.options = options
-        self.device = device or cpu(1)
-        self._piece_device = replace(self.device, threads=1)
+        self.device = replace(device or cpu(1), threads=1)
         self.field_bins = (rows // sampling.bin_px, columns // sampling.bin_px)
         self.walk_variance = (options.walk_A / sampling.bin_A) ** 2
         self._makers: dict[int, MapMaker] = {}
@@ -153,7 +142,7 @@ class CropTracker:
         """Map maker for crops of this size."""
         if crop_bins not in self._makers:
             pixels = crop_bins * self.sampling.bin_px
-            self._makers[crop_bins] = MapMaker(pixels, pixels, self.sampling, self._piece_device)
+            self._makers[crop_bins] = MapMaker(pixels, pixels, self.sampling, self.device)
         return self._makers[crop_bins]
 
     def build_template(self, track: Track, background: Background) -> None:
@@ -175,7 +164,7 @@ class CropTracker:
             filters.append(np.conj(scipy.fft.rfft2(1 - 1 / gain)) * np.float32(weight * shape))
             baseline -= weight * float(shape) * float(np.log(gain).sum())
         filters.append(np.conj(low_spectrum) / power)
-        track.template = Template(np.asarray(filters, np.complex64), baseline)
+        track.template = Template(paired(np.asarray(filters)), baseline)
 
     def _learned(self, track: Track, radius: float) -> NDArray[np.float32]:
         """Low map of a particle from its own ring means, (size, size) float32, centred on [0, 0] with wrap."""
@@ -184,7 +173,7 @@ class CropTracker:
         distance = np.hypot(axis[:, None], axis[None])
         place = np.arange(len(track.profile)) * RING_BINS
         rim = 1 / (1 + np.exp(np.clip((place - 1.25 * radius) / 0.5, -60, 60)))
-        outside = (place > 1.35 * radius) & (place < size / 2)
+        outside = (place > OUTER_RADII * radius) & (place < size / 2)
         level = float(track.profile[outside].mean()) if outside.any() else 0.0
         return np.asarray(np.interp(distance, place, (track.profile - level) * rim), np.float32)
 
@@ -208,30 +197,14 @@ class CropTracker:
         dead : (rows, columns) bool of bad pixels, or None; on the device like `data`.
         """
         bin_px = self.sampling.bin_px
-
-        def measured(device: Device, piece: list[int]) -> Any:
+        found: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(tracks)
+        for piece in alike(tracks, range(len(tracks)), len(tracks)):
             maker = self.maker(tracks[piece[0]].crop_bins)
             places = [(corners[i][1] * bin_px, corners[i][0] * bin_px) for i in piece]
-            crops = contrasts(device, data, places, maker.shape, [mean] * len(piece), dead)
-            return device.to_host(maker.maps(crops))
-
-        for size in {track.crop_bins for track in tracks}:
-            self.maker(size)  # made before threads ask for it
-        pieces = self.alike(tracks, TOGETHER if self.device.xp is np else len(tracks))
-        found: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(tracks)
-        for piece, maps in zip(pieces, self.device.each(measured, pieces), strict=True):
-            for i, each in zip(piece, maps, strict=True):
-                found[i] = each
+            crops = contrasts(self.device, data, places, maker.shape, [mean] * len(piece), dead)
+            for i, maps in zip(piece, self.device.to_host(maker.maps(crops)), strict=True):
+                found[i] = maps
         return found
-
-    @staticmethod
-    def alike(tracks: list[Track], most: int) -> list[list[int]]:
-        """Places of tracks whose crops have one size, at most so many together; whatever the number of threads."""
-        pieces = []
-        for size in sorted({track.crop_bins for track in tracks}):
-            same = [i for i, track in enumerate(tracks) if track.crop_bins == size]
-            pieces += [same[first : first + most] for first in range(0, len(same), most)]
-        return pieces
 
     def update(
         self,
@@ -253,27 +226,32 @@ class CropTracker:
         """
         if track.template is None:
             raise RuntimeError("build_template must come before update")
-        template = track.template
-        bands = len(floors)
-        maps[:bands] /= floors[:, None, None].astype(np.float32)
         if others:
             self._explain_away(maps, corner, others)
-        np.minimum(maps[:bands], ENERGY_CAP, out=maps[:bands])
         size = track.crop_bins
-        spectra = scipy.fft.rfft2(maps)
-        spectra *= template.filters
-        score = scipy.fft.irfft2(spectra.sum(axis=0), s=(size, size), overwrite_x=True)
         step = self.walk_variance * frames
         prior = track.covariance.copy()
         prior[0, 0] += step
         prior[1, 1] += step
-        shift_r, shift_c, var_r, cov, var_c, at_mean = grid_posterior(
-            score, track.mean[0] - corner[0], track.mean[1] - corner[1], prior, GRID_BINS, GRID_STEP_BINS
+        if track.profile_frames == 0:
+            track.profile = np.zeros(int(size * 0.7 / RING_BINS))
+        track.profile_frames += 1
+        radius = track.radius_bins(self.sampling)
+        track.mean, track.covariance, at_mean, inside, outside = measured(
+            maps,
+            floors,
+            track.template.filters,
+            waves(size),
+            track.mean,
+            corner,
+            prior,
+            (INNER_RADII * radius, OUTER_RADII * radius),
+            track.profile,
+            1 / min(track.profile_frames, PROFILE_MEMORY),
         )
-        track.mean = track.mean + np.array([shift_r, shift_c])
-        extra = SYSTEMATIC_VARIANCE_BINS2
-        track.covariance = np.array([[var_r + extra, cov], [cov, var_c + extra]])
-        return self._measure(track, maps, corner, at_mean + template.baseline)
+        return Measurement(
+            at_mean + track.template.baseline, float(inside[-1] - outside[-1]), inside[:-1] - 1, float(outside[-1])
+        )
 
     def _explain_away(self, maps: NDArray[np.float32], corner: tuple[int, int], others: list[Track]) -> None:
         """Remove other particles from the maps of a crop, in place."""
@@ -286,19 +264,10 @@ class CropTracker:
             for band, excess in enumerate(other.excess):
                 maps[band] /= 1 + np.float32(DISC_TO_EXCESS * max(0.0, float(excess))) * disc
 
-    def _measure(
-        self, track: Track, maps: NDArray[np.float32], corner: tuple[int, int], evidence: float
-    ) -> Measurement:
-        """Amplitude and excess of the particle at its posterior mean."""
-        size = track.crop_bins
-        row, column = float(track.mean[0]) - corner[0], float(track.mean[1]) - corner[1]
-        rings = int(size * 0.7 / RING_BINS)
-        profile = radial_means(maps[-1], row, column, RING_BINS, rings)
-        track.profile_frames += 1
-        if track.profile_frames == 1:
-            track.profile = profile
-        else:
-            track.profile += (profile - track.profile) / min(track.profile_frames, PROFILE_MEMORY)
-        radius = track.radius_bins(self.sampling)
-        inside, outside = inner_and_outer_means(maps, row, column, 0.6 * radius, 1.35 * radius)
-        return Measurement(evidence, float(inside[-1] - outside[-1]), inside[:-1] - 1, float(outside[-1]))
+
+def alike(tracks: list[Track], chosen: Iterable[int], most: int) -> list[list[int]]:
+    """Places of the chosen tracks whose crops have one size, at most so many together."""
+    sizes: dict[int, list[int]] = {}
+    for i in chosen:
+        sizes.setdefault(tracks[i].crop_bins, []).append(i)
+    return [same[first : first + most] for _, same in sorted(sizes.items()) for first in range(0, len(same), most)]

@@ -60,21 +60,8 @@ def build(jit: Callable[[Any], Any]) -> SimpleNamespace:
         return total / count if count else otherwise
 
     @jit
-    def row_sum(field, row, first, size):
-        """Sum of `size` pixels of a row, float32."""
-        total = np.float32(0)
-        for column in range(first, first + size):
-            total += field[row, column]
-        return total
+    def gathered(total, value, squared):
+        """A sum with one more value in it, or its square."""
+        return total + value * value if squared else total + value
 
-    @jit
-    def row_energy(field, row, first, size):
-        """Sum of the squares of `size` pixels of a row, float32."""
-        total = np.float32(0)
-        for column in range(first, first + size):
-            total += field[row, column] * field[row, column]
-        return total
-
-    return SimpleNamespace(
-        corrected=corrected, contrast=contrast, neighbours_mean=neighbours_mean, row_sum=row_sum, row_energy=row_energy
-    )
+    return SimpleNamespace(corrected=corrected, contrast=contrast, neighbours_mean=neighbours_mean, gathered=gathered)

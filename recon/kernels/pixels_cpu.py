@@ -15,7 +15,7 @@ from .pixels import Tables, build
 
 _bodies = build(njit(cache=True, nogil=True, forceinline=True))
 _corrected, _contrast, _neighbours_mean = _bodies.corrected, _bodies.contrast, _bodies.neighbours_mean
-_row_sum, _row_energy = _bodies.row_sum, _bodies.row_energy
+_gathered = _bodies.gathered
 _kernel = njit(cache=True, nogil=True)
 
 Floats = NDArray[np.float32]
@@ -91,41 +91,39 @@ def fill(out: NDArray[Any], tables: Tables, mean: float) -> None:
 
 
 @_kernel
-def _bin_mean(fields, size, out):
+def _bin_all(fields, size, squared, out):
+    """Down the columns first, neighbours in one vector; then across the few columns of a bin."""
     scale = np.float32(1.0 / (size * size))
+    columns = np.empty(size * out.shape[2], np.float32)
     for number in range(out.shape[0]):
-        field = fields[number]
         for bin_row in range(out.shape[1]):
-            target = out[number, bin_row]
+            columns[:] = 0
             for row in range(bin_row * size, (bin_row + 1) * size):
-                for bin_column in range(len(target)):
-                    target[bin_column] += _row_sum(field, row, bin_column * size, size) * scale
+                line = fields[number, row, : len(columns)]
+                for column in range(len(columns)):
+                    columns[column] = _gathered(columns[column], line[column], squared)
+            target = out[number, bin_row]
+            for bin_column in range(len(target)):
+                total = np.float32(0)
+                for column in range(bin_column * size, (bin_column + 1) * size):
+                    total += columns[column]
+                target[bin_column] = total * scale
+
+
+def _binned(fields: Floats, size: int, squared: bool) -> Floats:
+    out = np.empty((len(fields), fields.shape[1] // size, fields.shape[2] // size), np.float32)
+    _bin_all(fields, size, squared, out)
+    return out
 
 
 def bin_mean(fields: Floats, size: int) -> Floats:
     """Mean over size x size bins: (m, rows, columns) float32 to (m, rows // size, columns // size); no rests."""
-    out = np.zeros((len(fields), fields.shape[1] // size, fields.shape[2] // size), np.float32)
-    _bin_mean(fields, size, out)
-    return out
-
-
-@_kernel
-def _bin_energy(fields, size, out):
-    scale = np.float32(1.0 / (size * size))
-    for number in range(out.shape[0]):
-        field = fields[number]
-        for bin_row in range(out.shape[1]):
-            target = out[number, bin_row]
-            for row in range(bin_row * size, (bin_row + 1) * size):
-                for bin_column in range(len(target)):
-                    target[bin_column] += _row_energy(field, row, bin_column * size, size) * scale
+    return _binned(fields, size, squared=False)
 
 
 def bin_energy(fields: Floats, size: int) -> Floats:
     """Mean square over size x size bins; shapes as in `bin_mean`."""
-    out = np.zeros((len(fields), fields.shape[1] // size, fields.shape[2] // size), np.float32)
-    _bin_energy(fields, size, out)
-    return out
+    return _binned(fields, size, squared=True)
 
 
 @_kernel

@@ -19,7 +19,7 @@ MOST_BLOCKS = 2 if SIMULATED else 1024
 
 _bodies = build(cuda.jit(device=True))
 _corrected, _contrast, _neighbours_mean = _bodies.corrected, _bodies.contrast, _bodies.neighbours_mean
-_row_sum, _row_energy = _bodies.row_sum, _bodies.row_energy
+_gathered = _bodies.gathered
 
 
 def _blocks(items: int) -> int:
@@ -121,12 +121,12 @@ def _bin_all(fields, size, scale, squared, out):
         field, place = fields[i // (rows * columns)], i % (rows * columns)
         row, column = place // columns, place % columns
         total = np.float32(0)
-        for line in range(row * size, (row + 1) * size):
-            part = (
-                _row_energy(field, line, column * size, size) if squared else _row_sum(field, line, column * size, size)
-            )
-            total += part * scale
-        out[i // (rows * columns), row, column] = total
+        for across in range(column * size, (column + 1) * size):
+            part = np.float32(0)
+            for line in range(row * size, (row + 1) * size):
+                part = _gathered(part, field[line, across], squared)
+            total += part
+        out[i // (rows * columns), row, column] = total * scale
 
 
 def _binned(fields: Any, size: int, squared: bool) -> Any:

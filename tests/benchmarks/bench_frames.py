@@ -25,12 +25,13 @@ from tumble.recon.frontend.boxes import contrasts, cut_boxes
 from tumble.recon.frontend.correction import Calibration, Corrector
 from tumble.recon.frontend.followers import Followers
 from tumble.recon.frontend.frontend import FrontEnd
+from tumble.recon.frontend.history import History
 from tumble.recon.frontend.loops import take
 from tumble.recon.frontend.options import FrontEndOptions
 from tumble.recon.frontend.quality import sample_stride
 from tumble.recon.frontend.search import MOST_TILES
 from tumble.recon.frontend.tiles import tiles_of
-from tumble.recon.frontend.tracking import Background, CropTracker, State, Track, crop_bins_for
+from tumble.recon.frontend.tracking import Background, CropTracker, Track, crop_bins_for
 from tumble.recon.lattice import grid_posterior, pose_grid
 
 PIXEL_A, DIAMETER_A, BOX_PX, COUNTS = 0.358, 24.0, 96, 2.0
@@ -86,7 +87,9 @@ def particle_rows(rows: int, columns: int, rng: np.random.Generator) -> list[tup
 
     def fresh(states: int = 0) -> None:
         followers.tracks = [copy.copy(track)]
-        followers.tracks[0].history = [State(i, middle, np.eye(2), 0.02) for i in range(states)]
+        followers.tracks[0].history = History()
+        for number in range(states):
+            followers.tracks[0].history.add(number, middle, np.eye(2), 0.02, "")
 
     whole = least_ms(lambda _: followers.advance(0, data, COUNTS, None), 50, fresh)
     maps = least_ms(lambda _: tracker.maps([track], [tracker.corner(track)], data, COUNTS, None), 50)

@@ -35,12 +35,13 @@ KERNELS = {
 HOST_PARTICLE = ("decide", "atoms", "change", "metrics", "status", "snapshot")
 HOST_PARTS = ("refine lattice", "score", "re-decide", "witness")
 # Processor ms of the front end for frames of 1920 x 1792 px, what a frame and what each particle in it costs:
-# `bench_frames.py --particles 0 16 --frames 84`, the second of two rounds, at a load of 13, so at most. Of `track` the
-# share of the crops, and of everything that in which no second thread can run Python: by a clock around the functions.
+# `bench_frames.py --particles 0 16 --frames 84`, medians of three rounds, idle (2026-11-21-front-end.md, last part). Of
+# `track` the share of the crops, and of everything that in which no second thread can run Python: by a clock around the
+# functions that let go of the interpreter, least of six parts; what numpy lets go of is in it, so at most.
 COPY_MS, CORRECT_MS, CHAIN_MS = 1.05, 4.65, 0.11
-FRAME_MS = {"keep": 1.8, "check": 0.14, "search": 4.0, "box": 0.03}
-PARTICLE_MS = {"crop": 0.4, "follow": 0.26, "noise": 0.085, "box": 0.063}
-CALLER_MS, CALLER_PARTICLE_MS = 0.92, 0.28  # with four threads: the calling thread, and the interpreter for a particle
+FRAME_MS = {"keep": 1.3, "check": 0.08, "search": 2.3, "box": 0.02}
+PARTICLE_MS = {"crop": 0.2, "follow": 0.12, "noise": 0.054, "box": 0.033}
+CALLER_MS, CALLER_PARTICLE_MS = 0.9, 0.16  # what the interpreter does one by one, of a frame and of a particle in it
 # Of the rate of so many threads that expand frames, what they reach: two on two cores 1.6 of one, the median of 1.45 to
 # 1.78 in four rounds (`bench_stream.py --only expand`'s function, beside other work); more were not measured
 EXPANDERS, EXPANDERS_REACH = (1, 2, 3, 4), 0.8
@@ -175,7 +176,7 @@ def main() -> None:
         print(f"  {step:28}{spent:7.3f} ms {1e-3 * spent * rate:7.2f} cores at {rate:g}/s")
     total = sum(host.values())
     print(f"  {'all':28}{total:7.3f} ms {1e-3 * total * rate:7.2f} cores")
-    print("\nthe front end's process, frames of 1920 x 1792 px, no dark and gain; of a busy machine, so at most;")
+    print("\nthe front end's process, frames of 1920 x 1792 px, no dark and gain; on two slow cores, idle;")
     print("with several threads the longer of two bounds: all of it divided, and what the interpreter does one by one")
     for on_device, threads in ((False, 1), (False, 4), (False, 8), (True, 1)):
         where = "GPU" if on_device else f"CPU, {threads} threads"
