@@ -25,10 +25,13 @@ demo: $(VENV)/.run
 	@$(BIN)/tumble demo $(ARGS)
 
 # Most of the arithmetic runs beside what starts programs, each on a core of its own, and is printed after it. It begins while
-# the code is checked, with what compiles most kernels, which the others find then. What sends itself signals stays in front: a
-# shell begins what is behind with some of them ignored.
+# the code is checked, with what compiles most kernels; what needs some of them comes last in front, and finds them then. What
+# sends itself signals stays in front: a shell begins what is behind with some of them ignored.
 LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
-NUMBERS := tests/daemon/test_bench.py tests/benchmarks/test_long.py tests/recon
+NUMBERS := tests/daemon/test_bench.py tests/benchmarks/test_long.py tests/recon/metrics tests/recon/solvers \
+	$(wildcard tests/recon/test_*.py)
+LAST := tests/daemon tests/benchmarks tests/recon
+PROGRAMS := $(filter-out $(LAST) %conftest.py %__pycache__,$(wildcard tests/*)) $(LAST)
 ifdef ARGS
 test: lint
 	@$(BIN)/pytest $(ARGS)
@@ -36,7 +39,7 @@ else
 test: $(VENV)/.test
 	@$(BIN)/pytest -p no:cacheprovider $(NUMBERS) > $(VENV)/numbers.txt 2>&1 & numbers=$$!; \
 	($(LINT)) || { kill $$numbers; exit 1; }; \
-	$(BIN)/pytest $(addprefix --ignore=,$(NUMBERS)); programs=$$?; \
+	$(BIN)/pytest $(addprefix --ignore=,$(NUMBERS)) $(PROGRAMS); programs=$$?; \
 	wait $$numbers; numbers=$$?; cat $(VENV)/numbers.txt; exit $$((programs || numbers))
 endif
 
