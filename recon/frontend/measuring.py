@@ -13,6 +13,7 @@ GRID_BINS = 6.0  # half width of the posterior grid
 GRID_STEP_BINS = 0.25
 ENERGY_CAP = 12.0  # of the floor: a single bright bin must not decide
 RING_BINS = 0.75
+LEAST_FLOOR = 1e-30  # of frames without any noise: a division by zero ends a compiled loop with an error
 SYSTEMATIC_VARIANCE_BINS2 = 1e-4
 
 
@@ -47,7 +48,7 @@ def measured(
     every map within and beyond the radii, (bands + 1,) each.
     """
     for band in range(len(floors)):
-        scale = np.float32(1 / floors[band])
+        scale = np.float32(1 / max(floors[band], LEAST_FLOOR))
         for i in range(maps.shape[1]):
             for j in range(maps.shape[2]):
                 maps[band, i, j] = min(maps[band, i, j] * scale, np.float32(ENERGY_CAP))

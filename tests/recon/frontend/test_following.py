@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tumble.recon.frontend.bands import MapMaker, band_filters, sampling_for
 from tumble.recon.frontend.history import History
 from tumble.recon.frontend.loops import smooth_first, touching
+from tumble.recon.frontend.measuring import measured
 from tumble.recon.frontend.waves import filtered, paired, waves
 
 
@@ -80,3 +81,25 @@ def test_who_touches_whom():
     alone = touching(means[:1], np.array([8.0]), np.array([10.0]))
     assert not alone[0].any()
     assert not alone[1].any()
+
+
+def test_frames_without_noise_end_nothing():
+    """A floor of zero: no error, and the place stays where it was expected."""
+    size = 24
+    filters = paired(np.zeros((3, size, size // 2 + 1)))
+    maps = np.zeros((3, size, size), np.float32)
+    mean, covariance, evidence, inside, outside = measured(
+        maps,
+        np.zeros(2),
+        filters,
+        waves(size),
+        np.array([30.0, 40.0]),
+        (18, 28),
+        np.eye(2),
+        (4.0, 8.0),
+        np.zeros(20),
+        1.0,
+    )
+    np.testing.assert_allclose(mean, [30.0, 40.0], atol=1e-9)
+    assert np.isfinite(covariance).all()
+    assert np.isfinite([evidence, *inside, *outside]).all()
