@@ -21,9 +21,9 @@ LEAST_FRAMES = 20  # of which the motion is measured
 
 def spread_px(away: Floats) -> float:
     """Standard deviation per axis of deviations (n, 2) from zero, from their median: a minority of wrong ones does not
-    count.
+    count. The least there is, where there are none.
     """
-    return max(LEAST_SD_PX, float(1.4826 * np.median(np.abs(away))))
+    return LEAST_SD_PX if not len(away) else max(LEAST_SD_PX, float(1.4826 * np.median(np.abs(away))))
 
 
 def expected(place: Floats, sure: NDArray[np.bool_], track: Floats, number: NDArray[np.int64]) -> Floats:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tumble.recon.branches import Path
-from tumble.recon.place import expected, spread_px, whereabouts
+from tumble.recon.place import LEAST_SD_PX, expected, spread_px, whereabouts
 from tumble.recon.rotations import to_matrix
 from tumble.recon.site import Site
 
@@ -31,6 +31,11 @@ def test_the_frames_around_know_better_than_the_track() -> None:
     seen = middle + np.random.default_rng(2).normal(0, 0.2, middle.shape)
     away = expected(seen, np.ones(FRAMES, np.bool_), track, NUMBER) - middle
     assert spread_px(away) < 0.6 * spread_px(track - middle)
+
+
+@pytest.mark.filterwarnings("error")
+def test_of_no_deviations_the_spread_is_the_least() -> None:
+    assert spread_px(np.zeros((0, 2))) == spread_px(np.zeros((5, 2))) == LEAST_SD_PX
 
 
 def test_the_own_place_of_a_frame_does_not_enter() -> None:
