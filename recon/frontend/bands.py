@@ -84,19 +84,14 @@ def frequencies(rows: int, columns: int, pixel_size_A: float) -> tuple[NDArray[A
     return ky, kx
 
 
-def band_gain(k: NDArray[np.float64], band: tuple[float, float]) -> NDArray[np.float64]:
-    """Soft band-pass from `band[0]` to `band[1]`, 1/A, at the frequencies `k`, 1/A."""
-    low, high = band
-    return np.asarray(
-        1 / (1 + np.exp((low - k) / EDGE_PER_A)) / (1 + np.exp(np.clip((k - high) / EDGE_PER_A, -60, 60)))
-    )
-
-
 def band_filters(rows: int, columns: int, sampling: Sampling) -> NDArray[np.float32]:
     """Return soft band-pass filters for `scipy.fft.rfft2`, (bands, rows, columns // 2 + 1) float32."""
     ky, kx = frequencies(rows, columns, sampling.pixel_size_A)
     k = np.hypot(ky, kx).astype(np.float64)
-    filters = [band_gain(k, band) for band in sampling.bands]
+    filters = [
+        1 / (1 + np.exp((low - k) / EDGE_PER_A)) / (1 + np.exp(np.clip((k - high) / EDGE_PER_A, -60, 60)))
+        for low, high in sampling.bands
+    ]
     return np.asarray(filters, np.float32).reshape(len(filters), *k.shape)
 
 

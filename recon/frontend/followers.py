@@ -146,8 +146,7 @@ class Followers:
         def maps(piece: list[int]) -> list[NDArray[np.float32]]:
             return self.tracker.maps([active[i] for i in piece], [corners[i] for i in piece], data, mean, dead)
 
-        everyone = list(range(len(active)))
-        on_device = maps(everyone) if self.tracker.device.xp is not np else None  # all at once
+        on_device = maps(list(range(len(active)))) if self.tracker.device.xp is not np else None  # all at once
 
         def follow(_: Device, piece: list[int]) -> list[tuple[int, list[str]]]:
             """One after the other, because each explains away what it now knows of those before it."""

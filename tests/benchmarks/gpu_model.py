@@ -35,7 +35,7 @@ KERNELS = {
 HOST_PARTICLE = ("decide", "atoms", "change", "metrics", "status", "snapshot")
 HOST_PARTS = ("refine lattice", "score", "re-decide", "witness")
 # Processor ms of the front end for frames of 1920 x 1792 px, what a frame and what each particle in it costs:
-# `bench_frames.py --particles 0 16 --frames 84`, medians of three rounds, idle (2026-11-21-front-end.md, last part). Of
+# `bench_frames.py --particles 0 16 --frames 84`, of three rounds, idle (2026-11-21-front-end.md, last part). Of
 # `track` the share of the crops, and of everything that in which no second thread can run Python: by a clock around the
 # functions that let go of the interpreter, least of six parts; what numpy lets go of is in it, so at most.
 COPY_MS, CORRECT_MS, CHAIN_MS = 1.05, 4.65, 0.11

