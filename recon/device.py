@@ -103,12 +103,6 @@ class Device:
             return scipy.fft.rfft2(array, workers=self.threads)
         return self.xp.fft.rfft2(array).astype(self.xp.complex64, copy=False)
 
-    def ifft2(self, array: Any, shape: tuple[int, int]) -> Any:
-        """Inverse of `fft2` to (..., *shape); the input may be overwritten."""
-        if self.xp is np:
-            return scipy.fft.irfft2(array, s=shape, workers=self.threads, overwrite_x=True)
-        return self.xp.fft.irfft2(array, s=shape).astype(self.xp.float32, copy=False)
-
     def asarray(self, array: Any, dtype: Any = None) -> Any:
         """Copy to the device when it is not there already."""
         return self.xp.asarray(array, dtype=dtype)
