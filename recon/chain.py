@@ -19,13 +19,13 @@ Floats = NDArray[np.float64]
 _DEG = 180.0 / math.pi
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, forceinline=True)
 def _half_turned(b, h):  # type: ignore[no-untyped-def]
     """Components of b, or after half a turn about the beam (`h` = 1) of C2Z b."""
     return (b[0], b[1], b[2], b[3]) if h == 0 else (-b[3], -b[2], b[1], b[0])
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, forceinline=True)
 def _dot_cubic(a, b):  # type: ignore[no-untyped-def]
     """|cos(angle / 2)| between a and the nearest of the 48 equivalents of b of a cubic lattice.
 
@@ -65,7 +65,7 @@ def _dot_listed(a, b, turns, flips):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, forceinline=True)
 def _dot_modulo(a, b, turns, flips):  # type: ignore[no-untyped-def]
     """|cos(angle / 2)| between a and the nearest equivalent of b; no operations listed: those of the cube."""
     if len(turns) == 0:
@@ -73,7 +73,7 @@ def _dot_modulo(a, b, turns, flips):  # type: ignore[no-untyped-def]
     return _dot_listed(a, b, turns, flips)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, forceinline=True)
 def _angle(dot):  # type: ignore[no-untyped-def]
     return 2.0 * _DEG * math.acos(min(dot, 1.0))
 
@@ -167,6 +167,18 @@ def _exponentiate(transitions):  # type: ignore[no-untyped-def]
                 transitions[t, i, j] = math.exp(transitions[t, i, j])
 
 
+@njit(cache=True)
+def _share_out(probability):  # type: ignore[no-untyped-def]
+    """Divide by the sum, in place."""
+    total = 0.0
+    for value in probability:
+        total += value
+    total = max(total, 1e-300)
+    for j in range(len(probability)):
+        probability[j] /= total
+
+
+# Element by element: for what is assigned to a row as a whole numba compiles words about shapes that do not fit.
 @njit(cache=True, fastmath=True)
 def _posterior(emission, factors):  # type: ignore[no-untyped-def]
     """Forward-backward; `factors` are transition probabilities, up to a constant."""
@@ -174,17 +186,22 @@ def _posterior(emission, factors):  # type: ignore[no-untyped-def]
     seen = np.empty((frames, k))
     alpha = np.empty((frames, k))
     for t in range(frames):
-        seen[t] = np.exp(emission[t] - emission[t].max())
-    alpha[0] = seen[0] / seen[0].sum()
+        top = emission[t, 0]
+        for j in range(k):
+            top = max(top, emission[t, j])
+        for j in range(k):
+            seen[t, j] = math.exp(emission[t, j] - top)
+            alpha[t, j] = seen[t, j] if t == 0 else 0.0
+    _share_out(alpha[0])
     for t in range(1, frames):
         now = alpha[t]
-        now[:] = 0.0
         for i in range(k):
             share, row = alpha[t - 1, i], factors[t - 1, i]
             for j in range(k):
                 now[j] += share * row[j]
-        now *= seen[t]
-        now /= max(now.sum(), 1e-300)
+        for j in range(k):
+            now[j] *= seen[t, j]
+        _share_out(now)
     beta = np.ones(k)
     ahead = np.empty(k)
     for t in range(frames - 2, -1, -1):
@@ -198,9 +215,10 @@ def _posterior(emission, factors):  # type: ignore[no-untyped-def]
                 total += row[j] * ahead[j]
             beta[i] = total
             top = max(top, total)
-        beta /= max(top, 1e-300)
-        alpha[t] *= beta
-        alpha[t] /= max(alpha[t].sum(), 1e-300)
+        for j in range(k):
+            beta[j] /= max(top, 1e-300)
+            alpha[t, j] *= beta[j]
+        _share_out(alpha[t])
     return alpha
 
 
@@ -279,10 +297,10 @@ def probable_path(
     return chosen, float(worth)
 
 
-@njit(parallel=True, cache=True)
+@njit(cache=True)
 def _mass_near(poses, probability, chosen, cosine):  # type: ignore[no-untyped-def]
     out = np.zeros(poses.shape[0])
-    for t in prange(poses.shape[0]):
+    for t in range(poses.shape[0]):
         a = poses[t, chosen[t]]
         total = 0.0
         for j in range(poses.shape[1]):
@@ -330,10 +348,10 @@ def decode(
     return chosen, np.asarray(_mass_near(poses, probability, chosen, math.cos(math.radians(within_deg / 2))))
 
 
-@njit(parallel=True, cache=True)
+@njit(cache=True)
 def _distinct(poses, keep, cosine, turns, flips):  # type: ignore[no-untyped-def]
     out = np.zeros((poses.shape[0], keep), np.int64)
-    for t in prange(poses.shape[0]):
+    for t in range(poses.shape[0]):
         found = 1
         for k in range(1, poses.shape[1]):
             if found == keep:

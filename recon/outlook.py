@@ -79,7 +79,8 @@ def _count_all(
                 along = points[0, point] * x + points[1, point] * y + points[2, point] * z
                 counts[point] += weight if abs(along) < half_width else 0.0
             while mark < marks.shape[0] and marks[mark] == step + 1:
-                out[path, mark] = counts
+                for point in range(points.shape[1]):
+                    out[path, mark, point] = counts[point]
                 mark += 1
 
 
@@ -145,8 +146,9 @@ def _revisit_all(
                 counts[path, point] += weight * seen
                 touched[point] = max(touched[point], seen)
             if (step + 1) % steps == 0 or step + 1 == views.shape[1]:
-                visits[path] += touched
-                touched[:] = 0.0
+                for point in range(points.shape[1]):
+                    visits[path, point] += touched[point]
+                    touched[point] = 0.0
 
 
 def _gone_on(

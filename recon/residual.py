@@ -139,7 +139,7 @@ def _sampled(
     flip = kx < 0  # the half with kx >= 0, by Friedel's law
     row, column = np.where(flip, -ky, ky) % size, np.abs(kx)
     half = np.where(flip, coefficients.conj(), coefficients)
-    out = np.empty(places.shape[:2])
+    places, out = np.ascontiguousarray(places), np.empty(places.shape[:2])
     for first in range(0, len(half), TOGETHER):
         part = slice(first, min(first + TOGETHER, len(half)))
         spectra = np.zeros((part.stop - first, size, int(column.max()) + 1), np.complex64)  # beyond, there is nothing

@@ -145,7 +145,7 @@ class Site:
         Seen along the beam some lattice vectors are shorter than the error of the track. What lies within that error,
         `beyond` lattice constants, of its place stays where it is: there the image itself decides.
         """
-        plane = to_matrix(poses)[..., :2, :]
+        plane = np.ascontiguousarray(to_matrix(poses)[..., :2, :])
         result = np.array(shifts, np.float64)
         least = self._away_px(beyond) ** 2
         _move_to_site(result.reshape(-1, 2), plane.reshape(-1, 2, 3), self.offset_px, self.vectors_px, least)

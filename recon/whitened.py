@@ -113,7 +113,7 @@ class Whitened:
         if band and len(frames):  # what lies below the band weighs nothing: it is left out
             below, first, last = int(np.argmax(self.band_weight > 0)), frames.min(), frames.max()
             kx, ky, weight, count = kx[below:], ky[below:], weight[below:], count - below
-            coefficients, each = coefficients[first : last + 1, below:], each - first
+            coefficients, each = device.xp.ascontiguousarray(coefficients[first : last + 1, below:]), each - first
         given = device.up(
             each, to_matrix(poses).astype(np.float32).reshape(-1, 3, 3), shifts.astype(np.float32).reshape(-1, 2)
         )

@@ -177,5 +177,6 @@ def median_of_nine(field: NDArray[np.float32]) -> NDArray[np.float32]:
                 first, second = low[column], high[column]
                 low[column] = min(first, second)
                 high[column] = max(first, second)
-        out[row] = lines[4]
+        for column in range(columns):  # assigned as a whole, numba compiles what it would say of arrays that do not fit
+            out[row, column] = lines[4, column]
     return out
