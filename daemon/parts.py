@@ -5,7 +5,7 @@ The pipeline knows no more of them than is written here; a test drives it with s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -75,13 +75,16 @@ class Parts(Protocol):
 
     `recover` is asked there after a particle has failed: why nothing works any more, or "". `begin` is told what the
     source says of the series, before `front_end` is asked for. What is `shared` belongs to the
-    process: particles refer to it, checkpoints leave it out.
+    process: particles refer to it, checkpoints leave it out. Who waits may `rehearse`, in pieces: a worker what
+    a particle takes, the daemon what a frame takes.
     """
 
     def begin(self, start: SeriesStart) -> None: ...
     def front_end(self, height: int, width: int, pixel_size_A: float) -> FrontEndLike: ...
     def device(self) -> Found: ...
     def recover(self) -> str: ...
+    def rehearse(self) -> Iterator[None]: ...
+    def rehearse_front_end(self) -> Iterator[None]: ...
     def particle(self, number: int, pixel_size_A: float, diameter_A: float, noise: Noise) -> ParticleLike: ...
     def shared(self) -> Mapping[str, object]: ...
 
@@ -157,6 +160,20 @@ class RealParts:
         from ..recon.device import recover
 
         return recover(self._ready())
+
+    def rehearse(self) -> Iterator[None]:
+        """Have compiled what a particle takes."""
+        from ..recon.rehearsal import rehearse
+
+        return iter(()) if self._tilts.poses is not None else rehearse(self._ready())
+
+    def rehearse_front_end(self) -> Iterator[None]:
+        """Have compiled what a frame takes."""
+        from ..recon.rehearsal import rehearse_front_end
+
+        if self._tilts.poses is not None:
+            return iter(())
+        return rehearse_front_end(self._front_end_options, self._front_threads)
 
     def _ready(self) -> Device:
         from ..recon.device import best, cpu

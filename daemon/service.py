@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,8 +155,12 @@ class Service:
     def _series(self, begun: Begin | None) -> int:
         if begun is not None:
             self._begin(begun.start)
+        practice = self._parts.rehearse_front_end()
         while True:
             message = self._intake.get(POLL_S)
+            if message is None and self._pipeline is None:
+                with suppress(Exception):  # a real frame will meet the same, and say it
+                    next(practice, None)
             self._listen()
             self._between()
             self._operator.act(self._pipeline)
@@ -274,16 +279,11 @@ class Service:
         """Say what came out, write everything, return the exit code."""
         if self._pipeline is not None:
             self.failures += [f"books: {words}" for words in self._pipeline.books.problems]
-            self.failures += [
-                f"{particle_name(number)} failed: {entry.failure}"
-                for number, entry in sorted(self._pipeline.particles.items())
-                if entry.failure
-            ]
-            self.failures += [
-                f"{lost} frames of {particle_name(number)} are not in its map: {NO_DISK}"
-                for number, entry in sorted(self._pipeline.particles.items())
-                if (lost := entry.lost[NO_DISK])
-            ]
+            for number, entry in sorted(self._pipeline.particles.items()):
+                if entry.failure:
+                    self.failures.append(f"{particle_name(number)} failed: {entry.failure}")
+                if lost := entry.lost[NO_DISK]:
+                    self.failures.append(f"{lost} frames of {particle_name(number)} are not in its map: {NO_DISK}")
         self.failures += [f"{count} frames are not in the recording: {reason}" for reason, count in self._unrecorded()]
         if too_large := self._intake.books(self.frames).rejected.get(TOO_LARGE):
             self.failures.append(f"{too_large} frames were recorded only: they are {TOO_LARGE} (stream.ring_MiB)")

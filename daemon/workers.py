@@ -9,6 +9,7 @@ import signal
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -289,6 +290,7 @@ def work_on(plan: WorkerPlan, tickets: Connection, tell: Connection) -> None:
         folder = Path(os.fsdecode(tickets.recv_bytes()))
         files = ParticleStore(folder, plan.settings.session.files_every_s)
         checkpoints = Checkpoints(folder, maker_of(plan.settings))
+        _rehearse(parts, tickets)
         _work(ring, Workshop(parts, lambda report: _send(tell, report), files, checkpoints), tickets, tell)
     except (BrokenPipeError, ConnectionResetError, EOFError):
         pass  # the daemon is gone; nobody is left to tell
@@ -308,6 +310,14 @@ def processor_s(pid: int | None) -> float | None:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return None
+
+
+def _rehearse(parts: Parts, tickets: Connection) -> None:
+    """While there is nothing to do. What fails here a particle will meet as well, and say."""
+    with suppress(Exception):
+        for _ in parts.rehearse():
+            if tickets.poll():
+                return
 
 
 def _work(ring: ParcelRing, workshop: Workshop, tickets: Connection, tell: Connection) -> None:

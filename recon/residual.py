@@ -144,12 +144,14 @@ def _sampled(
         part = slice(first, min(first + TOGETHER, len(half)))
         spectra = np.zeros((part.stop - first, size, int(column.max()) + 1), np.complex64)  # beyond, there is nothing
         spectra[:, row, column] = half[part]
-        _read(scipy.fft.irfft(scipy.fft.ifft(spectra, axis=1, overwrite_x=True), size, axis=2), places[part], out[part])
+        read_images(
+            scipy.fft.irfft(scipy.fft.ifft(spectra, axis=1, overwrite_x=True), size, axis=2), places[part], out[part]
+        )
     return out
 
 
 @njit(cache=True, nogil=True)
-def _read(images, places, out):  # type: ignore[no-untyped-def]
+def read_images(images, places, out):  # type: ignore[no-untyped-def]
     """Images (t, size, size) that go on periodically, read between their pixels by linear interpolation."""
     size = images.shape[1]
     for t in range(places.shape[0]):

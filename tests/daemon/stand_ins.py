@@ -181,6 +181,12 @@ class FakeParts:
             return Found("cpu", len(self.seen), "no GPU: deliberate")
         return Found("stand-in", len(self.seen))
 
+    def rehearse(self):
+        return iter(())
+
+    def rehearse_front_end(self):
+        return iter(())
+
     def recover(self):
         return "deliberately broken" if self.seen and self.seen[0] == self.dies else ""
 

@@ -272,7 +272,7 @@ xp: Any = Namespace(
     fft=SimpleNamespace(
         rfftn=_transform(np.fft.rfftn), irfftn=_transform(np.fft.irfftn), rfft2=_transform(np.fft.rfft2),
         fft=_transform(np.fft.fft), ifft=_transform(np.fft.ifft),
-        rfft=_transform(np.fft.rfft), irfft=_transform(np.fft.irfft), irfft2=_transform(np.fft.irfft2),
+        rfft=_transform(np.fft.rfft), irfft=_transform(np.fft.irfft),
         fftshift=_function(np.fft.fftshift), ifftshift=_function(np.fft.ifftshift),
     ),
 )  # fmt: skip
