@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from .endpoints import runtime_folder
 
@@ -36,6 +37,17 @@ def ensure_folder() -> Path:
     folder.mkdir(exist_ok=True)
     os.environ[CHOSEN] = str(folder)
     return folder
+
+
+def is_kept(kernel: Any) -> bool:
+    """Whether numba keeps a kernel compiled since its source was last changed.
+
+    It is asked for the file, because a call would compile and keep it.
+    """
+    function = kernel.py_func
+    changed_s = Path(function.__code__.co_filename).stat().st_mtime
+    kept = Path(kernel.stats.cache_path).glob(f"*.{function.__name__}-*.nbi")
+    return any(index.stat().st_mtime >= changed_s for index in kept)
 
 
 def _writable(folder: Path) -> bool:

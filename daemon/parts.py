@@ -15,6 +15,7 @@ from ..recon.records import NoiseSpectrum, Observation, ParticleResult, Particle
 from ..stream.errors import RecordingError
 from ..stream.frame import Quaternion, SeriesStart
 from .calibration import DetectorTables
+from .compiled import is_kept
 from .config import Settings, TiltSettings, options_from
 from .devices import Found
 from .errors import UsageError
@@ -162,10 +163,12 @@ class RealParts:
         return recover(self._ready())
 
     def rehearse(self) -> Iterator[None]:
-        """Have compiled what a particle takes."""
-        from ..recon.rehearsal import rehearse
+        """Have compiled what a particle takes, unless it is kept; of a GPU nothing is."""
+        from ..recon.rehearsal import COMPILED_LAST, rehearse
 
-        return iter(()) if self._tilts.poses is not None else rehearse(self._ready())
+        device = self._ready()
+        done = device.name == "cpu" and is_kept(COMPILED_LAST)
+        return iter(()) if done or self._tilts.poses is not None else rehearse(device)
 
     def rehearse_front_end(self) -> Iterator[None]:
         """Have compiled what a frame takes."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,30 @@ def test_what_cannot_be_written_is_not_taken_for_a_folder(tmp_path):
     assert not compiled._writable(tmp_path / "file")
     assert not compiled._writable(tmp_path / "file" / "below")
     assert compiled._writable(tmp_path / "new" / "folder")
+
+
+KERNEL = """
+from tumble.daemon.compiled import is_kept
+import kernels
+before = is_kept(kernels.doubled)
+kernels.doubled(1)
+print(before, is_kept(kernels.doubled))
+"""
+
+
+def test_a_kernel_is_kept_from_its_first_call_until_its_source_changes(tmp_path):
+    source = tmp_path / "kernels.py"
+    source.write_text("from numba import njit\n@njit(cache=True)\ndef doubled(x):\n    return 2 * x\n")
+
+    def asked():
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+        done = subprocess.run(
+            [sys.executable, "-c", KERNEL], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()
+
+    assert asked() == ["False", "True"]
+    assert asked() == ["True", "True"]
+    later = source.stat().st_mtime + 60
+    os.utime(source, (later, later))
+    assert asked()[0] == "False"
